@@ -1,0 +1,1 @@
+"""Vocabulary that every package shares: ids, errors, the clock, secrets. No I/O."""
