@@ -12,8 +12,8 @@
     └── ResourceError          the machine ran out of something              exit 9, HTTP 507
 
 Each noun derives its own errors from these, beside the code that raises them, and gives each a stable
-``code`` such as ``kms.key-not-found``. Translation to an exit code or an HTTP status happens once, at the edge,
-from the branch alone; exit code 1 is left for defects of the product.
+``code`` such as ``kms.key-not-found``. Translation to an exit code or an HTTP status happens once, at the
+edge, from the branch alone; exit code 1 is left for defects of the product.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class StrongroomError(Exception):
     retry: ClassVar[Retry] = "never"
     default_hint: ClassVar[str] = ""
 
-    def __init__(self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint or self.default_hint

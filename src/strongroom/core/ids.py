@@ -1,7 +1,7 @@
 """Identities: fixed-length byte strings that are never reused. Names are labels and may repeat or change.
 
-Each is a ``NewType`` of ``bytes``, so that a segment's name cannot be passed for a frame's id. The text form of all of
-them is lower-case hexadecimal, except the 16-byte ones, which are written as UUIDs.
+Each is a ``NewType`` of ``bytes``, so that a segment's name cannot be passed for a frame's id. The text form
+of all of them is lower-case hexadecimal, except the 16-byte ones, which are written as UUIDs.
 """
 
 from __future__ import annotations
