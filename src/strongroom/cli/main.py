@@ -1,0 +1,38 @@
+"""The ``strongroom`` command: finds the module of the noun that was asked for, and imports no other."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import click
+
+from strongroom import __version__
+from strongroom.cli import commands
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are the modules of ``strongroom.cli.commands``.
+
+    A name is listed from the folder alone: a server's imports must not slow down a command that
+    talks to it, nor break the offline tools that are wanted on the day when something is broken.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the nouns, sorted."""
+        nouns = (module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
+        return sorted({*super().list_commands(ctx), *nouns})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the noun's module and take its ``command``; None when there is no such noun."""
+        if cmd_name in self.commands or cmd_name not in self.list_commands(ctx):
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"{commands.__name__}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="strongroom", message="%(prog)s %(version)s")
+def main() -> None:
+    """Back up, restore, replicate and prove it."""
