@@ -1,0 +1,45 @@
+# The entry to everything a developer does here. Each target sets up what it needs.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Make .venv with the locked packages and this project (PYTHON=... chooses the interpreter)
+	@scripts/setup
+
+.PHONY: check
+check: setup ## Check format, lint, types, the direction of imports and the tree
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/check-tree
+
+.PHONY: test
+test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs rsync, attr, acl, PostgreSQL if missing
+	@scripts/test-deps
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+.PHONY: demo
+demo: setup
+	$(BIN)/strongroom demo
+
+.PHONY: format
+format: setup ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: lock
+lock: setup ## Write the lock files anew after a change of dependencies (UPGRADE=1 takes newer versions)
+	@scripts/lock $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## Remove .venv and everything else that was made
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
