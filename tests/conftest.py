@@ -1,0 +1,47 @@
+"""What every test may ask for, and what every run needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.support.postgresql import PostgreSQL
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
+SERVER = pytest.StashKey[PostgreSQL]()
+
+# Random everywhere, CI too: each run looks at other examples, and the blob brings a failure back.
+# No deadline: on a busy machine it measures the neighbours; pytest-timeout ends what hangs.
+hypothesis.settings.register_profile("strongroom", derandomize=False, print_blob=True, deadline=None)
+hypothesis.settings.load_profile("strongroom")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make or find the folder of the run's PostgreSQL; the server starts when a test first wants it."""
+    told = getattr(config, "workerinput", None)
+    config.stash[SERVER] = PostgreSQL(Path(told["postgresql"])) if told else PostgreSQL.make_folder()
+
+
+@pytest.hookimpl(optionalhook=True)  # xdist's
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a worker where the server is, or will be."""
+    node.workerinput["postgresql"] = str(node.config.stash[SERVER].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the server: not in a worker, since the others may still use it, and a worker may crash."""
+    if not hasattr(config, "workerinput"):
+        config.stash[SERVER].stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(pytestconfig: pytest.Config, worker_id: str) -> str:
+    """A database on a real server, shared by the tests of one worker. Without a server the test fails."""
+    server = pytestconfig.stash[SERVER]
+    server.ensure_started()
+    return server.create_database(f"strongroom_{worker_id}")
