@@ -39,9 +39,7 @@ class StrongroomError(Exception):
     retry: Retry = "never"
     default_hint: ClassVar[str] = ""
 
-    def __init__(
-        self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint or self.default_hint
@@ -161,9 +159,7 @@ def from_document(document: Mapping[str, object]) -> StrongroomError:
     error = branch(
         str(document.get("detail") or "the other side gave no reason"),
         hint=hint if isinstance(hint, str) else "",
-        context={k: v for k, v in context.items() if isinstance(v, str | int)}
-        if isinstance(context, dict)
-        else None,
+        context={k: v for k, v in context.items() if isinstance(v, str | int)} if isinstance(context, dict) else None,
     )
     if isinstance(code, str):
         error.code = code

@@ -29,7 +29,11 @@ def read(engine: Engine) -> Iterator[Connection]:
     Raises:
         DatabaseUnreachableError, DatabaseBusyError, DatabaseDamagedError: as the database says.
     """
-    with _translated(), engine.connect().execution_options(**read_options(engine)) as connection, connection.begin():
+    with (
+        _translated(),
+        engine.connect().execution_options(**read_options(engine)) as connection,
+        connection.begin(),
+    ):
         yield connection
 
 

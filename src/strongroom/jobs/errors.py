@@ -1,15 +1,15 @@
 """Errors of jobs.
 
-    jobs.not-found       no job has this number
-    jobs.bad-job         what was submitted cannot be a job
-    jobs.ended           the job has ended, so it cannot be cancelled
-    jobs.live            the job, or its like, is live, so it cannot be resumed
-    jobs.fenced          another attempt has taken over
-    jobs.cancelled       somebody asked for the job to be cancelled
-    jobs.stopping        the engine stops; the job goes on later
-    jobs.cut-off         the process ended in the middle of the job, too often
-    jobs.internal        a defect of the product; the log has the traceback
-    jobs.engine-running  another process runs the jobs of this database file
+jobs.not-found       no job has this number
+jobs.bad-job         what was submitted cannot be a job
+jobs.ended           the job has ended, so it cannot be cancelled
+jobs.live            the job, or its like, is live, so it cannot be resumed
+jobs.fenced          another attempt has taken over
+jobs.cancelled       somebody asked for the job to be cancelled
+jobs.stopping        the engine stops; the job goes on later
+jobs.cut-off         the process ended in the middle of the job, too often
+jobs.internal        a defect of the product; the log has the traceback
+jobs.engine-running  another process runs the jobs of this database file
 """
 
 from __future__ import annotations
