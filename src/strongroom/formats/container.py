@@ -1,7 +1,8 @@
 """Containers: immutable files of many frames or many manifest pages.
 
-Source: ``docs/reference/formats/container.md``. A container is read from its tail: tail, footer, then single items by
-offset. One without a tail was being written when the machine stopped; :func:`scan` still finds its items.
+Source: ``docs/reference/formats/container.md``. A container is read from its tail: tail, footer, then single
+items by offset. One without a tail was being written when the machine stopped; :func:`scan` still finds its
+items.
 """
 
 from __future__ import annotations
@@ -70,7 +71,13 @@ class Item(NamedTuple):
 def encode_header(header: Header) -> bytes:
     """Write a container's header."""
     front = _HEADER.pack(
-        HEADER_MAGIC, header.container, header.medium, header.origin, header.created_ns, header.content, bytes(7)
+        HEADER_MAGIC,
+        header.container,
+        header.medium,
+        header.origin,
+        header.created_ns,
+        header.content,
+        bytes(7),
     )
     return front + digest(front)[:8]
 
@@ -131,7 +138,9 @@ class FooterBuilder:
         """Tell whether one more item keeps the container within the format's bounds."""
         grown = self.sealed_bytes + length + _ITEM.size + segments * frame.ROW.size
         return (
-            self.items < MAX_ITEMS and self.segments + segments <= MAX_SEGMENTS and grown <= MAX_CONTAINER_BYTES
+            self.items < MAX_ITEMS
+            and self.segments + segments <= MAX_SEGMENTS
+            and grown <= MAX_CONTAINER_BYTES
         )
 
     def add(self, item_id: bytes, length: int, rows: Buffer = b"", data_key: DataKeyId = frame.NO_KEY) -> int:
@@ -188,7 +197,7 @@ def decode_tail(data: Buffer, file_bytes: int, what: str = "container") -> Tail:
         raise DamagedError(f"{what} is cut short in its tail, or longer than a container can be")
     offset, length, total, zero, magic = _TAIL.unpack(data)
     _check_magic(magic, TAIL_MAGIC, what)
-    fits = HEADER_BYTES <= offset and _FOOTER.size <= length <= MAX_FOOTER_BYTES
+    fits = offset >= HEADER_BYTES and _FOOTER.size <= length <= MAX_FOOTER_BYTES
     if not fits or offset + length + TAIL_BYTES != file_bytes or zero != bytes(8):
         raise DamagedError(f"the footer of {what} does not fit between header and tail")
     return Tail(offset, length, total)
@@ -256,7 +265,9 @@ def _check_items(footer: Footer, tail: Tail, is_pages: bool, what: str) -> None:
             right = item.first_segment == 0 and item.data_key == frame.NO_KEY
         else:
             # each frame has at least one segment, so the first is 0 and every further one is higher
-            right = previous_first < item.first_segment <= footer.segment_count and (expected != HEADER_BYTES or item.first_segment == 0)
+            right = previous_first < item.first_segment <= footer.segment_count and (
+                expected != HEADER_BYTES or item.first_segment == 0
+            )
         if not right:
             raise DamagedError(f"the footer of {what} counts segments wrongly at item {before}")
         expected += item.length
@@ -280,8 +291,8 @@ def scan(read: ReadRange) -> Iterator[tuple[int, bytes]]:
         read: gives ranges of the container.
 
     Yields:
-        Offset and bytes of each whole item, up to the first place where no whole item follows. Each is as its own head
-        says; its id is the digest of its bytes.
+        Offset and bytes of each whole item, up to the first place where no whole item follows. Each is as its
+        own head says; its id is the digest of its bytes.
 
     Raises:
         DamagedError: the header does not hold.
@@ -311,5 +322,7 @@ def _check_magic(magic: bytes, expected: bytes, what: str) -> None:
         return
     prefix = expected.rstrip(b"0123456789")
     if magic.startswith(prefix) and magic[len(prefix) :].isdigit() and magic > expected:
-        raise NewerFormatError(f"{what} has version {magic[len(prefix):].decode()}, which this program does not have")
+        raise NewerFormatError(
+            f"{what} has version {magic[len(prefix) :].decode()}, which this program does not have"
+        )
     raise DamagedError(f"{what} has {magic!r} where {expected!r} belongs")

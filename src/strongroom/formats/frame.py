@@ -1,7 +1,7 @@
 """Frames: neighbouring segments, compressed together and encrypted.
 
-Source: ``docs/reference/formats/frame.md``. A frame's id is the digest of its whole stored form: anyone can verify it,
-only who has the data key can read it.
+Source: ``docs/reference/formats/frame.md``. A frame's id is the digest of its whole stored form: anyone can
+verify it, only who has the data key can read it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,11 @@ def seal(
     """
     plain_bytes = sum(length for _, length in rows)
     body_bytes = len(packed) + (GCM_TAG_BYTES if frame_key else 0)
-    if not 1 <= len(rows) <= MAX_SEGMENTS or not 1 <= plain_bytes <= MAX_PLAIN_BYTES or body_bytes > MAX_BODY_BYTES:
+    if (
+        not 1 <= len(rows) <= MAX_SEGMENTS
+        or not 1 <= plain_bytes <= MAX_PLAIN_BYTES
+        or body_bytes > MAX_BODY_BYTES
+    ):
         raise ValueError("too many segments or bytes for a frame")
     if (frame_key is None) != (data_key == NO_KEY) or (frame_key is None) != (counter == 0):
         raise ValueError("a frame has a data key, a frame key and a counter, or none of them")
@@ -128,7 +132,8 @@ def seal(
     head_bytes = FIXED_BYTES + ROW.size * len(rows)
     frame = bytearray(head_bytes + body_bytes)
     _FIXED.pack_into(
-        frame, 0, MAGIC, cipher, compression, NameHash.BLAKE3_KEYED, 0, len(rows), plain_bytes, body_bytes, data_key, nonce
+        frame, 0, MAGIC, cipher, compression, NameHash.BLAKE3_KEYED, 0, len(rows), plain_bytes, body_bytes,
+        data_key, nonce
     )  # fmt: skip
     offset = FIXED_BYTES
     for name, length in rows:
@@ -176,7 +181,13 @@ def parse_head(data: Buffer, what: str = "frame") -> Head:
     if total != fixed.plain_bytes:
         raise DamagedError(f"{what} claims {fixed.plain_bytes} bytes, and its segments have {total}")
     return Head(
-        fixed.cipher, fixed.compression, fixed.data_key, fixed.nonce, fixed.plain_bytes, fixed.body_bytes, segments
+        fixed.cipher,
+        fixed.compression,
+        fixed.data_key,
+        fixed.nonce,
+        fixed.plain_bytes,
+        fixed.body_bytes,
+        segments,
     )
 
 
@@ -224,7 +235,9 @@ def open_body(data: Buffer, head: Head, frame_key: Secret | None, what: str = "f
         try:
             body = AESGCM(frame_key.reveal()).decrypt(head.nonce, body, view[: head.head_bytes])
         except InvalidTag as error:
-            raise DamagedError(f"{what} does not authenticate under data key '{head.data_key.hex()}'") from error
+            raise DamagedError(
+                f"{what} does not authenticate under data key '{head.data_key.hex()}'"
+            ) from error
     if head.compression is Compression.NONE:
         plain = bytes(body)
     else:
@@ -252,10 +265,14 @@ class _Fixed:
 def _parse_fixed(data: Buffer, what: str) -> _Fixed:
     if len(data) < FIXED_BYTES:
         raise DamagedError(f"{what} is cut short in its head")
-    magic, cipher, compression, name_hash, zero, count, plain_bytes, body_bytes, key, nonce = _FIXED.unpack_from(data)
+    magic, cipher, compression, name_hash, zero, count, plain_bytes, body_bytes, key, nonce = (
+        _FIXED.unpack_from(data)
+    )
     if magic != MAGIC:
         if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
+            raise NewerFormatError(
+                f"{what} has version {magic[3:].decode()}, which this program does not have"
+            )
         raise DamagedError(f"{what} begins with {magic!r}")
     if zero != 0:
         raise DamagedError(f"{what} has a reserved byte that is not zero")
@@ -266,7 +283,9 @@ def _parse_fixed(data: Buffer, what: str) -> _Fixed:
     try:
         known = Cipher(cipher), Compression(compression), NameHash(name_hash)
     except ValueError as error:
-        raise NewerFormatError(f"{what} uses an algorithm that this program does not have: {error}") from error
+        raise NewerFormatError(
+            f"{what} uses an algorithm that this program does not have: {error}"
+        ) from error
     if known[0] is Cipher.NONE:
         if key != NO_KEY or nonce != bytes(NONCE_BYTES):
             raise DamagedError(f"{what} is not encrypted, and names a data key or a nonce")
@@ -278,8 +297,8 @@ def _parse_fixed(data: Buffer, what: str) -> _Fixed:
 def _decompress(body: memoryview, plain_bytes: int, what: str) -> bytes:
     """Decompress one Zstandard frame, followed by skippable frames only.
 
-    The content size is compared before anything is allocated, and the output buffer is of that size, so a small body
-    cannot grow beyond what the head says, whatever its blocks claim.
+    The content size is compared before anything is allocated, and the output buffer is of that size, so a
+    small body cannot grow beyond what the head says, whatever its blocks claim.
     """
     end = _zstd_frame_end(body, what)
     _check_skippable(body, end, what)

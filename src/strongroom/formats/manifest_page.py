@@ -1,7 +1,7 @@
 """Manifest pages: the Merkle tree from an image's stream to its frames.
 
-Source: ``docs/reference/formats/manifest-page.md``. Rows are fixed tables; they are unpacked in one go and not held as
-objects of their own.
+Source: ``docs/reference/formats/manifest-page.md``. Rows are fixed tables; they are unpacked in one go and
+not held as objects of their own.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def _parse_fixed(data: Buffer, what: str) -> tuple[int, int, int, int]:
     magic, level, zero, first, second = _FIXED.unpack_from(data)
     if magic != MAGIC:
         if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
+            raise NewerFormatError(
+                f"{what} has version {magic[3:].decode()}, which this program does not have"
+            )
         raise DamagedError(f"{what} begins with {magic!r}")
     if zero != bytes(3) or level > MAX_LEVEL or first > MAX_ROWS or second > MAX_ROWS:
         raise DamagedError(f"{what} has a level or a count that is not allowed")
@@ -193,7 +195,11 @@ def _leaf(frame_rows: memoryview, reference_rows: memoryview, count: int, what: 
             raise DamagedError(f"{what} lists the frame '{row.frame.hex()}' with impossible lengths")
     used = set()
     for _, frame_index, position, length in references:
-        if frame_index >= len(frames) or position >= MAX_FRAME_SEGMENTS or not 1 <= length <= MAX_SEGMENT_BYTES:
+        if (
+            frame_index >= len(frames)
+            or position >= MAX_FRAME_SEGMENTS
+            or not 1 <= length <= MAX_SEGMENT_BYTES
+        ):
             raise DamagedError(f"{what} has a reference to no frame, position or length that can be")
         used.add(frame_index)
     if len(used) != len(frames):

@@ -1,7 +1,7 @@
 """Segments: pieces of a stream, named by a keyed hash.
 
-Source: ``docs/reference/formats/segment.md``. Names are made by writers only: a reader trusts the frame that holds a
-segment and the manifest that names the frame.
+Source: ``docs/reference/formats/segment.md``. Names are made by writers only: a reader trusts the frame that
+holds a segment and the manifest that names the frame.
 """
 
 from __future__ import annotations

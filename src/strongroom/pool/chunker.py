@@ -1,7 +1,8 @@
 """Chunker 1: cuts a stream into segments by its content.
 
-Source: ``docs/reference/formats/segment.md``. FastCDC decides from at most the next 1 MiB where a segment ends, so
-cutting whatever lies in a block, up to 1 MiB before its end, gives the same segments as cutting the whole stream.
+Source: ``docs/reference/formats/segment.md``. FastCDC decides from at most the next 1 MiB where a segment
+ends, so cutting whatever lies in a block, up to 1 MiB before its end, gives the same segments as cutting the
+whole stream.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What can go wrong in a pool.
 
-Damage of what is stored is told with :class:`~strongroom.formats.errors.DamagedError`, naming container, frame or page.
+Damage of what is stored is told with :class:`~strongroom.formats.errors.DamagedError`, naming container,
+frame or page.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class PoolReadError(ResourceError):
     """The storage under the pool refused a read."""
 
     code = "pool.read-error"
-    default_hint = "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
+    default_hint = (
+        "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
+    )
 
 
 class PoolWriteError(ResourceError):
@@ -53,7 +56,9 @@ class NotAPoolError(NotFoundError):
     """The folder holds no pool."""
 
     code = "pool.not-a-pool"
-    default_hint = "name the folder that holds the file 'medium', or make a pool with 'strongroom pool create'"
+    default_hint = (
+        "name the folder that holds the file 'medium', or make a pool with 'strongroom pool create'"
+    )
 
 
 class PoolExistsError(RefusedError):

@@ -1,8 +1,8 @@
 """A pool in a folder of a local file system.
 
-Source: ``docs/reference/formats/pool-folder.md``. What is being written lies in ``incoming`` under a name that tells
-nothing, with an exclusive lock that lives as long as its writer; whoever can take that lock knows that the writer is
-gone, and removes the file.
+Source: ``docs/reference/formats/pool-folder.md``. What is being written lies in ``incoming`` under a name
+that tells nothing, with an exclusive lock that lives as long as its writer; whoever can take that lock knows
+that the writer is gone, and removes the file.
 """
 
 from __future__ import annotations

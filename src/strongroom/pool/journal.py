@@ -1,7 +1,7 @@
 """The pool's journal: numbered batches of state records, each in an object of its own.
 
-Source: ``docs/reference/formats/journal.md``. Batches come signed, and are handed out as they lie there: whether their
-signatures and their chain hold is judged by whoever reads them.
+Source: ``docs/reference/formats/journal.md``. Batches come signed, and are handed out as they lie there:
+whether their signatures and their chain hold is judged by whoever reads them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Journal:
             batch: the whole signed object.
 
         Raises:
-            ObjectExistsError: another batch has this number: another writer was faster. Read :meth:`head`, sign anew.
+            ObjectExistsError: another batch has this number: another writer was faster. Read :meth:`head`,
+                sign anew.
             PoolFullError, PoolWriteError: the storage refused.
         """
         if sequence < 1 or len(batch) > MAX_BATCH_BYTES:

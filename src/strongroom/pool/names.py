@@ -1,6 +1,7 @@
 """Keys of a pool's objects: which object has which name, on every kind of store.
 
-Source: ``docs/reference/formats/pool-folder.md``. A key is text with ``/`` between its parts; a folder uses it as path.
+Source: ``docs/reference/formats/pool-folder.md``. A key is text with ``/`` between its parts; a folder uses
+it as path.
 """
 
 from __future__ import annotations

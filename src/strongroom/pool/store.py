@@ -1,7 +1,7 @@
 """What a pool needs of the storage under it: whole immutable objects, by key.
 
-Nothing here needs more than an object store can do: no change in place, no appending to a named object, no renaming of
-named objects. Every adapter passes ``tests/contract/test_store.py``.
+Nothing here needs more than an object store can do: no change in place, no appending to a named object, no
+renaming of named objects. Every adapter passes ``tests/contract/test_store.py``.
 """
 
 from __future__ import annotations
