@@ -257,8 +257,8 @@ def decode_footer(header: bytes, footer: bytes, tail: Tail, what: str = "contain
 
 
 def _check_items(footer: Footer, tail: Tail, is_pages: bool, what: str) -> None:
-    expected, before, previous_first = HEADER_BYTES, 0, -1
-    for item in footer.items():
+    expected, previous_first = HEADER_BYTES, -1
+    for before, item in enumerate(footer.items()):
         if item.offset != expected or item.length == 0:
             raise DamagedError(f"the items of {what} leave a gap or overlap at {expected}")
         if is_pages:
@@ -271,7 +271,6 @@ def _check_items(footer: Footer, tail: Tail, is_pages: bool, what: str) -> None:
         if not right:
             raise DamagedError(f"the footer of {what} counts segments wrongly at item {before}")
         expected += item.length
-        before += 1
         previous_first = item.first_segment
     if expected != tail.footer_offset:
         raise DamagedError(f"the items of {what} do not reach from header to footer")

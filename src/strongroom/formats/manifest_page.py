@@ -149,13 +149,13 @@ def decode(page: Buffer, expected: PageId) -> Page:
         raise DamagedError(f"{what} has {len(page)} bytes, more than the {MAX_PAGE_BYTES} that are allowed")
     if page_id(page) != expected:
         raise DamagedError(f"{what} has another digest")
-    level, first, second, length = _parse_fixed(page, what)
+    level, first, _, length = _parse_fixed(page, what)
     if length != len(page):
         raise DamagedError(f"{what} has {len(page)} bytes, and its counts say {length}")
     rows = memoryview(page)[FIXED_BYTES:]
     if level:
         return _interior(level, rows, what)
-    return _leaf(rows[: _FRAME.size * first], rows[_FRAME.size * first :], second, what)
+    return _leaf(rows[: _FRAME.size * first], rows[_FRAME.size * first :], what)
 
 
 def _parse_fixed(data: Buffer, what: str) -> tuple[int, int, int, int]:
@@ -185,7 +185,7 @@ def _interior(level: int, rows: memoryview, what: str) -> Interior:
     return Interior(level, children)
 
 
-def _leaf(frame_rows: memoryview, reference_rows: memoryview, count: int, what: str) -> Leaf:
+def _leaf(frame_rows: memoryview, reference_rows: memoryview, what: str) -> Leaf:
     frames = tuple(map(FrameRow._make, _FRAME.iter_unpack(frame_rows)))
     references = tuple(map(ReferenceRow._make, _REFERENCE.iter_unpack(reference_rows)))
     if len({row.frame for row in frames}) != len(frames):

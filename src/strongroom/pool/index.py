@@ -162,7 +162,8 @@ class Index:
         with self._lock, self._db as db:
             row = (header.container, header.origin, header.content, contents.size_bytes, header.created_ns)
             cursor = db.execute(
-                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns)"
+                " VALUES (?, ?, ?, ?, ?)",
                 row,
             )
             if cursor.rowcount == 0:
@@ -181,7 +182,7 @@ class Index:
             db.execute("INSERT INTO event (container, is_sealed) VALUES (?, 0)", (container,))
 
     def purge(self) -> None:
-        """Free the room of segments whose containers are gone: one pass over all segments, after a collection."""
+        """Free the room of segments whose containers are gone: one pass over all, after a collection."""
         with self._lock, self._db as db:
             db.execute("DELETE FROM segment WHERE item NOT IN (SELECT num FROM item)")
 
@@ -214,8 +215,9 @@ class Index:
         """
         found: dict[bytes, list[Location]] = {}
         sql = (
-            "SELECT i.id, c.id, i.offset, i.length, i.data_key FROM item i JOIN container c ON c.num = i.container"
-            " WHERE c.origin = ? AND i.id IN ({}) ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
+            "SELECT i.id, c.id, i.offset, i.length, i.data_key FROM item i"
+            " JOIN container c ON c.num = i.container WHERE c.origin = ? AND i.id IN ({})"
+            " ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
         )
         for item, *place in self._select(sql, origin, ids):
             found.setdefault(item, []).append(Location._make(place))
@@ -223,8 +225,11 @@ class Index:
 
     def lacking(self, ids: Sequence[bytes], origin: DomainId) -> list[bytes]:
         """Tell which frames or pages the origin has not stored here, in the order asked."""
-        sql = "SELECT i.id FROM item i JOIN container c ON c.num = i.container WHERE c.origin = ? AND i.id IN
-        ({})" present = {row[0] for row in self._select(sql, origin, ids)}
+        sql = (
+            "SELECT i.id FROM item i JOIN container c ON c.num = i.container"
+            " WHERE c.origin = ? AND i.id IN ({})"
+        )
+        present = {row[0] for row in self._select(sql, origin, ids)}
         return [item for item in ids if item not in present]
 
     def containers(self) -> Iterator[tuple[ContainerId, DomainId, Content, int]]:
@@ -264,7 +269,8 @@ class Index:
                 "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'item'"
             ).fetchone()
             db.executemany(
-                "INSERT INTO item (num, id, container, offset, length, plain_bytes, data_key) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO item (num, id, container, offset, length, plain_bytes, data_key)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     (number, item.id, container, item.offset, item.length, item.plain_bytes, item.data_key)
                     for number, item in enumerate(items, last + 1)

@@ -65,7 +65,10 @@ class FrameReceiver:
             return [FrameId(item) for item in self._frames.lacking(list(ids))]
 
     def lacking_pages(self, ids: Sequence[PageId]) -> list[PageId]:
-        """Tell which pages must come, in the order asked. A page that is here says nothing of what is below it."""
+        """Tell which pages must come, in the order asked.
+
+        A page that is here says nothing of what is below it.
+        """
         with self._lock:
             return [PageId(item) for item in self._pages.lacking(list(ids))]
 

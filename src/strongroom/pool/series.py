@@ -53,7 +53,7 @@ class ContainerSeries:
         self._unsealed: set[bytes] = set()
 
     def lacking(self, ids: list[bytes]) -> list[bytes]:
-        """Tell which of the ids are neither in the pool nor in the container being filled, in the order asked."""
+        """Tell which ids are neither in the pool nor in the container being filled, in the order asked."""
         rest = [item for item in ids if item not in self._unsealed]
         return self._index.lacking(rest, self._origin)
 

@@ -122,7 +122,7 @@ class FrameSink:
         return StoredFrame(frame_id, key.data_key if key else frame.NO_KEY, len(data))
 
     def finish(self) -> None:
-        """Seal what is open. When this returns, every frame that was written is on stable storage and indexed.
+        """Seal what is open. When this returns, every frame that was written is durable, and indexed.
 
         No other thread may be in :meth:`write`.
 

@@ -20,7 +20,7 @@ class StoredObject(NamedTuple):
 
 
 class Upload(Protocol):
-    """An object on its way: without a name, and gone with its process, until it is finished. For one thread."""
+    """An object on its way: nameless, and gone with its process, until it is finished. For one thread."""
 
     def append(self, data: Buffer) -> None:
         """Add bytes behind those that came before.

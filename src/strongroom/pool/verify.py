@@ -195,8 +195,8 @@ def _verify_items(store: Store, contents: Contents) -> Iterator[Problem]:
                 if (head.segments, head.data_key) != (item.segments, item.data_key):
                     yield Problem(
                         "format.damaged",
-                        f"the footer of container '{container.hex()}' says something else of frame '{item.id.hex()}'"
-                        " than the frame's head",
+                        f"the footer of container '{container.hex()}' says something else"
+                        f" of frame '{item.id.hex()}' than the frame's head",
                         frame=FrameId(item.id),
                         container=container,
                     )

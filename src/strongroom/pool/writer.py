@@ -299,7 +299,7 @@ class SegmentWriter:
             self._session.submit(gathered)
 
     def _certain(self, most_waiting: int) -> list[Reference]:
-        """Give references from the front, waiting for frames while more than ``most_waiting`` would be left."""
+        """Give references from the front; wait for frames while more than ``most_waiting`` are left."""
         references = []
         while self._waiting:
             first = self._waiting[0]
