@@ -1,0 +1,202 @@
+"""Reading sealed containers from a store, and writing new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+from strongroom.core.clock import Clock, to_ns
+from strongroom.core.entropy import Entropy
+from strongroom.core.ids import UUID_BYTES, ContainerId, DataKeyId, DomainId, FrameId, MediumId, PageId
+from strongroom.formats import container as format
+from strongroom.formats import frame, manifest_page
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.segment import Buffer
+from strongroom.pool import names
+from strongroom.pool.store import Store
+
+
+class ItemFacts(NamedTuple):
+    """What the index keeps of one item, with the segments of a frame."""
+
+    id: bytes
+    offset: int
+    length: int
+    data_key: DataKeyId
+    segments: tuple[tuple[bytes, int], ...]
+
+    @property
+    def plain_bytes(self) -> int:
+        """Bytes of all segments of a frame; 0 for a page."""
+        return sum(length for _, length in self.segments)
+
+
+class Contents(NamedTuple):
+    """What a container holds: its header and its items, which can be gone through more than once."""
+
+    header: format.Header
+    size_bytes: int
+    items: Iterable[ItemFacts]
+
+
+class _FooterItems:
+    """The items of a footer, unpacked while they are gone through."""
+
+    def __init__(self, footer: format.Footer) -> None:
+        self._footer = footer
+
+    def __iter__(self) -> Iterator[ItemFacts]:
+        segments = self._footer.segments()
+        ends = (item.first_segment for item in islice(self._footer.items(), 1, None))
+        for item, end in zip(self._footer.items(), chain(ends, (self._footer.segment_count,)), strict=True):
+            rows = tuple(islice(segments, end - item.first_segment))
+            yield ItemFacts(item.id, item.offset, item.length, item.data_key, rows)
+
+
+def read_contents(store: Store, container: ContainerId) -> Contents:
+    """Read what a sealed container holds, from header, footer and tail alone.
+
+    Raises:
+        ObjectMissingError: it is not there.
+        DamagedError: header, footer or tail do not hold, or it is not the container that its name says.
+        NewerFormatError: a later version.
+    """
+    what = f"container '{container.hex()}'"
+    key = names.container_key(container)
+    size_bytes = store.size(key)
+    raw_header = store.read(key, 0, format.HEADER_BYTES)
+    header = _own_header(raw_header, container, what)
+    if size_bytes < format.HEADER_BYTES + format.TAIL_BYTES:
+        raise DamagedError(f"{what} is cut short")
+    raw_tail = store.read(key, size_bytes - format.TAIL_BYTES, format.TAIL_BYTES)
+    tail = format.decode_tail(raw_tail, size_bytes, what)
+    footer = store.read(key, tail.footer_offset, tail.footer_length)
+    return Contents(header, size_bytes, _FooterItems(format.decode_footer(raw_header, footer, tail, what)))
+
+
+def scan_contents(store: Store, container: ContainerId) -> Contents:
+    """Read what a container holds from its items themselves; slow, for one whose footer is damaged.
+
+    Raises:
+        ObjectMissingError: it is not there.
+        DamagedError: its header does not hold.
+        NewerFormatError: header or an item has a later version.
+    """
+    what = f"container '{container.hex()}'"
+    key = names.container_key(container)
+    header = _own_header(store.read(key, 0, format.HEADER_BYTES), container, what)
+    items = []
+    for offset, item in format.scan(lambda offset, length: store.read(key, offset, length)):
+        if header.content is format.Content.FRAMES:
+            head = frame.parse_head(item, what)
+            facts = ItemFacts(frame.frame_id(item), offset, len(item), head.data_key, head.segments)
+        else:
+            facts = ItemFacts(manifest_page.page_id(item), offset, len(item), frame.NO_KEY, ())
+        items.append(facts)
+    return Contents(header, store.size(key), items)
+
+
+def _own_header(raw: bytes, container: ContainerId, what: str) -> format.Header:
+    header = format.decode_header(raw, what)
+    if header.container != container:
+        raise DamagedError(f"{what} says in its header that it is '{header.container.hex()}'")
+    return header
+
+
+class ContainerWriter:
+    """One container while it is being written; for one thread at a time.
+
+    Args:
+        store: the pool's storage.
+        medium: the pool.
+        origin: domain whose frames or pages it takes.
+        content: what it takes.
+        clock: gives the time of creation.
+        entropy: gives the container id.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        medium: MediumId,
+        origin: DomainId,
+        content: format.Content,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self.id = ContainerId(entropy.bytes(UUID_BYTES))
+        self._header = format.Header(self.id, medium, origin, to_ns(clock.now()), content)
+        raw = format.encode_header(self._header)
+        self._footer = format.FooterBuilder(raw)
+        self._items: list[ItemFacts] = []
+        self._upload = store.upload()
+        try:
+            self._upload.append(raw)
+        except BaseException:
+            self._upload.abort()
+            raise
+
+    @property
+    def size_bytes(self) -> int:
+        """Length so far, without footer."""
+        return self._footer.offset
+
+    @property
+    def items(self) -> list[ItemFacts]:
+        """What was appended."""
+        return self._items
+
+    def fits(self, length: int, segments: int) -> bool:
+        """Tell whether one more item keeps within the format's bounds."""
+        return self._footer.fits(length, segments)
+
+    def append_frame(self, frame_id: FrameId, data: Buffer) -> None:
+        """Append a whole frame whose id was computed or checked.
+
+        Raises:
+            PoolFullError, PoolWriteError: the storage refused; the container can only be aborted.
+        """
+        head = frame.parse_head(data)
+        self._upload.append(data)
+        rows = memoryview(data)[frame.FIXED_BYTES : head.head_bytes]
+        offset = self._footer.add(frame_id, len(data), rows, head.data_key)
+        self._items.append(ItemFacts(frame_id, offset, len(data), head.data_key, head.segments))
+
+    def append_page(self, page_id: PageId, data: Buffer) -> None:
+        """Append a whole page.
+
+        Raises:
+            PoolFullError, PoolWriteError: as in :meth:`append_frame`.
+        """
+        self._upload.append(data)
+        offset = self._footer.add(page_id, len(data))
+        self._items.append(ItemFacts(page_id, offset, len(data), frame.NO_KEY, ()))
+
+    def seal(self) -> Contents:
+        """Write footer and tail, make it durable and give it its name.
+
+        Raises:
+            PoolFullError, PoolWriteError: the storage refused; the container has no name.
+        """
+        end = self._footer.finish()
+        try:
+            self._upload.append(end)
+            self._upload.finish(names.container_key(self.id))
+        except BaseException:
+            self._upload.abort()
+            raise
+        return Contents(self._header, self._footer.offset + len(end), self._items)
+
+    def abort(self) -> None:
+        """Drop everything; the container never gets a name."""
+        self._upload.abort()
+
+
+def list_containers(store: Store) -> Iterator[ContainerId]:
+    """Give the ids of all sealed containers, rising."""
+    for stored in store.list(names.CONTAINERS):
+        container = names.container_of(stored.key)
+        if container is not None:
+            yield container
