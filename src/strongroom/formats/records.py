@@ -16,9 +16,9 @@ MAX_DEPTH: Final = 16
 Bytes12 = Annotated[bytes, msgspec.Meta(min_length=12, max_length=12)]
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Moment = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """Nanoseconds since 1970."""
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Features = Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(max_length=64)]
 
 T = TypeVar("T")
