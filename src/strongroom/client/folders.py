@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Final
 
@@ -70,7 +71,7 @@ class Folder:
         status = os.fstat(fd)
         if (status.st_dev, status.st_ino) != (self.device, self.inode):
             os.close(fd)
-            raise MovedError("the folder was moved while it was walked")
+            raise MovedError(errno.ESTALE, "the folder was moved while it was walked")
         self.fd = fd
 
     def child(self, name: bytes) -> Folder:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from strongroom.client.exclude import Exclude
 from strongroom.client.folders import OPEN_LEVELS, Folder, open_root
-from strongroom.client.problems import BAD_PATH, VANISHED, BadRootError, Report, Trouble, reading_failed
+from strongroom.client.problems import BAD_PATH, VANISHED, BadRootError, Report, Trouble, reading_failed, reason
 from strongroom.formats.entries import MAX_PATH_BYTES, walk_key
 
 
@@ -75,8 +75,10 @@ class Walker:
             except OSError as error:
                 self._report(reading_failed(root, error))
                 continue
-            yield from self._walk_root(above, posixpath.basename(root) or b".", root)
-            above.leave()
+            try:
+                yield from self._walk_root(above, posixpath.basename(root) or b".", root)
+            finally:
+                above.leave()
 
     def _walk_root(self, above: Folder, name: bytes, path: bytes) -> Iterator[Found]:
         found = self._look(above, name, path)
@@ -86,20 +88,24 @@ class Walker:
         device = found.status.st_dev
         levels: list[_Level] = []
         self._enter(found, device, levels)
-        while levels:
-            level = levels[-1]
-            if not level.names:
-                self._leave(levels)
-                continue
-            name = level.names.pop()
-            path = level.folder.prefix + name
-            if self._exclude(path):
-                continue
-            found = self._look(level.folder, name, path)
-            if found is not None:
-                yield found
-                if stat.S_ISDIR(found.status.st_mode):
-                    self._enter(found, device, levels)
+        try:
+            while levels:
+                level = levels[-1]
+                if not level.names:
+                    self._leave(levels)
+                    continue
+                name = level.names.pop()
+                path = level.folder.prefix + name
+                if self._exclude(path):
+                    continue
+                found = self._look(level.folder, name, path)
+                if found is not None:
+                    yield found
+                    if stat.S_ISDIR(found.status.st_mode):
+                        self._enter(found, device, levels)
+        finally:
+            for level in levels:
+                level.folder.leave()
 
     def _look(self, folder: Folder, name: bytes, path: bytes) -> Found | None:
         if len(path) > MAX_PATH_BYTES:
@@ -122,8 +128,14 @@ class Walker:
             self._report(reading_failed(found.path, error))
             return
         try:
-            if folder.inode != status.st_ino and found.name != b".":
-                self._report(Trouble(found.path, VANISHED, "it was replaced by another folder"))
+            if folder.device != status.st_dev:
+                # Opening it mounted something there.
+                entered = not self._one_file_system
+            else:
+                entered = folder.inode == status.st_ino
+                if not entered:
+                    self._report(Trouble(found.path, VANISHED, "it was replaced by another folder"))
+            if not entered:
                 folder.leave()
                 return
             with os.scandir(folder.fd) as listing:
@@ -145,10 +157,12 @@ class Walker:
             try:
                 above.folder.revive(left)
             except OSError as error:
-                if above.names:
-                    self._report(Trouble(above.folder.path, VANISHED, f"it was moved while it was walked: {error}"))
                 while levels:
-                    levels.pop().folder.leave()
+                    lost = levels.pop()
+                    lost.folder.leave()
+                    if lost.names:
+                        message = f"{len(lost.names)} names in it were not visited: {reason(error)}"
+                        self._report(Trouble(lost.folder.path, VANISHED, message))
         left.leave()
 
 

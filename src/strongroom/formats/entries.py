@@ -255,9 +255,7 @@ def _check(entry: Entry) -> None:
         if entry.type == HARD_LINK:
             _check_path(entry.target)
             if walk_key(entry.target) >= walk_key(entry.path):
-                raise DamagedError(
-                    f"the hard link {shown(entry.path)} names a record that does not come before it"
-                )
+                raise DamagedError(f"the hard link {shown(entry.path)} names a record that does not come before it")
     elif entry.target is not None:
         raise DamagedError(f"the entry {shown(entry.path)} has a target and is not a link")
     if entry.type != REGULAR and (entry.size or entry.extents):

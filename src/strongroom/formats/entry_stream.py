@@ -35,9 +35,7 @@ class EntriesReader:
         while self._end is None and len(rest) - at >= _U32.size:
             (length,) = _U32.unpack_from(rest, at)
             if length > entries.MAX_RECORD_BYTES:
-                raise DamagedError(
-                    f"an entry claims {length} bytes, more than its bound {entries.MAX_RECORD_BYTES}"
-                )
+                raise DamagedError(f"an entry claims {length} bytes, more than its bound {entries.MAX_RECORD_BYTES}")
             body_at = at + _U32.size
             if len(rest) - body_at < length:
                 break
@@ -134,9 +132,7 @@ class Sequence:
         if self._key is not None and key <= self._key:
             raise DamagedError(f"the entry {shown(entry.path)} is out of order")
         if not self._with_extents and (entry.extents or entry.flags & entries.EXTENTS_FOLLOW):
-            raise DamagedError(
-                f"the entry {shown(entry.path)} has extents, which have no place in this stream"
-            )
+            raise DamagedError(f"the entry {shown(entry.path)} has extents, which have no place in this stream")
         self._key = key
         self._entry = entry
         self._attribute_records = self._extent_records = 0

@@ -191,9 +191,7 @@ class BlockReader:
             self._data_left = length
             return _HEAD.size
         if kind not in (ENTRIES, SAME, PROBLEM, HOLE, END):
-            raise NewerFormatError(
-                f"the image stream has a block of type {kind}, which this program does not have"
-            )
+            raise NewerFormatError(f"the image stream has a block of type {kind}, which this program does not have")
         whole = _HEAD.size + length
         if len(view) < whole:
             self._wanted = whole
@@ -222,9 +220,7 @@ def _check_magic(magic: bytes) -> None:
     if magic == MAGIC:
         return
     if magic[:6] == MAGIC[:6] and magic[6:].isdigit():
-        raise NewerFormatError(
-            f"the image stream has version {magic[6:].decode()}, which this program does not have"
-        )
+        raise NewerFormatError(f"the image stream has version {magic[6:].decode()}, which this program does not have")
     raise DamagedError(f"this is not an image stream: it begins with {magic!r}")
 
 
