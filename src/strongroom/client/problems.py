@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from strongroom.core.errors import InputError, ResourceError
+from strongroom.core.errors import InputError, RefusedError, ResourceError, UnavailableError
 
 VANISHED: Final = "client.vanished"
 UNREADABLE: Final = "client.unreadable"
@@ -57,6 +57,20 @@ class TargetFullError(ResourceError):
 
     code = "client.target-full"
     default_hint = "make room, and restore again; files that are whole stay"
+
+
+class StreamLostError(UnavailableError):
+    """The bytes of an image stopped coming."""
+
+    code = "client.stream-lost"
+    default_hint = "look at the connection to the media server, and restore again"
+
+
+class TargetChangedError(RefusedError):
+    """A folder of the target was moved away while files were restored into it."""
+
+    code = "client.target-changed"
+    default_hint = "keep others from the target while a restore runs, and restore again"
 
 
 def reading_failed(path: bytes, error: OSError) -> Trouble:
