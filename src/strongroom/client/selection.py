@@ -26,9 +26,13 @@ class Selection:
     def __contains__(self, entry: Entry) -> bool:
         """Tell whether the file is wanted."""
         path = entry.path
-        if not self._exact or path in self._exact or path.startswith(self._below):
+        if self.has_path(path):
             return True
         if entry.type != entries.FOLDER:
             return False
         prefix = path if path == b"/" else path + b"/"
         return any(wanted.startswith(prefix) for wanted in self._exact)
+
+    def has_path(self, path: bytes) -> bool:
+        """Tell whether a path is wanted for itself, not only as a folder on the way."""
+        return not self._exact or path in self._exact or path.startswith(self._below)

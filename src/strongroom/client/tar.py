@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
-from strongroom.client.problems import UNSUPPORTED, Report, Trouble
+from strongroom.client.problems import LINK_MISSING, UNSUPPORTED, Report, Trouble
 from strongroom.client.selection import Selection
 from strongroom.formats import entries, pax
 from strongroom.formats.image_stream import Buffer, Hole, Problem
@@ -41,6 +41,9 @@ def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | 
             continue
         if entry.type not in _KEPT:
             report(Trouble(entry.path, UNSUPPORTED, "this type of file is not written by this version"))
+            continue
+        if entry.type == entries.HARD_LINK and not wanted.has_path(entry.target or b""):
+            report(Trouble(entry.path, LINK_MISSING, f"{entries.shown(entry.target or b'')} was not selected"))
             continue
         front = pax.header(entry)
         yield front

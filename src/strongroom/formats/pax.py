@@ -70,7 +70,7 @@ def trailer(length: int) -> bytes:
 
 def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes) -> bytes:
     """Write the plain header; what does not fit is cut, because the extended header has it."""
-    info = tarfile.TarInfo(_text(name[:_MAX_NAME].rstrip(b"/") or b"."))
+    info = tarfile.TarInfo(_text(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1].rstrip(b"/")))
     info.type = kind
     info.linkname = _text(target[:_MAX_NAME])
     info.mode = entry.mode
@@ -86,7 +86,7 @@ def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes) -> bytes:
 
 def _extended(entry: Entry, name: bytes, target: bytes) -> bytes:
     found: list[bytes] = []
-    if len(name) > _MAX_NAME or len(name.rstrip(b"/")) == _MAX_NAME:
+    if len(name) > _MAX_NAME:
         found.append(_record(b"path", name))
     if len(target) > _MAX_NAME:
         found.append(_record(b"linkpath", target))
