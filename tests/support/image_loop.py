@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from strongroom.client.exclude import Exclude
 from strongroom.client.previous import Previous
 from strongroom.client.problems import Trouble
 from strongroom.client.sender import Sender, Totals
-from strongroom.client.exclude import Exclude
 from strongroom.client.walker import Walker
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry, MoreAttributes
@@ -24,6 +24,10 @@ class File:
     entry: Entry
     more: list[MoreAttributes] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
+
+    def records(self) -> list[Entry | MoreAttributes]:
+        """Give the records in the order of the stream."""
+        return [self.entry, *self.more]
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Image:
         yield image_stream.MAGIC
         content = 0
         for file in self.files:
-            for record in [file.entry, *file.more]:
+            for record in file.records():
                 data = entries.encode(record)
                 yield image_stream.head(image_stream.ENTRIES, len(data)) + data
             for piece in file.pieces:
@@ -64,7 +68,7 @@ class Image:
         """Give the records as the media server sends those of the previous image."""
         yield image_stream.MAGIC
         for file in self.files:
-            data = b"".join(entries.encode(record) for record in [file.entry, *file.more])
+            data = b"".join(entries.encode(record) for record in file.records())
             yield image_stream.head(image_stream.ENTRIES, len(data)) + data
         yield image_stream.end(len(self.files), sum(file.entry.size for file in self.files), 0)
 

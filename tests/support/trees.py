@@ -1,5 +1,7 @@
 """Trees of files for tests, and comparing them by other people's programs."""
 
+# ruff: noqa: PTH101, PTH103, PTH123, PTH211, S103 - names are bytes, and modes odd on purpose
+
 from __future__ import annotations
 
 import os

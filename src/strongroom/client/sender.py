@@ -70,6 +70,31 @@ class _Batch:
     read_bytes: int = 0
     folders: int = 0
 
+    def add(self, item: _Item) -> None:
+        """Add an item, and hold its folder open until :meth:`release`."""
+        folder = item.found.folder
+        if not self.items or self.items[-1].found.folder is not folder:
+            self.folders += 1
+        folder.hold()
+        self.items.append(item)
+        if item.way is _Way.SMALL:
+            self.read_files += 1
+            self.read_bytes += item.found.status.st_size
+
+    def is_full(self) -> bool:
+        """Tell whether it is time for the next batch; open folders are descriptors, which are few."""
+        return (
+            self.read_files >= BATCH_FILES
+            or self.read_bytes >= BATCH_BYTES
+            or self.folders >= _BATCH_FOLDERS
+            or len(self.items) >= _BATCH_ITEMS
+        )
+
+    def release(self) -> None:
+        """Let go of the folders."""
+        for item in self.items:
+            item.found.folder.release()
+
 
 @dataclass(slots=True)
 class _Links:
@@ -139,41 +164,30 @@ class Sender:
             for batch, future in waiting:
                 if future is not None and not future.cancel():
                     future.exception()
-                for item in batch.items:
-                    item.found.folder.release()
+                batch.release()
         self._writer.end(self.totals.files, self.totals.content, self.totals.problems)
         yield from self._writer.take()
 
     def _batches(self, walk: Iterable[Found]) -> Iterator[_Batch]:
         """Group files; a file that is read in ranges is a batch of its own."""
         batch = _Batch()
-        last_folder: object = None
-        for found in walk:
-            item = self._classify(found)
-            if item is None:
-                continue
-            if item.way is _Way.IN_RANGES and batch.items:
-                yield batch
-                batch, last_folder = _Batch(), None
-            found.folder.hold()
-            batch.items.append(item)
-            if found.folder is not last_folder:
-                last_folder = found.folder
-                batch.folders += 1
-            if item.way is _Way.SMALL:
-                batch.read_files += 1
-                batch.read_bytes += found.status.st_size
-            if (
-                item.way is _Way.IN_RANGES
-                or batch.read_files >= BATCH_FILES
-                or batch.read_bytes >= BATCH_BYTES
-                or batch.folders >= _BATCH_FOLDERS
-                or len(batch.items) >= _BATCH_ITEMS
-            ):
-                yield batch
-                batch, last_folder = _Batch(), None
-        if batch.items:
-            yield batch
+        try:
+            for found in walk:
+                item = self._classify(found)
+                if item is None:
+                    continue
+                if item.way is _Way.IN_RANGES and batch.items:
+                    full, batch = batch, _Batch()
+                    yield full
+                batch.add(item)
+                if item.way is _Way.IN_RANGES or batch.is_full():
+                    full, batch = batch, _Batch()
+                    yield full
+            if batch.items:
+                full, batch = batch, _Batch()
+                yield full
+        finally:
+            batch.release()
 
     def _classify(self, found: Found) -> _Item | None:
         status = found.status
@@ -195,13 +209,15 @@ class Sender:
     def _send(
         self, batch: _Batch, future: Future[list[Outcome | None]] | None, pool: ThreadPoolExecutor | None
     ) -> Iterator[bytes]:
-        outcomes = future.result() if future is not None else _read_batch(batch)
-        for item, outcome in zip(batch.items, outcomes, strict=True):
-            yield from self._send_item(item, outcome, pool)
-            if item.found.status.st_nlink > 1 and stat.S_ISREG(item.found.status.st_mode):
-                self._seen(item.found)
-            item.found.folder.release()
-            yield from self._writer.take()
+        try:
+            outcomes = future.result() if future is not None else _read_batch(batch)
+            for item, outcome in zip(batch.items, outcomes, strict=True):
+                yield from self._send_item(item, outcome, pool)
+                if item.found.status.st_nlink > 1 and stat.S_ISREG(item.found.status.st_mode):
+                    self._seen(item.found)
+                yield from self._writer.take()
+        finally:
+            batch.release()
 
     def _send_item(self, item: _Item, outcome: Outcome | None, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
         found = item.found
