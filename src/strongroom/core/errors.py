@@ -99,7 +99,7 @@ class KeyUnavailableError(StrongroomError):
     code = "core.key-unavailable"
     exit_code = 7
     http_status = 423
-    retry = "later"
+    retry: Retry = "later"
 
 
 class UnavailableError(StrongroomError):
@@ -108,7 +108,7 @@ class UnavailableError(StrongroomError):
     code = "core.unavailable"
     exit_code = 8
     http_status = 503
-    retry = "later"
+    retry: Retry = "later"
 
 
 class ResourceError(StrongroomError):
@@ -117,7 +117,7 @@ class ResourceError(StrongroomError):
     code = "core.out-of-resources"
     exit_code = 9
     http_status = 507
-    retry = "later"
+    retry: Retry = "later"
 
 
 _BRANCHES: tuple[type[StrongroomError], ...] = (

@@ -47,7 +47,7 @@ class Identity(TypeDecorator[bytes]):
         """Check the length."""
         if value is None:
             return None
-        if not isinstance(value, bytes) or len(value) != self.length:
+        if len(value) != self.length:
             raise ColumnValueError(f"an identity of {self.length} bytes was expected")
         return value
 
