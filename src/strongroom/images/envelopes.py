@@ -1,0 +1,249 @@
+"""Which key envelopes lie in a pool, and which data keys they hold: a cache over the envelope files.
+
+Every envelope is checked (signature, agreement of its generations) before it is entered. The cache lies beside the
+pool's index and is made again from the files when it is missing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from strongroom.core.errors import IntegrityError
+from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, KeyGroupId, KeyTag, MediumId
+from strongroom.formats import key_envelope, signed
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.key_envelope import KeyEnvelope, Purpose
+from strongroom.pool import names
+from strongroom.pool.store import Store
+
+FILE_NAME: Final = "envelopes.sqlite"
+_SCHEMA: Final = 1
+_BATCH: Final = 500
+_TABLES: Final = """
+CREATE TABLE generation (
+    key TEXT PRIMARY KEY, envelope BLOB NOT NULL, origin BLOB NOT NULL, domain BLOB NOT NULL,
+    number INTEGER NOT NULL, tag BLOB NOT NULL, grp BLOB NOT NULL, created INTEGER NOT NULL
+);
+CREATE INDEX generation_by_envelope ON generation (envelope, origin);
+CREATE TABLE data_key (
+    id BLOB NOT NULL, envelope BLOB NOT NULL, origin BLOB NOT NULL, purpose INTEGER NOT NULL, medium BLOB NOT NULL,
+    commitment BLOB NOT NULL, PRIMARY KEY (id, envelope, origin)
+) WITHOUT ROWID;
+CREATE INDEX data_key_by_envelope ON data_key (envelope, origin);
+"""
+
+
+class Envelopes:
+    """The key envelopes of one pool; may be shared by threads.
+
+    Args:
+        store: the pool's storage.
+        folder: where the cache lies.
+    """
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._db = _open(folder / FILE_NAME)
+
+    def close(self) -> None:
+        """Close the cache."""
+        self._db.close()
+
+    def refresh(self) -> list[str]:
+        """Enter envelopes that came from elsewhere.
+
+        Returns:
+            What was refused, in sentences: files that are not the envelopes that their names say.
+        """
+        refused = []
+        with self._lock:
+            known = {row[0] for row in self._db.execute("SELECT key FROM generation")}
+            found = {item.key for item in self._store.list("envelopes/")}
+            for key in sorted(found - known):
+                try:
+                    self._enter(self._store.read(key), key)
+                except IntegrityError as error:
+                    refused.append(f"'{key}': {error.message}")
+            for key in known - found:
+                self._db.execute("DELETE FROM generation WHERE key = ?", (key,))
+            self._db.commit()
+        return refused
+
+    def put(self, data: bytes) -> KeyEnvelope:
+        """Check an envelope, make it durable and enter it; one that is here already changes nothing.
+
+        Raises:
+            DamagedError, SignatureError, NewerFormatError: it is not an envelope, or disagrees with one that is here.
+            PoolFullError, PoolWriteError: the storage refused.
+        """
+        with self._lock:
+            payload = signed.verify(key_envelope.KEY_ENVELOPE, data).payload
+            self._check_agreement(payload)
+            key = names.envelope_key(
+                EnvelopeId(payload.envelope), DomainId(payload.domain), payload.generation
+            )
+            self._store.put(key, data)
+            self._enter(data, key)
+            self._db.commit()
+            return payload
+
+    def lacking(self, origin: DomainId, envelopes: Collection[EnvelopeId]) -> list[EnvelopeId]:
+        """Tell which of these have no generation here that the origin itself signed, in the order given."""
+        here = {
+            row[0]
+            for batch in _batched(envelopes)
+            for row in self._select("envelope", "generation", "envelope", batch, "origin = ? AND domain = origin", origin)
+        }
+        return [envelope for envelope in envelopes if envelope not in here]
+
+    def holding(self, keys: Collection[DataKeyId], origin: DomainId) -> dict[DataKeyId, EnvelopeId]:
+        """Tell which envelope of an origin holds each of these data keys; those that none holds are left out."""
+        return {
+            DataKeyId(row[0]): EnvelopeId(row[1])
+            for batch in _batched(keys)
+            for row in self._select("id, envelope", "data_key", "id", batch, "origin = ?", origin)
+        }
+
+    def read(self, envelope: EnvelopeId, origin: DomainId) -> list[bytes]:
+        """Give all generations of an envelope, the newest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT key FROM generation WHERE envelope = ? AND origin = ? ORDER BY created DESC, number DESC",
+                (envelope, origin),
+            ).fetchall()
+        return [self._store.read(row[0]) for row in rows]
+
+    def read_newest(self, envelope: EnvelopeId, origin: DomainId) -> bytes | None:
+        """Give the newest generation that the origin signed, if there is one."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT key FROM generation WHERE envelope = ? AND origin = ? AND domain = origin"
+                " ORDER BY number DESC LIMIT 1",
+                (envelope, origin),
+            ).fetchone()
+        return self._store.read(row[0]) if row else None
+
+    def data_keys(self, origin: DomainId, envelopes: Iterable[EnvelopeId]) -> set[DataKeyId]:
+        """Tell the data keys for frames in these envelopes."""
+        return {
+            DataKeyId(row[0])
+            for batch in _batched(envelopes)
+            for row in self._select(
+                "id", "data_key", "envelope", batch, f"origin = ? AND purpose = {Purpose.FRAMES}", origin
+            )
+        }
+
+    def tags(self, origin: DomainId, envelopes: Iterable[EnvelopeId]) -> list[KeyTag]:
+        """Tell the key tags of the newest generations of these envelopes, ascending."""
+        newest: dict[bytes, tuple[int, int, bytes]] = {}
+        for batch in _batched(envelopes):
+            rows = self._select(
+                "envelope, created, number, tag", "generation", "envelope", batch, "origin = ?", origin
+            )
+            for envelope, *rest in rows:
+                newest[envelope] = max(newest.get(envelope, (0, 0, b"")), tuple(rest))
+        return sorted({KeyTag(tag) for _, _, tag in newest.values()})
+
+    def usable(
+        self, keys: Collection[DataKeyId], *, origin: DomainId, group: KeyGroupId, tags: Collection[KeyTag]
+    ) -> set[DataKeyId]:
+        """Tell which data keys are of this group and have a wrap of the origin's under one of these key tags."""
+        allowed = set(tags)
+        found = set()
+        for batch in _batched(keys):
+            marks = ",".join("?" * len(batch))
+            with self._lock:
+                rows = self._db.execute(
+                    "SELECT data_key.id, generation.tag FROM data_key JOIN generation USING (envelope, origin)"  # noqa: S608 - marks only
+                    f" WHERE data_key.id IN ({marks}) AND origin = ? AND domain = origin AND grp = ?",
+                    (*batch, origin, group),
+                ).fetchall()
+            found.update(DataKeyId(row[0]) for row in rows if row[1] in allowed)
+        return found
+
+    def naming(self, *, origin: DomainId, group: KeyGroupId, medium: MediumId) -> list[EnvelopeId]:
+        """Tell the envelopes with a naming key of a group for this pool, the newest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT DISTINCT generation.envelope, MIN(generation.created) FROM generation JOIN data_key"
+                " USING (envelope, origin) WHERE origin = ? AND grp = ? AND medium = ? AND purpose = ?"
+                " GROUP BY generation.envelope ORDER BY 2 DESC",
+                (origin, group, medium, Purpose.NAMES),
+            ).fetchall()
+        return [EnvelopeId(row[0]) for row in rows]
+
+    def _enter(self, data: bytes, key: str) -> None:
+        payload = signed.verify(key_envelope.KEY_ENVELOPE, data).payload
+        said = names.envelope_key(EnvelopeId(payload.envelope), DomainId(payload.domain), payload.generation)
+        if said != key:
+            raise DamagedError(f"the envelope says that its name is '{said}'")
+        self._check_agreement(payload)
+        self._db.execute(
+            "INSERT OR IGNORE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key,
+                payload.envelope,
+                payload.origin,
+                payload.domain,
+                payload.generation,
+                payload.tag,
+                payload.group,
+                payload.created,
+            ),
+        )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO data_key VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (item.key, payload.envelope, payload.origin, item.purpose, item.medium, item.commitment)
+                for item in payload.keys
+            ],
+        )
+
+    def _check_agreement(self, payload: KeyEnvelope) -> None:
+        """All generations of an envelope hold the same keys, and a data key lies in one envelope of an origin."""
+        rows = self._db.execute(
+            "SELECT id, purpose, medium, commitment FROM data_key WHERE envelope = ? AND origin = ? ORDER BY id",
+            (payload.envelope, payload.origin),
+        ).fetchall()
+        mine = [(item.key, item.purpose, item.medium, item.commitment) for item in payload.keys]
+        if rows and rows != mine:
+            raise DamagedError(f"a generation of the envelope '{payload.envelope.hex()}' holds other data keys")
+        holders = self.holding([DataKeyId(item.key) for item in payload.keys], DomainId(payload.origin))
+        if any(holder != payload.envelope for holder in holders.values()):
+            raise DamagedError(f"the envelope '{payload.envelope.hex()}' claims a data key of another envelope")
+
+    def _select(
+        self, columns: str, table: str, column: str, batch: list[bytes], where: str, origin: DomainId
+    ) -> list[tuple[bytes, ...]]:
+        marks = ",".join("?" * len(batch))
+        statement = f"SELECT {columns} FROM {table} WHERE {column} IN ({marks}) AND {where}"  # noqa: S608 - names of ours
+        with self._lock:
+            return self._db.execute(statement, (*batch, origin)).fetchall()
+
+
+def _batched(items: Iterable[bytes]) -> Iterator[list[bytes]]:
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, check_same_thread=False)
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError:
+        version = -1
+    if version != _SCHEMA:
+        db.close()
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        db = sqlite3.connect(path, check_same_thread=False)
+        db.executescript(f"PRAGMA journal_mode=WAL; {_TABLES} PRAGMA user_version={_SCHEMA};")
+    db.execute("PRAGMA synchronous=OFF")
+    return db

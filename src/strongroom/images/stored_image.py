@@ -1,0 +1,105 @@
+"""A stored image, open for reading: its two streams, its entries, and where its keys come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, PageId
+from strongroom.formats import frame, key_page
+from strongroom.formats.copy_header import CheckedCopy
+from strongroom.formats.entries import Record
+from strongroom.images.entry_stream import StoredFile, read_records, stored_files
+from strongroom.images.keys import KeyOpener, OpenedKeys
+from strongroom.images.open_pool import OpenPool
+from strongroom.pool.manifest import StreamRoot, leaves, references_of
+from strongroom.pool.reader import FrameReader
+from strongroom.pool.references import Reference
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The two streams of an image."""
+
+    entries: StreamRoot
+    payload: StreamRoot
+
+    @classmethod
+    def of(cls, copy: CheckedCopy) -> Self:
+        """Take the streams that apply to a copy."""
+        return cls(*(StreamRoot(PageId(s.root), s.segments, s.bytes) for s in copy.streams))
+
+
+def envelopes_of(pool: OpenPool, copy: CheckedCopy) -> list[EnvelopeId]:
+    """Read the key pages of a copy: the envelopes that it needs, ascending.
+
+    Raises:
+        DamagedError, PageMissingError: a key page is not what, or where, it must be.
+    """
+    pages = pool.pages(copy.image.signer)
+    found: list[EnvelopeId] = []
+    for page in copy.copy.payload.key_pages:
+        found.extend(key_page.decode(pages.page(PageId(page)), PageId(page)))
+    return found
+
+
+class StoredImage:
+    """Reads one image. Close it when done: it has threads that read ahead.
+
+    Args:
+        pool: where it lies.
+        origin: the domain that made it.
+        roots: its streams, from a checked copy header.
+        opener: unwraps its data keys; not asked when the image is not encrypted.
+        threads: threads that read and decrypt.
+    """
+
+    def __init__(
+        self, pool: OpenPool, origin: DomainId, roots: Roots, opener: KeyOpener, *, threads: int = 2
+    ) -> None:
+        self.roots = roots
+        self._pages = pool.pages(origin)
+        self._keys = OpenedKeys(opener, pool.envelopes, origin)
+        self.frames = FrameReader(pool.folder, pool.index, origin=origin, key_for=self._keys, threads=threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self.frames.close()
+
+    def references(self, root: StreamRoot) -> Iterator[Reference]:
+        """Give the references of a stream, having the keys of each leaf page unwrapped at once."""
+        for _, leaf in leaves(root, self._pages.page):
+            self._keys.need({DataKeyId(row.data_key) for row in leaf.frames} - {frame.NO_KEY})
+            yield from references_of(leaf)
+
+    def payload_references(self) -> Iterator[Reference]:
+        """Give the references of the payload without asking for any key."""
+        for _, leaf in leaves(self.roots.payload, self._pages.page):
+            yield from references_of(leaf)
+
+    def records(self) -> Iterator[Record]:
+        """Give the records of the entries, checked.
+
+        Raises:
+            KeyUnavailableError: the KMS has no usable key for them.
+            DamagedError, FrameMissingError, PageMissingError, PoolReadError: the image cannot be read.
+        """
+        return read_records(self.frames.read(self.references(self.roots.entries)))
+
+    def files(self) -> Iterator[StoredFile]:
+        """Give the files with the references of their contents; contents are not read, nor their keys asked for."""
+        return stored_files(self.records(), self.payload_references())
+
+    def need_keys_of(self, references: list[Reference]) -> None:
+        """Have the keys of these references unwrapped at once."""
+        self._keys.need({reference.data_key_id for reference in references} - {frame.NO_KEY})
