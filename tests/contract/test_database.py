@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -47,7 +46,7 @@ things = sa.Table(
 
 
 @pytest.fixture
-def engine(empty: sa.Engine) -> Iterator[sa.Engine]:
+def engine(empty: sa.Engine) -> sa.Engine:
     with write(empty) as connection:
         things.create(connection)
     return empty
@@ -125,9 +124,12 @@ def test_value_that_does_not_fit_is_refused(
 
 
 def test_failed_write_leaves_nothing(engine: sa.Engine) -> None:
-    with pytest.raises(ZeroDivisionError), write(engine) as connection:
+    def fail_late(connection: sa.Connection) -> None:
         connection.execute(things.insert().values(amount=1))
-        _ = 1 // 0
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        transact(engine, fail_late)
     with read(engine) as connection:
         assert connection.execute(things.select()).all() == []
 

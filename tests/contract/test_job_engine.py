@@ -280,7 +280,10 @@ def test_defect_fails_the_job_and_is_told_only_to_the_log(
 
 
 def test_result_that_is_no_json_fails_the_job(bench: Bench) -> None:
-    bench.start({"work": lambda context: {"data": b"bytes"}})
+    def work(context: JobContext) -> dict[str, Any]:
+        return {"data": b"bytes"}
+
+    bench.start({"work": work})
     job = bench.wait(bench.submit())
     assert job.error is not None
     assert job.error.code == "database.bad-document"

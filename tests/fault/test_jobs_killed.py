@@ -1,4 +1,4 @@
-"""Processes that are killed or stopped in the middle of a job: nothing is lost, nothing is done twice (L5, X3)."""
+"""Processes killed or stopped in the middle of a job: nothing is lost, nothing is done twice (L5, X3)."""
 
 from __future__ import annotations
 

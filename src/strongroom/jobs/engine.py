@@ -193,8 +193,8 @@ class JobEngine:
                     )
                 self._trouble = error
                 pause = self._intervals.trouble
-            except Exception:
-                logger.exception("looking after the jobs failed", extra={"event": "jobs.defect"})
+            except Exception as error:  # noqa: BLE001 - a defect in one look must not end all jobs
+                logger.error("looking after jobs failed", exc_info=error, extra={"event": "jobs.defect"})
                 pause = self._intervals.trouble
             self._wake.wait(pause.total_seconds())
             self._wake.clear()

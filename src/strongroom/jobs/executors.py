@@ -94,8 +94,8 @@ def orphans(connection: Connection) -> list[tuple[JobId, int]]:
 def take_over(connection: Connection, decide: Callable[[Job], Ending], now: datetime) -> int:
     """End the orphans, as ``decide`` says, and tell how many.
 
-    Those that hold the lock of their fence at the moment are left: they were stopped in the middle of an effect, and
-    the server ends that soon. Until then they stay orphans, and are found the next time.
+    Those that hold the lock of their fence at the moment are left: they were stopped in the middle of an
+    effect, and the server ends that soon. Until then they stay orphans, and are found the next time.
     """
     count = 0
     for job_id, attempt in orphans(connection):

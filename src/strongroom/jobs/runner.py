@@ -110,9 +110,10 @@ class Runner:
                 return self._after(reason)
             self._log_failure(error)
             known = JobError.of(error)
-        except BaseException as error:
-            logger.exception(
+        except BaseException as error:  # noqa: BLE001 - a handler's SystemExit, too, ends one job only
+            logger.error(
                 "a job failed of a defect",
+                exc_info=error,
                 extra={"event": "jobs.defect", "job": self.context.job_id, "kind": self.context.job.kind},
             )
             said = InternalError(f"the job failed of a defect: {type(error).__name__}")

@@ -19,6 +19,7 @@ from strongroom.database import (
     DatabaseURLError,
     open_engine,
     read,
+    transact,
     write,
 )
 from strongroom.database.errors import translate
@@ -113,10 +114,14 @@ def test_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
 
 def test_no_space_left_is_said_so(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'a.db'}")
-    with pytest.raises(DatabaseFullError) as caught, write(engine) as connection:
+
+    def fill(connection: sa.Connection) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count=3")
         connection.exec_driver_sql("CREATE TABLE a (b)")
         connection.exec_driver_sql("INSERT INTO a VALUES (zeroblob(100000))")
+
+    with pytest.raises(DatabaseFullError) as caught:
+        transact(engine, fill)
     assert (caught.value.code, caught.value.http_status) == ("database.full", 507)
     engine.dispose()
 
