@@ -1,8 +1,8 @@
-"""A process that runs jobs until it is killed: ``jobs_worker.py URL``. It says what it does on standard output.
+"""A process that runs jobs until it is killed: ``jobs_worker.py URL``. It prints what it does.
 
-A job has ``params["steps"]`` steps, each of which adds a row to the table ``harvest`` in one transaction with
-its effect. The first attempt waits at the step ``params["hold"]`` until the file ``params["go"]`` exists: before
-the step, or, with ``params["inside"]``, before its commit.
+A job has ``params["steps"]`` steps, each of which adds a row to the table ``harvest`` in one transaction
+with its effect. The first attempt waits at the step ``params["hold"]`` until the file ``params["go"]``
+exists: before the step, or, with ``params["inside"]``, before its commit.
 """
 
 from __future__ import annotations

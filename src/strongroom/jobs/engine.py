@@ -30,7 +30,7 @@ from strongroom.jobs.executors import LeaseWatch
 from strongroom.jobs.heartbeat import Heartbeat
 from strongroom.jobs.model import Job, JobId, JobState
 from strongroom.jobs.policy import Queue, RetryPolicy
-from strongroom.jobs.runner import Handler, Runner
+from strongroom.jobs.runner import Handler, Runner, log_defect
 from strongroom.jobs.store import JobStore
 from strongroom.jobs.tables import EXECUTOR_BYTES, jobs
 
@@ -194,7 +194,7 @@ class JobEngine:
                 self._trouble = error
                 pause = self._intervals.trouble
             except Exception as error:  # noqa: BLE001 - a defect in one look must not end all jobs
-                logger.error("looking after jobs failed", exc_info=error, extra={"event": "jobs.defect"})
+                log_defect("looking after the jobs failed", error)
                 pause = self._intervals.trouble
             self._wake.wait(pause.total_seconds())
             self._wake.clear()

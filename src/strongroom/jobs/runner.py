@@ -111,11 +111,7 @@ class Runner:
             self._log_failure(error)
             known = JobError.of(error)
         except BaseException as error:  # noqa: BLE001 - a handler's SystemExit, too, ends one job only
-            logger.error(
-                "a job failed of a defect",
-                exc_info=error,
-                extra={"event": "jobs.defect", "job": self.context.job_id, "kind": self.context.job.kind},
-            )
+            log_defect("a job failed of a defect", error, job=self.context.job_id, kind=self.context.job.kind)
             said = InternalError(f"the job failed of a defect: {type(error).__name__}")
             self._log_failure(said)
             known = JobError.of(said)
@@ -165,3 +161,8 @@ class Runner:
                     extra={"event": f"jobs.{ending.outcome}", "job": job.id, "attempt": job.attempt},
                 )
                 return
+
+
+def log_defect(message: str, error: BaseException, **facts: str | int) -> None:
+    """Put a traceback into the log: the only place that it goes to."""
+    logger.error(message, exc_info=error, extra={"event": "jobs.defect", **facts})
