@@ -199,9 +199,7 @@ def test_two_that_each_check_the_other_cannot_both_pass(engine: sa.Engine) -> No
         return True
 
     results: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(transact(engine, take_last_place))) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(transact(engine, take_last_place))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -245,8 +243,6 @@ def test_violated_constraint_is_left_to_the_owner_of_the_table(engine: sa.Engine
 
 
 def test_foreign_keys_are_enforced(database: sa.Engine) -> None:
-    orphan = sa.text(
-        "INSERT INTO job_effects (job_id, step, attempt, at, document) VALUES (1, 'a', 1, 0, '{}')"
-    )
+    orphan = sa.text("INSERT INTO job_effects (job_id, step, attempt, at, document) VALUES (1, 'a', 1, 0, '{}')")
     with pytest.raises(sa.exc.IntegrityError), write(database) as connection:
         connection.execute(orphan)

@@ -189,9 +189,7 @@ def test_each_queue_keeps_its_limit(bench: Bench) -> None:
         return {}
 
     numbers = [bench.submit(kind) for kind in ("small", "large") for _ in range(6)]
-    bench.start(
-        {"small": Handler(work, "s"), "large": Handler(work, "l")}, queues=[Queue("s", 1), Queue("l", 3)]
-    )
+    bench.start({"small": Handler(work, "s"), "large": Handler(work, "l")}, queues=[Queue("s", 1), Queue("l", 3)])
     for number in numbers:
         bench.wait(number)
     assert most == {"small": 1, "large": 3}

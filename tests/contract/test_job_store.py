@@ -292,9 +292,7 @@ def test_log_keeps_the_newest_lines(database: Engine, store: JobStore) -> None:
     assert get(database, store, job.id).progress == Progress(bytes_done=400)
 
 
-def test_old_jobs_are_removed_with_all_that_is_theirs(
-    database: Engine, store: JobStore, clock: ManualClock
-) -> None:
+def test_old_jobs_are_removed_with_all_that_is_theirs(database: Engine, store: JobStore, clock: ManualClock) -> None:
     parent = submit(database, store, NewJob("policy"))
     child = submit(database, store, NewJob("backup", parent_id=parent))
     job = begin(database, store, parent)

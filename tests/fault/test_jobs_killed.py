@@ -166,9 +166,7 @@ def test_executor_that_was_stopped_and_goes_on_is_fenced_off(
     assert harvested(database)[1:] == [(0, 1), (1, 2), (2, 2)]
 
 
-def test_stopped_process_keeps_its_file(
-    database: Engine, start: Callable[..., Worker], tmp_path: Path
-) -> None:
+def test_stopped_process_keeps_its_file(database: Engine, start: Callable[..., Worker], tmp_path: Path) -> None:
     only_on(database, "sqlite")
     job_id = submit(database, steps=2, hold=1, go=str(tmp_path / "go"))
     first = start()

@@ -171,9 +171,7 @@ class JobEngine:
             transact(self._database, lambda connection: executors.remove(connection, {self._executor_id}))
         except StrongroomError as error:
             # The next engine finds the same as after a crash, and does the same.
-            logger.warning(
-                "jobs were not given back", extra={"event": "jobs.stop-failed", "code": error.code}
-            )
+            logger.warning("jobs were not given back", extra={"event": "jobs.stop-failed", "code": error.code})
         self._release_exclusive()
 
     def wake(self) -> None:
@@ -188,9 +186,7 @@ class JobEngine:
                 self._trouble = None
             except StrongroomError as error:
                 if self._trouble is None or self._trouble.code != error.code:
-                    logger.warning(
-                        "the database cannot be used", extra={"event": "jobs.trouble", "code": error.code}
-                    )
+                    logger.warning("the database cannot be used", extra={"event": "jobs.trouble", "code": error.code})
                 self._trouble = error
                 pause = self._intervals.trouble
             except Exception as error:  # noqa: BLE001 - a defect in one look must not end all jobs
@@ -245,9 +241,7 @@ class JobEngine:
 
         def replace_dead(connection: Connection) -> int:
             # Only who has not beaten since: it may have woken up, and be at work.
-            still = {
-                executor for executor in dead if executors.beats(connection).get(executor) == beats[executor]
-            }
+            still = {executor for executor in dead if executors.beats(connection).get(executor) == beats[executor]}
             executors.remove(connection, still)
             return executors.take_over(connection, self._cut_off, now)
 
@@ -328,9 +322,7 @@ class JobEngine:
     def _end(self, job_id: JobId, attempt: int, decide: Callable[[Job], Ending]) -> None:
         now = self._clock.now()
         try:
-            transact(
-                self._database, lambda connection: attempts.end(connection, job_id, attempt, decide, now)
-            )
+            transact(self._database, lambda connection: attempts.end(connection, job_id, attempt, decide, now))
         except FencedError:
             logger.info("the attempt had ended", extra={"event": "jobs.fenced", "job": job_id})
 
@@ -338,9 +330,7 @@ class JobEngine:
         store = JobStore(self._clock)
         before = self._clock.now() - self._intervals.keep
         while (
-            transact(
-                self._database, lambda connection: store.remove_ended(connection, before, REMOVED_AT_ONCE)
-            )
+            transact(self._database, lambda connection: store.remove_ended(connection, before, REMOVED_AT_ONCE))
             == REMOVED_AT_ONCE
         ):
             if self._stopping.is_set():
@@ -351,9 +341,7 @@ class JobEngine:
             self._exclusive.release()
 
 
-def _by_name(
-    handlers: Mapping[str, Handler], queues: Sequence[Queue]
-) -> dict[str, tuple[Queue, frozenset[str]]]:
+def _by_name(handlers: Mapping[str, Handler], queues: Sequence[Queue]) -> dict[str, tuple[Queue, frozenset[str]]]:
     missing = {handler.queue for handler in handlers.values()} - {queue.name for queue in queues}
     if missing:
         raise InputError(f"no queue is named '{min(missing)}'")

@@ -65,9 +65,7 @@ def beat(connection: Connection, executor_id: bytes) -> bool:
 
 def beats(connection: Connection) -> dict[bytes, int]:
     """Give the number of every executor."""
-    return {
-        row.id: row.beats for row in connection.execute(select(job_executors.c.id, job_executors.c.beats))
-    }
+    return {row.id: row.beats for row in connection.execute(select(job_executors.c.id, job_executors.c.beats))}
 
 
 def remove(connection: Connection, dead: set[bytes]) -> None:
