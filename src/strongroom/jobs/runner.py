@@ -67,16 +67,25 @@ class Runner:
         self._handler = handler
         self._clock = clock
         self._ended = ended
+        self._over = threading.Event()
         # A daemon: the process must be able to end while a handler hangs.
         self._thread = threading.Thread(target=self._run, name=f"job-{context.job_id}", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Begin.
+
+        Raises:
+            RuntimeError: the machine has no thread left; the attempt has ended then, though the table says otherwise.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._ended(self)
+            raise
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait for the end of the attempt."""
-        self._thread.join(timeout_seconds)
+        """Wait for the end of the attempt, even if it has not begun."""
+        self._over.wait(timeout_seconds)
 
     def report(self) -> None:
         """Write the newest progress and log lines, if there are any."""
@@ -99,6 +108,7 @@ class Runner:
             self._settle(self._decide())
         finally:
             self._ended(self)
+            self._over.set()
 
     def _decide(self) -> Callable[[Job], Ending]:
         """Call the handler; give what to do with the job after it."""
