@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from strongroom.core.clock import ManualClock
 from strongroom.core.errors import InputError, UnavailableError
-from strongroom.database import DatabaseBusyError, DatabaseFullError, is_sqlite, read, transact, write
+from strongroom.database import DatabaseBusyError, DatabaseFullError, is_sqlite, open_engine, read, transact, write
 from strongroom.jobs import (
     EngineRunningError,
     FencedError,
@@ -296,6 +296,16 @@ def test_second_engine_on_a_file_is_refused(bench: Bench) -> None:
     assert "PostgreSQL" in caught.value.hint
     engine.stop()
     bench.start({"work": nothing})
+
+
+def test_engine_on_another_name_of_the_file_is_refused(bench: Bench, tmp_path: Path) -> None:
+    if not is_sqlite(bench.database):
+        pytest.skip("PostgreSQL is shared")
+    bench.start({"work": nothing})
+    (tmp_path / "other.db").symlink_to("strongroom.db")
+    other = Bench(open_engine(f"sqlite:///{tmp_path / 'other.db'}"))
+    with pytest.raises(EngineRunningError):
+        other.start({"work": nothing})
 
 
 def test_engines_share_a_server_and_its_limits(bench: Bench) -> None:

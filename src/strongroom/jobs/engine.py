@@ -125,7 +125,7 @@ class JobEngine:
         if self._thread is not None:
             raise RuntimeError("an engine is started once")
         if is_sqlite(self._database):
-            self._exclusive = ExclusiveFile(Path(f"{self._database.url.database}.jobs-lock"))
+            self._exclusive = ExclusiveFile(lock_path(self._database))
             self._exclusive.acquire()
         try:
             self._register(alone=self._exclusive is not None)
@@ -339,6 +339,12 @@ class JobEngine:
     def _release_exclusive(self) -> None:
         if self._exclusive is not None:
             self._exclusive.release()
+
+
+def lock_path(database: Engine) -> Path:
+    """Name the file whose lock an engine holds: one for each database file, by whatever name that was opened."""
+    file = Path(str(database.url.database)).resolve()
+    return file.with_name(f"{file.name}.jobs-lock")
 
 
 def _by_name(handlers: Mapping[str, Handler], queues: Sequence[Queue]) -> dict[str, tuple[Queue, frozenset[str]]]:

@@ -7,12 +7,10 @@ import stat
 import threading
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
 from strongroom.database import (
-    DatabaseBusyError,
     DatabaseDamagedError,
     DatabaseFullError,
     DatabaseUnreachableError,
@@ -22,7 +20,6 @@ from strongroom.database import (
     transact,
     write,
 )
-from strongroom.database.errors import translate
 
 
 def pragma(engine: sa.Engine, name: str) -> object:
@@ -124,29 +121,3 @@ def test_no_space_left_is_said_so(tmp_path: Path) -> None:
         transact(engine, fill)
     assert (caught.value.code, caught.value.http_status) == ("database.full", 507)
     engine.dispose()
-
-
-class Refusal(psycopg.OperationalError):
-    def __init__(self, state: str) -> None:
-        super().__init__("no")
-        self.sqlstate = state
-
-
-@pytest.mark.parametrize(
-    ("state", "error"),
-    [
-        ("40001", DatabaseBusyError),
-        ("40P01", DatabaseBusyError),
-        ("55P03", DatabaseBusyError),
-        ("53100", DatabaseFullError),
-        ("53300", DatabaseUnreachableError),
-        ("57P01", DatabaseUnreachableError),
-        ("XX001", DatabaseDamagedError),
-    ],
-)
-def test_postgresql_states_have_their_errors(state: str, error: type[Exception]) -> None:
-    assert type(translate(sa.exc.OperationalError("SELECT", {}, Refusal(state)))) is error
-
-
-def test_wrong_statement_is_no_error_of_the_database() -> None:
-    assert translate(sa.exc.OperationalError("SELECT", {}, Refusal("42601"))) is None
