@@ -84,6 +84,7 @@ def make_tree(root: Path) -> Path:
     os.chmod(top + b"/empty", 0)
     os.utime(top + b"/plain", ns=(1, -1))
     os.utime(top + b"/empty", ns=(1, -12_345_678_987_654_321))
+    os.utime(top + b"/-dash", ns=(1, -5_000_000_000))
     os.utime(top + b"/dangling", ns=(1, 1_234_567_890_123_456_789), follow_symlinks=False)
     os.utime(top + b"/dir/deeper", ns=(1, 999_999_999_999_999_999))
     os.utime(top + b"/dir", ns=(1, 1_000_000_001))

@@ -115,7 +115,6 @@ class Restorer:
                     self._restore(target, member)
                 else:
                     self.totals.skipped += 1
-                    self._not_restored.add(hash(member.entry.path))
             target.finish()
         finally:
             target.close()
@@ -211,7 +210,7 @@ class Restorer:
     def _write_hard_link(self, target: Target, above: Level, name: bytes, entry: Entry) -> bool:
         source = entry.target or b""
         parts = path_parts(source)
-        if hash(source) in self._not_restored or not parts:
+        if hash(source) in self._not_restored or not parts or not self._selection.has_path(source):
             return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)} was not restored")
         temporary = self._temporary_name()
         try:

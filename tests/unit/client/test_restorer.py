@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.client.problems import StreamLostError, TargetFullError, Trouble
+from strongroom.client.problems import StreamLostError, TargetChangedError, TargetFullError, Trouble
 from strongroom.client.restorer import Restorer
 from strongroom.client.sender import Totals
+from strongroom.client.selection import Selection
 from strongroom.core.errors import IntegrityError
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
@@ -165,3 +166,36 @@ def test_c3_restore_without_rights_drops_owners_and_set_id_bits(tmp_path: Path) 
     tool = target / str(source / "tool")[1:]
     assert tool.stat().st_mode & 0o7777 == 0o755
     assert tool.stat().st_uid == 65534
+
+
+def test_c3_hard_link_to_a_file_that_was_kept_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    pair = image(entry(b"/a", size=4), entry(b"/b", entries.HARD_LINK, target=b"/a"), data=b"data")
+    troubles = restore(pair.restore_stream(), tmp_path)
+    assert [trouble.code for trouble in troubles] == ["client.exists", "client.link-missing"]
+    assert all_names(tmp_path) == ["a"]
+
+
+def test_c3_folder_moved_away_during_the_restore_ends_it(tmp_path: Path) -> None:
+    deep = b"/a" * 80
+    target = tmp_path / "target"
+
+    def stream() -> Iterator[bytes]:
+        yield image_stream.MAGIC + block(2, entries.encode(entry(deep + b"/file")))
+        target.joinpath(*["a"] * 11).rename(tmp_path / "moved")
+        yield block(2, entries.encode(entry(b"/b"))) + image_stream.end(2, 0, 0)
+
+    with pytest.raises(TargetChangedError):
+        restore(stream(), target)
+    assert not (tmp_path / "b").exists()
+
+
+def test_c3_hard_link_to_a_file_that_was_not_selected_is_not_made(tmp_path: Path) -> None:
+    pair = image(entry(b"/a", size=4), entry(b"/b", entries.HARD_LINK, target=b"/a"), data=b"data")
+    (tmp_path / "a").write_text("from before")
+    troubles: list[Trouble] = []
+    selection = Selection([b"/b"])
+    restorer = Restorer(bytes(tmp_path), troubles.append, SomeEntropy(), selection=selection, flush=False)
+    restorer.restore(pair.restore_stream())
+    assert [trouble.code for trouble in troubles] == ["client.link-missing"]
+    assert all_names(tmp_path) == ["a"]

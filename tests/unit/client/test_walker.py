@@ -114,3 +114,22 @@ def test_c1_excluded_folder_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "cache" / "x").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
     assert walk(tmp_path, exclude=Exclude([b"cache"])) == [os.fsencode(tmp_path), os.fsencode(tmp_path / "kept")]
+
+
+def test_c1_folder_moved_away_during_the_walk_does_not_lead_elsewhere(tmp_path: Path) -> None:
+    base, elsewhere = tmp_path / "base", tmp_path / "elsewhere"
+    base.joinpath(*["a"] * 80).mkdir(parents=True)
+    base.joinpath(*["a"] * 80, "bottom").touch()
+    base.joinpath(*["a"] * 5, "z").touch()
+    elsewhere.mkdir()
+    (elsewhere / "zz").touch()
+    troubles: list[Trouble] = []
+    found = []
+    for item in Walker(troubles.append).walk([os.fsencode(base)]):
+        found.append(item.path)
+        if item.name == b"bottom":
+            base.joinpath(*["a"] * 11).rename(elsewhere / "moved")
+    assert [(trouble.code, trouble.path) for trouble in troubles] == [
+        ("client.vanished", os.fsencode(base.joinpath(*["a"] * 5)))
+    ]
+    assert found[-1].endswith(b"/bottom")
