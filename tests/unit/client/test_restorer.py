@@ -13,8 +13,8 @@ import pytest
 
 from strongroom.client.problems import StreamLostError, TargetChangedError, TargetFullError, Trouble
 from strongroom.client.restorer import Restorer
-from strongroom.client.sender import Totals
 from strongroom.client.selection import Selection
+from strongroom.client.sender import Totals
 from strongroom.core.errors import IntegrityError
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
