@@ -43,6 +43,7 @@ def make_tree(root: Path) -> Path:
         b"plain",
         b"with\nnewline",
         b"invalid-\xff\xfe",
+        b"bad-\xfe" * 40,
         b"\xc3\xa4\xe2\x82\xac",
         b"n" * 255,
         b"-dash",
