@@ -35,6 +35,14 @@ def nanoseconds(root: bytes | Path) -> bytes:
     return b"\n".join(sorted(plain))
 
 
+def let_others_in(folder: Path) -> None:
+    """Open a temporary folder, and those above it, to other users."""
+    for each in [folder, *folder.parents]:
+        mode = each.stat().st_mode
+        if mode & 0o055 != 0o055:
+            each.chmod(mode | 0o055)
+
+
 def make_tree(root: Path) -> Path:
     """Make a tree with about everything that a file can have."""
     top = os.fsencode(root)

@@ -20,7 +20,7 @@ from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
 from tests.formats.make_stream_vectors import block, record
 from tests.support.image_loop import File, Image, back_up
-from tests.support.trees import IS_ROOT
+from tests.support.trees import IS_ROOT, let_others_in
 
 
 class SomeEntropy:
@@ -150,8 +150,7 @@ def test_c3_restore_without_rights_drops_owners_and_set_id_bits(tmp_path: Path) 
     target = tmp_path / "target"
     target.mkdir()
     os.chown(target, 65534, 65534)
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(folder.stat().st_mode | 0o055)
+    let_others_in(tmp_path)
     script = (
         "import os, sys\n"
         "from strongroom.client.restorer import Restorer\n"
