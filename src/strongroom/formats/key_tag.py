@@ -36,7 +36,9 @@ class WrongKeyError(InputError):
     """The key, or the pass phrase it was made from, is not the one that the tag names."""
 
     code = "key.wrong"
-    default_hint = "compare the tag with the recovery sheet, and type the pass phrase that stands with this very tag"
+    default_hint = (
+        "compare the tag with the recovery sheet, and type the pass phrase that stands with this very tag"
+    )
 
 
 class KeyProfile(IntEnum):
@@ -76,10 +78,12 @@ def parse(tag: bytes) -> KeyTagFields:
     """
     if len(tag) != TAG_BYTES:
         raise DamagedError(f"a key tag has {TAG_BYTES} bytes, this has {len(tag)}")
-    # A later version may put its CRC elsewhere, so the version goes first; a profile counts only under the CRC.
+    # A later version may put its CRC elsewhere, so the version goes first; a profile counts only under it.
     version, profile, uuid, check, reserved = _BODY.unpack_from(tag)
     if version != VERSION:
-        raise NewerFormatError(f"the key tag '{tag.hex()}' has version {version}, which this program does not have")
+        raise NewerFormatError(
+            f"the key tag '{tag.hex()}' has version {version}, which this program does not have"
+        )
     (crc,) = _CRC.unpack_from(tag, _BODY.size)
     if crc != google_crc32c.value(bytes(tag[: _BODY.size])):
         raise DamagedError(f"the check sum of the key tag '{tag.hex()}' is wrong")
@@ -96,7 +100,9 @@ def parse(tag: bytes) -> KeyTagFields:
 
 def check_value(key: Secret, uuid: bytes) -> bytes:
     """Compute the 8 bytes by which a wrong key or pass phrase is known without data."""
-    return derive(_checked_key(key), label("kms-key/check") + _checked(uuid, UUID_BYTES), CHECK_BYTES).reveal()
+    return derive(
+        _checked_key(key), label("kms-key/check") + _checked(uuid, UUID_BYTES), CHECK_BYTES
+    ).reveal()
 
 
 def check_key(key: Secret, tag: KeyTag) -> None:
