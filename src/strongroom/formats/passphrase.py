@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from strongroom.core.errors import InputError
+from strongroom.core.errors import AuthenticationError, InputError
 from strongroom.core.secret import Secret
 from strongroom.formats.algorithms import KEY_BYTES
 
@@ -22,7 +22,8 @@ MAX_NORMALISED_BYTES: Final = 1_024
 _WHITE_SPACE: Final = re.compile(
     "[\u0009-\u000d\u001c-\u001f\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 )
-# A character of the normal form stands for at most four before it: a longer phrase cannot become short enough.
+# A character of the normal form stands for at most four before it: a longer phrase cannot become short
+# enough.
 _MAX_CHARACTERS: Final = 4 * MAX_NORMALISED_BYTES
 
 
@@ -31,6 +32,13 @@ class PassPhraseError(InputError):
 
     code = "passphrase.unusable"
     default_hint = "give a pass phrase of at least one and at most 1,024 bytes"
+
+
+class WrongPassPhraseError(AuthenticationError):
+    """The pass phrase is not the one that a file was sealed to, or that a key was made from."""
+
+    code = "passphrase.wrong"
+    default_hint = "type it again; look for exchanged letters and the keyboard's layout"
 
 
 def normalise(phrase: str) -> Secret:
