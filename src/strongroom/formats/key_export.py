@@ -16,8 +16,8 @@ from strongroom.core.errors import InputError
 from strongroom.core.ids import KeyTag
 from strongroom.core.secret import Secret
 from strongroom.formats import key_tag, passphrase, records
-from strongroom.formats.algorithms import GCM_TAG_BYTES, Cipher, PassPhraseDerivation, derive, label
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.algorithms import GCM_TAG_BYTES, Cipher, PassPhraseDerivation, derive, known, label
+from strongroom.formats.errors import DamagedError
 from strongroom.formats.keystore import (
     MAX_BODY_BYTES,
     MAX_GROUPS,
@@ -197,10 +197,8 @@ def _front(data: bytes) -> tuple[ExportHead, bytes, bytes]:
     front, sealed = split_head(data, MAGIC, "key export", MAX_BYTES)
     head = decode_head(front, ExportHead, "head of the key export")
     check_cipher(head.cipher, "key export")
-    if head.kdf != PassPhraseDerivation.ARGON2ID_3_64M_4:
-        raise NewerFormatError(
-            f"the key export has pass phrase derivation {head.kdf}, which is not known here"
-        )
+    if known(PassPhraseDerivation, head.kdf, "pass phrase derivation") is PassPhraseDerivation.NONE:
+        raise DamagedError("the key export names no pass phrase derivation")
     return head, front, sealed
 
 

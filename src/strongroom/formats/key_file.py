@@ -16,8 +16,8 @@ import msgspec
 from strongroom.core.errors import KeyUnavailableError
 from strongroom.core.secret import Secret
 from strongroom.formats import passphrase, sealed
-from strongroom.formats.algorithms import PassPhraseDerivation, label
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.algorithms import PassPhraseDerivation, known, label
+from strongroom.formats.errors import DamagedError
 from strongroom.formats.records import Bytes16, Bytes32
 
 MAGIC: Final = b"SRKEYF01"
@@ -102,11 +102,8 @@ def decode(data: bytes, purpose: Purpose) -> KeyFile:
         raise DamagedError("something follows the key file")
     record = sealed.decode_head(front, _Record, "key file")
     from_phrase = record.source == "passphrase"
-    if record.kdf not in (PassPhraseDerivation.NONE, PassPhraseDerivation.ARGON2ID_3_64M_4):
-        raise NewerFormatError(
-            f"the key file has pass phrase derivation {record.kdf}, which is not known here"
-        )
-    if (record.kdf != PassPhraseDerivation.NONE) != from_phrase:
+    derivation = known(PassPhraseDerivation, record.kdf, "pass phrase derivation")
+    if (derivation is not PassPhraseDerivation.NONE) != from_phrase:
         raise DamagedError("the key file names a pass phrase derivation that its source does not have")
     if record.salt != (record.id if from_phrase else bytes(16)):
         raise DamagedError("the key file has a salt that its source does not have")

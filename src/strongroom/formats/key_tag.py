@@ -18,7 +18,7 @@ from strongroom.core.errors import InputError
 from strongroom.core.ids import KeyTag
 from strongroom.core.secret import Secret
 from strongroom.formats import passphrase
-from strongroom.formats.algorithms import KEY_BYTES, derive, label
+from strongroom.formats.algorithms import KEY_BYTES, derive, known, label
 from strongroom.formats.errors import DamagedError, NewerFormatError
 
 TAG_BYTES: Final = 32
@@ -89,13 +89,7 @@ def parse(tag: bytes) -> KeyTagFields:
         raise DamagedError(f"the check sum of the key tag '{tag.hex()}' is wrong")
     if reserved != bytes(2):
         raise DamagedError(f"the key tag '{tag.hex()}' has bytes that must be zero and are not")
-    try:
-        known = KeyProfile(profile)
-    except ValueError as error:
-        raise NewerFormatError(
-            f"the key tag '{tag.hex()}' has profile {profile}, which this program does not have"
-        ) from error
-    return KeyTagFields(known, uuid, check)
+    return KeyTagFields(known(KeyProfile, profile, "profile of the key tag"), uuid, check)
 
 
 def check_value(key: Secret, uuid: bytes) -> bytes:

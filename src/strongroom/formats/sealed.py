@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.core.secret import Secret
 from strongroom.formats import records
-from strongroom.formats.algorithms import GCM_TAG_BYTES, Cipher
+from strongroom.formats.algorithms import GCM_TAG_BYTES, Cipher, known
 from strongroom.formats.errors import DamagedError, NewerFormatError
 
 MAGIC_BYTES: Final = 8
@@ -66,9 +66,14 @@ def decode_head(front: bytes, kind: type[H], what: str) -> H:
 
 
 def check_cipher(cipher: int, what: str) -> None:
-    """Refuse a cipher that this program does not have, as newer."""
-    if cipher != Cipher.AES_256_GCM:
-        raise NewerFormatError(f"the {what} has cipher {cipher}, which is not known here")
+    """Make sure that a head names a cipher.
+
+    Raises:
+        NewerFormatError: one that this program does not have.
+        DamagedError: none.
+    """
+    if known(Cipher, cipher, f"cipher of the {what}") is Cipher.NONE:
+        raise DamagedError(f"the {what} says that it is not encrypted")
 
 
 def seal(key: Secret, nonce: bytes, plain: bytes, bound: bytes) -> bytes:

@@ -50,7 +50,7 @@ def check(tag: KeyTag, phrase: Secret) -> None:
 
 
 def sheet(key: KeyView, domain: DomainId, clock: Clock) -> str:
-    """Write the recovery sheet of a pass phrase key: all that is needed beside the phrase, which is not on it."""
+    """Write the recovery sheet of a pass phrase key: all that is needed beside the phrase."""
     digits = key.tag.hex()
     tag = "\n".join(
         "    " + " ".join(digits[at : at + 4] for at in range(line, line + 32, 4))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from strongroom.core.clock import Clock, to_ns
 from strongroom.core.entropy import Entropy
-from strongroom.core.ids import KeyGroupId, KeyTag
+from strongroom.core.ids import DomainId, KeyGroupId, KeyTag
 from strongroom.core.secret import Secret
 from strongroom.formats import key_export, key_tag
 from strongroom.formats.algorithms import KEY_BYTES, NONCE_BYTES
@@ -24,12 +24,9 @@ from strongroom.kms.errors import (
     GroupNotFoundError,
     KeyExistsError,
     KeyNeededError,
-    KeyNotFoundError,
-    KeyStateError,
-    NoActiveKeyError,
     UnknownKeyError,
 )
-from strongroom.kms.states import DECRYPTS, KeyState
+from strongroom.kms.states import KeyState
 from strongroom.kms.store import KeystoreFile
 from strongroom.kms.transfer import Importer, ImportReport, Offer
 from strongroom.kms.views import GroupView, KeyView
@@ -333,7 +330,7 @@ class KeyManagement:
             NewerFormatError: of a later version.
         """
         opened = key_export.open_file(data, phrase)
-        offer = Offer(transfer.DomainId(opened.head.domain), opened.groups, opened.keys)
+        offer = Offer(DomainId(opened.head.domain), opened.groups, opened.keys)
         return self._import(offer, preview=preview)
 
     def import_keystore(
@@ -364,62 +361,6 @@ class KeyManagement:
     def keystore_head(self) -> KeystoreHead:
         """Tell the keystore's ids, generation and quiesce counter."""
         return self._store.head()
-
-    # -------------------------------------------------------------- use of keys
-
-    def encrypting_key(self, group: KeyGroupId) -> tuple[KeyTag, Secret]:
-        """Give the group's active key, for wrapping data keys within this package.
-
-        Raises:
-            GroupNotFoundError: no such group.
-            NoActiveKeyError: it has none.
-        """
-        contents = self._read()
-        name = contents.group(group).name
-        record = contents.active_key(group)
-        if record is None:
-            raise NoActiveKeyError(f"the key group '{name}' has no active key")
-        return KeyTag(record.tag), self._store.reveal(record)
-
-    def decrypting_key(self, tag: KeyTag) -> Secret:
-        """Give a key that may decrypt, for unwrapping within this package.
-
-        Raises:
-            KeyNotFoundError: no key has the tag.
-            KeyStateError: its state forbids it.
-        """
-        contents = self._read()
-        if not contents.has_key(tag):
-            raise KeyNotFoundError([tag])
-        record = contents.key(tag)
-        if KeyState(record.state) not in DECRYPTS:
-            raise KeyStateError(
-                f"the key with the tag '{tag.hex()}' is '{record.state}', and decrypts nothing"
-            )
-        return self._store.reveal(record)
-
-    def drive_key(self, tag: KeyTag, a_kad: bytes, *, encrypt: bool) -> Secret:
-        """Give the key that a tape drive needs for one cartridge.
-
-        Args:
-            tag: the KMS key.
-            a_kad: the cartridge's 12 bytes.
-            encrypt: whether the drive is to write; then the key must be active.
-
-        Raises:
-            KeyNotFoundError: no key has the tag.
-            KeyStateError: its state forbids it.
-        """
-        key = self.decrypting_key(tag)
-        state = self.key(tag).state
-        if encrypt and state is not KeyState.ACTIVE:
-            raise KeyStateError(f"the key with the tag '{tag.hex()}' is '{state}', and encrypts nothing")
-        return key_tag.drive_key(key, a_kad)
-
-    def states_of(self, tags: Collection[KeyTag]) -> dict[KeyTag, KeyState | None]:
-        """Tell for each tag the state of its key, or ``None`` when the keystore has no such key."""
-        contents = self._read()
-        return {tag: KeyState(contents.key(tag).state) if contents.has_key(tag) else None for tag in tags}
 
     # -------------------------------------------------------------- listeners
 
