@@ -85,7 +85,7 @@ GROUP = fixed("group", 16)
 KEY, UUID = fixed("random key", 32), fixed("random uuid", 16)
 KEY_TAG = tag(KEY, UUID, 0)
 PHRASE, PHRASE_UUID = "velvet orbit candle raft mumble cactus", fixed("phrase uuid", 16)
-A_KAD = fixed("a-kad", 12)
+A_KAD, IMAGE = fixed("a-kad", 12), fixed("image", 16)
 KEY_IDS = {purpose: fixed(f"id of {purpose}", 16) for purpose in ("hmk", "kpk", "service")}
 FILE_KEYS = {purpose: fixed(f"key of {purpose}", 32) for purpose in ("hmk", "kpk", "service")}
 
@@ -98,11 +98,13 @@ def key_tags() -> Record:
         "keys": [
             {"name": "random", "profile": 0, "key": KEY.hex(), "uuid": UUID.hex(), "tag": good.hex()}
             | {"wrapping_key": hkdf(KEY, label("kms-key/wrap") + UUID).hex()}
-            | {"a_kad": A_KAD.hex(), "drive_key": hkdf(KEY, label("kms-key/drive") + A_KAD).hex()},
+            | {"a_kad": A_KAD.hex(), "drive_key": hkdf(KEY, label("kms-key/drive") + A_KAD).hex()}
+            | {"image": IMAGE.hex(), "tape_digest_key": hkdf(KEY, label("kms-key/tape-digest") + IMAGE).hex()},
             {"name": "pass phrase", "profile": 1, "phrase": f" {PHRASE.replace(' ', '  ')}\n"}
             | {"key": phrase_key.hex(), "uuid": PHRASE_UUID.hex(), "tag": tag(phrase_key, PHRASE_UUID, 1).hex()}
             | {"wrapping_key": hkdf(phrase_key, label("kms-key/wrap") + PHRASE_UUID).hex()}
-            | {"a_kad": A_KAD.hex(), "drive_key": hkdf(phrase_key, label("kms-key/drive") + A_KAD).hex()},
+            | {"a_kad": A_KAD.hex(), "drive_key": hkdf(phrase_key, label("kms-key/drive") + A_KAD).hex()}
+            | {"image": IMAGE.hex(), "tape_digest_key": hkdf(phrase_key, label("kms-key/tape-digest") + IMAGE).hex()},
         ],
         "cases": [
             case("good", "ok", good),
@@ -110,7 +112,7 @@ def key_tags() -> Record:
             case("too-long", DAMAGED, good + b"\0"),
             case("empty", DAMAGED, b""),
             case("later-version", NEWER, tag(KEY, UUID, 0, version=2)),
-            case("later-version-with-another-crc", NEWER, tag(KEY, UUID, 0, version=2, crc=1)),
+            case("later-version-and-wrong-crc", DAMAGED, tag(KEY, UUID, 0, version=2, crc=1)),
             case("version-zero", NEWER, tag(KEY, UUID, 0, version=0)),
             case("unknown-profile", NEWER, tag(KEY, UUID, 2)),
             case("unknown-profile-and-wrong-crc", DAMAGED, tag(KEY, UUID, 2, crc=1)),
@@ -132,29 +134,38 @@ def key_file_record(purpose: str, **changes: Any) -> Record:
         "salt": bytes(16),
         "key": FILE_KEYS.get(purpose, bytes(32)),
     } | changes
-    bound = label("key-file") + record["purpose"].encode() + record["id"] + record["key"]
+    real = record.pop("real_key", record["key"])
+    bound = label("key-file") + record["purpose"].encode() + b"\0" + record["id"] + record["domain"]
+    bound += bytes([record["kdf"]]) + record["salt"] + real
     return record | {"check": hashlib.sha256(bound).digest()[:8]}
 
 
 def key_files() -> Record:
     magic = b"SRKEYF01"
     good = front(magic, key_file_record("hmk"))
-    phrase_salt = KEY_IDS["hmk"]
-    phrase_record = key_file_record("hmk", source="passphrase", kdf=1, salt=phrase_salt)
+    salt = KEY_IDS["hmk"]
+    phrase = {"source": "passphrase", "kdf": 1, "salt": salt, "key": bytes(32), "real_key": argon2id(PHRASE, salt)}
+    by_phrase = key_file_record("hmk", **phrase)
+    other = key_file_record("hmk", **phrase | {"real_key": bytes(32)})
     wrong_check = key_file_record("hmk") | {"check": bytes(8)}
     return {
         "purpose": "hmk",
+        "phrase": PHRASE,
         "cases": [
-            case("good", "ok", good, id=KEY_IDS["hmk"].hex(), source="random"),
-            case("from-pass-phrase", "ok", front(magic, phrase_record), id=KEY_IDS["hmk"].hex(), source="passphrase"),
+            case("good", "ok", good, id=salt.hex(), source="random", key=FILE_KEYS["hmk"].hex()),
+            case("pass-phrase", "ok", front(magic, by_phrase), id=salt.hex(), source="passphrase")
+            | {"key": phrase["real_key"].hex()},
+            case("wrong-pass-phrase", "key-file.wrong-pass-phrase", front(magic, other)),
             case("other-purpose", WRONG_FILE, front(magic, key_file_record("kpk"))),
             case("unknown-purpose", DAMAGED, front(magic, key_file_record("tpm"))),
             case("check-differs", DAMAGED, front(magic, wrong_check)),
+            case("other-domain", DAMAGED, good.replace(DOMAIN, bytes(32))),
             case("random-with-derivation", DAMAGED, front(magic, key_file_record("hmk", kdf=1))),
-            case("random-with-salt", DAMAGED, front(magic, key_file_record("hmk", salt=phrase_salt))),
-            case("pass-phrase-without-derivation", DAMAGED, front(magic, phrase_record | {"kdf": 0})),
-            case("pass-phrase-with-other-salt", DAMAGED, front(magic, phrase_record | {"salt": bytes(16)})),
-            case("unknown-derivation", NEWER, front(magic, phrase_record | {"kdf": 2})),
+            case("random-with-salt", DAMAGED, front(magic, key_file_record("hmk", salt=salt))),
+            case("pass-phrase-without-derivation", DAMAGED, front(magic, by_phrase | {"kdf": 0})),
+            case("pass-phrase-with-other-salt", DAMAGED, front(magic, by_phrase | {"salt": bytes(16)})),
+            case("pass-phrase-with-key", DAMAGED, front(magic, by_phrase | {"key": bytes(31) + b"\1"})),
+            case("unknown-derivation", NEWER, front(magic, by_phrase | {"kdf": 2})),
             case("later-version", NEWER, b"SRKEYF02" + good[8:]),
             case("other-kind", DAMAGED, b"SRKEYS01" + good[8:]),
             case("cut-short", DAMAGED, good[:-1]),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import KeyTag
+from strongroom.core.ids import ImageId, KeyTag
 from strongroom.core.secret import Secret
 from strongroom.formats import key_export, key_file, key_tag, keystore, passphrase, service_keys
 from strongroom.formats.key_tag import KeyProfile
@@ -72,6 +72,7 @@ def test_derivations_from_a_key_k2(key: Case) -> None:
     assert key_tag.parse(tag) == key_tag.KeyTagFields(KeyProfile(key["profile"]), uuid, tag[18:26])
     assert key_tag.wrapping_key(made, tag) == secret(key["wrapping_key"])
     assert key_tag.drive_key(made, bytes.fromhex(key["a_kad"])) == secret(key["drive_key"])
+    assert key_tag.tape_digest_key(made, ImageId(bytes.fromhex(key["image"]))) == secret(key["tape_digest_key"])
     key_tag.check_key(made, tag)
 
 
@@ -85,10 +86,11 @@ def test_pass_phrase_and_tag_are_enough_to_make_the_key_k3() -> None:
 @pytest.mark.parametrize("case", cases("key-file"))
 def test_key_file(case: Case) -> None:
     data = bytes.fromhex(case["data"])
-    assert outcome(lambda: key_file.decode(data, "hmk")) == case["outcome"]
+    phrase = normalise(load("key-file")["phrase"])
+    assert outcome(lambda: key_file.decode(data, "hmk", phrase)) == case["outcome"]
     if case["outcome"] == "ok":
-        file = key_file.decode(data, "hmk")
-        assert (file.id.hex(), file.source) == (case["id"], case["source"])
+        file = key_file.decode(data, "hmk", phrase)
+        assert (file.id.hex(), file.source, file.key) == (case["id"], case["source"], secret(case["key"]))
         assert key_file.encode(file) == data
 
 
@@ -104,6 +106,12 @@ def read_keystore(case: Case) -> keystore.OpenedKeystore:
     if opened.complete:
         assert keystore.seal_file(opened.head, opened.body, hmk).hex() == case["data"]
     return opened
+
+
+def test_a_key_file_without_a_key_asks_for_its_pass_phrase() -> None:
+    case = next(case for case in load("key-file")["cases"] if case["name"] == "pass-phrase")
+    with pytest.raises(key_file.PassPhraseNeededError):
+        key_file.decode(bytes.fromhex(case["data"]), "hmk")
 
 
 @pytest.mark.parametrize("case", cases("keystore"))

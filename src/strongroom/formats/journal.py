@@ -62,7 +62,7 @@ class Batch(Payload, frozen=True, kw_only=True):
     """A numbered file of state records. ``domain`` owns the medium."""
 
     medium: Bytes16
-    sequence: Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     previous: Bytes32
     at: Moment
     records: Annotated[tuple[StateRecord, ...], msgspec.Meta(min_length=1, max_length=MAX_RECORDS)]

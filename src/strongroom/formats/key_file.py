@@ -13,15 +13,18 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from strongroom.core.errors import KeyUnavailableError
+from strongroom.core.errors import InputError, KeyUnavailableError
 from strongroom.core.secret import Secret
 from strongroom.formats import passphrase, sealed
-from strongroom.formats.algorithms import PassPhraseDerivation, known, label
+from strongroom.formats.algorithms import KEY_BYTES, PassPhraseDerivation, known, label
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.records import Bytes16, Bytes32
 
 MAGIC: Final = b"SRKEYF01"
 MAX_BYTES: Final = sealed.MAGIC_BYTES + 4 + sealed.MAX_HEAD_BYTES
+
+NO_KEY: Final = bytes(KEY_BYTES)
+"""What stands in place of a key that comes from a pass phrase."""
 
 Purpose = Literal["hmk", "kpk", "service"]
 Source = Literal["random", "passphrase"]
@@ -31,9 +34,21 @@ class WrongKeyFileError(KeyUnavailableError):
     """The file is opened by another key file than the one at hand."""
 
     code = "keystore.wrong-key-file"
-    default_hint = (
-        "put back the key file that belongs to this keystore, from the place where key files are kept"
-    )
+    default_hint = "put back the key file that belongs to this keystore, from the place where key files are kept"
+
+
+class PassPhraseNeededError(KeyUnavailableError):
+    """The key file holds no key: it comes from a pass phrase, which was not given."""
+
+    code = "key-file.pass-phrase-needed"
+    default_hint = "give the pass phrase from which this key was made"
+
+
+class WrongKeyFilePassPhraseError(InputError):
+    """The pass phrase does not make the key that the file names."""
+
+    code = "key-file.wrong-pass-phrase"
+    default_hint = "HMK, KPK and service key may each have a phrase of their own: give the one of this key"
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,56 +85,67 @@ class KeyFile:
 
 
 def encode(file: KeyFile) -> bytes:
-    """Write a key file."""
-    from_phrase = file.source == "passphrase"
+    """Write a key file. A key from a pass phrase is not in it, only what tells the right phrase."""
+    derivation, salt = _derivation_of(file.source, file.id)
     record = _Record(
         purpose=file.purpose,
         id=file.id,
         domain=file.domain,
         source=file.source,
-        kdf=PassPhraseDerivation.ARGON2ID_3_64M_4 if from_phrase else PassPhraseDerivation.NONE,
-        salt=file.id if from_phrase else bytes(16),
-        key=file.key.reveal(),
-        check=_check(file.purpose, file.id, file.key),
+        kdf=derivation,
+        salt=salt,
+        key=NO_KEY if file.source == "passphrase" else file.key.reveal(),
+        check=_check(file, derivation, salt),
     )
     return sealed.write_front(MAGIC, record)
 
 
-def decode(data: bytes, purpose: Purpose) -> KeyFile:
-    """Read a key file.
+def decode(data: bytes, purpose: Purpose, phrase: Secret | None = None) -> KeyFile:
+    """Read a key file; slow on purpose (Argon2id) when it needs a pass phrase.
 
     Args:
         data: the whole file.
         purpose: what the key is wanted for.
+        phrase: in the form that :func:`strongroom.formats.passphrase.normalise` gives; not used for a random key.
 
     Raises:
-        DamagedError: not a key file, or its check differs.
+        DamagedError: not a key file, or it was changed.
         NewerFormatError: of a later version.
         WrongKeyFileError: a key file for another purpose.
+        PassPhraseNeededError: the key comes from a pass phrase, and none was given.
+        WrongKeyFilePassPhraseError: another pass phrase.
     """
     front, rest = sealed.split_head(data, MAGIC, "key file", MAX_BYTES)
     if rest:
         raise DamagedError("something follows the key file")
     record = sealed.decode_head(front, _Record, "key file")
-    from_phrase = record.source == "passphrase"
-    derivation = known(PassPhraseDerivation, record.kdf, "pass phrase derivation")
-    if (derivation is not PassPhraseDerivation.NONE) != from_phrase:
-        raise DamagedError("the key file names a pass phrase derivation that its source does not have")
-    if record.salt != (record.id if from_phrase else bytes(16)):
-        raise DamagedError("the key file has a salt that its source does not have")
-    key = Secret(record.key)
-    if not hmac.compare_digest(_check(record.purpose, record.id, key), record.check):
-        raise DamagedError("the check of the key file differs: the key in it was changed")
+    known(PassPhraseDerivation, record.kdf, "pass phrase derivation")
+    if (record.kdf, record.salt) != _derivation_of(record.source, record.id):
+        raise DamagedError("the key file has a pass phrase derivation or a salt that its source does not have")
     if record.purpose != purpose:
         raise WrongKeyFileError(f"this key file is for '{record.purpose}', and one for '{purpose}' is needed")
-    return KeyFile(record.purpose, record.id, record.domain, record.source, key)
+    if record.source == "random":
+        file = KeyFile(record.purpose, record.id, record.domain, "random", Secret(record.key))
+        if not _matches(file, record):
+            raise DamagedError("the check of the key file differs: it was changed")
+        return file
+    if record.key != NO_KEY:
+        raise DamagedError("the key file has a key, although the key comes from a pass phrase")
+    if phrase is None:
+        raise PassPhraseNeededError(f"the {record.purpose.upper()} '{record.id.hex()}' needs its pass phrase")
+    file = from_pass_phrase(record.purpose, record.id, record.domain, phrase)
+    if not _matches(file, record):
+        raise WrongKeyFilePassPhraseError(
+            f"this is not the pass phrase of the {record.purpose.upper()} '{record.id.hex()}'"
+        )
+    return file
 
 
 def from_pass_phrase(purpose: Purpose, identity: bytes, domain: bytes, phrase: Secret) -> KeyFile:
-    """Make, or make again, a key file from a pass phrase; slow on purpose (Argon2id).
+    """Make, or make again, a key from a pass phrase; slow on purpose (Argon2id).
 
-    The head of a keystore names domain and ids, so that keystore and pass phrase are enough when key
-    files are lost. A wrong pass phrase shows when the keystore is opened.
+    The head of a keystore names domain and ids, so that keystore and pass phrase are enough when key files are
+    lost. A wrong pass phrase shows when the keystore is opened.
 
     Args:
         purpose: what the key is for.
@@ -148,5 +174,26 @@ def check_key_file(file: KeyFile, purpose: Purpose, wanted: bytes) -> None:
         )
 
 
-def _check(purpose: Purpose, identity: bytes, key: Secret) -> bytes:
-    return hashlib.sha256(label("key-file") + purpose.encode("ascii") + identity + key.reveal()).digest()[:8]
+def _derivation_of(source: Source, identity: bytes) -> tuple[PassPhraseDerivation, bytes]:
+    """Give derivation and salt that go with a source."""
+    if source == "random":
+        return PassPhraseDerivation.NONE, bytes(passphrase.SALT_BYTES)
+    return PassPhraseDerivation.ARGON2ID_3_64M_4, identity
+
+
+def _matches(file: KeyFile, record: _Record) -> bool:
+    return hmac.compare_digest(_check(file, record.kdf, record.salt), record.check)
+
+
+def _check(file: KeyFile, derivation: int, salt: bytes) -> bytes:
+    parts = (
+        label("key-file"),
+        file.purpose.encode("ascii"),
+        b"\0",
+        file.id,
+        file.domain,
+        bytes((derivation,)),
+        salt,
+        file.key.reveal(),
+    )
+    return hashlib.sha256(b"".join(parts)).digest()[:8]

@@ -15,7 +15,7 @@ from typing import Final
 import google_crc32c
 
 from strongroom.core.errors import InputError
-from strongroom.core.ids import KeyTag
+from strongroom.core.ids import ImageId, KeyTag
 from strongroom.core.secret import Secret
 from strongroom.formats import passphrase
 from strongroom.formats.algorithms import KEY_BYTES, derive, known, label
@@ -36,9 +36,7 @@ class WrongKeyError(InputError):
     """The key, or the pass phrase it was made from, is not the one that the tag names."""
 
     code = "key.wrong"
-    default_hint = (
-        "compare the tag with the recovery sheet, and type the pass phrase that stands with this very tag"
-    )
+    default_hint = "compare the tag with the recovery sheet, and type the pass phrase that stands with this very tag"
 
 
 class KeyProfile(IntEnum):
@@ -78,25 +76,21 @@ def parse(tag: bytes) -> KeyTagFields:
     """
     if len(tag) != TAG_BYTES:
         raise DamagedError(f"a key tag has {TAG_BYTES} bytes, this has {len(tag)}")
-    # A later version may put its CRC elsewhere, so the version goes first; a profile counts only under it.
     version, profile, uuid, check, reserved = _BODY.unpack_from(tag)
-    if version != VERSION:
-        raise NewerFormatError(
-            f"the key tag '{tag.hex()}' has version {version}, which this program does not have"
-        )
     (crc,) = _CRC.unpack_from(tag, _BODY.size)
     if crc != google_crc32c.value(bytes(tag[: _BODY.size])):
         raise DamagedError(f"the check sum of the key tag '{tag.hex()}' is wrong")
+    if version != VERSION:
+        raise NewerFormatError(f"the key tag '{tag.hex()}' has version {version}, which this program does not have")
+    made = known(KeyProfile, profile, "profile of the key tag")
     if reserved != bytes(2):
         raise DamagedError(f"the key tag '{tag.hex()}' has bytes that must be zero and are not")
-    return KeyTagFields(known(KeyProfile, profile, "profile of the key tag"), uuid, check)
+    return KeyTagFields(made, uuid, check)
 
 
 def check_value(key: Secret, uuid: bytes) -> bytes:
     """Compute the 8 bytes by which a wrong key or pass phrase is known without data."""
-    return derive(
-        _checked_key(key), label("kms-key/check") + _checked(uuid, UUID_BYTES), CHECK_BYTES
-    ).reveal()
+    return derive(_checked_key(key), label("kms-key/check") + _checked(uuid, UUID_BYTES), CHECK_BYTES).reveal()
 
 
 def check_key(key: Secret, tag: KeyTag) -> None:
@@ -125,6 +119,11 @@ def drive_key(key: Secret, a_kad: bytes) -> Secret:
         a_kad: the 12 bytes that the drive keeps as A-KAD with each block of the cartridge.
     """
     return derive(_checked_key(key), label("kms-key/drive") + _checked(a_kad, A_KAD_BYTES))
+
+
+def tape_digest_key(key: Secret, image_id: ImageId) -> Secret:
+    """Derive the key of the digest in the trailer of an encrypted tape fragment, 32 bytes."""
+    return derive(_checked_key(key), label("kms-key/tape-digest") + _checked(image_id, UUID_BYTES))
 
 
 def from_pass_phrase(phrase: Secret, uuid: bytes) -> Secret:

@@ -44,9 +44,7 @@ class Contents:
     @cached_property
     def decryptable(self) -> frozenset[KeyTag]:
         """The tags of the keys that may decrypt."""
-        return frozenset(
-            tag for tag, record in self._keys.items() if KeyState(record.state) in states.DECRYPTS
-        )
+        return frozenset(tag for tag, record in self._keys.items() if KeyState(record.state) in states.DECRYPTS)
 
     @cached_property
     def _active(self) -> dict[KeyGroupId, KeyRecord]:

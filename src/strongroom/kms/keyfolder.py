@@ -83,8 +83,12 @@ class KeyFolder:
         except FileExistsError as error:
             raise KeyFileExistsError(f"there is a key file '{path}' already") from error
 
-    def load(self, purpose: Purpose) -> KeyFile:
+    def load(self, purpose: Purpose, phrase: Secret | None = None) -> KeyFile:
         """Read a key file.
+
+        Args:
+            purpose: what the key is wanted for.
+            phrase: the pass phrase, normalised, when the key comes from one.
 
         Raises:
             KeyFileMissingError: it is not there, or not for this process to read.
@@ -92,6 +96,8 @@ class KeyFolder:
             DamagedError: it was changed.
             NewerFormatError: of a later version.
             WrongKeyFileError: it is for another purpose.
+            PassPhraseNeededError: the key comes from a pass phrase, and none was given.
+            WrongKeyFilePassPhraseError: another pass phrase.
         """
         path = self._path / purpose
         try:
@@ -103,7 +109,7 @@ class KeyFolder:
             # On the open file, so that no other can take its place between look and read.
             _check_private(os.fstat(descriptor), path)
             data = file.read(key_file.MAX_BYTES + 1)
-        return key_file.decode(data, purpose)
+        return key_file.decode(data, purpose, phrase)
 
     def _check_folder(self) -> None:
         _check_private(self._path.stat(), self._path)
@@ -114,6 +120,4 @@ def _check_private(found: os.stat_result, path: Path) -> None:
         mode = stat.S_IMODE(found.st_mode)
         raise KeyFileExposedError(f"others than its owner may use '{path}': its mode is {mode:04o}")
     if found.st_uid not in (0, os.geteuid()):
-        raise KeyFileExposedError(
-            f"'{path}' belongs to the user {found.st_uid}, not to the one that runs this"
-        )
+        raise KeyFileExposedError(f"'{path}' belongs to the user {found.st_uid}, not to the one that runs this")

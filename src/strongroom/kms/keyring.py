@@ -48,9 +48,7 @@ class KeyRing:
             raise KeyNotFoundError([tag])
         record = contents.key(tag)
         if KeyState(record.state) not in DECRYPTS:
-            raise KeyStateError(
-                f"the key with the tag '{tag.hex()}' is '{record.state}', and decrypts nothing"
-            )
+            raise KeyStateError(f"the key with the tag '{tag.hex()}' is '{record.state}', and decrypts nothing")
         return self._store.reveal(record)
 
     def drive_key(self, tag: KeyTag, a_kad: bytes, *, encrypt: bool) -> Secret:

@@ -50,9 +50,7 @@ def estimate_bits(phrase: Secret, known: Iterable[str] = ()) -> float:
     # Without the spaces: the estimator takes each for something to be guessed, which doubles a phrase of
     # words.
     joined = phrase.reveal().decode("utf-8").replace(" ", "")
-    return math.log2(
-        max(1, zxcvbn(joined[:MAX_ESTIMATED_CHARACTERS], [word for word in known if word]).guesses)
-    )
+    return math.log2(max(1, zxcvbn(joined[:MAX_ESTIMATED_CHARACTERS], [word for word in known if word]).guesses))
 
 
 def check_strength(phrase: Secret, known: Iterable[str] = ()) -> None:

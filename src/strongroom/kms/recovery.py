@@ -31,9 +31,7 @@ def key_from(tag: KeyTag, phrase: Secret) -> Secret:
     try:
         key_tag.check_key(key, tag)
     except key_tag.WrongKeyError as error:
-        raise WrongPassPhraseError(
-            f"this is not the pass phrase of the key with the tag '{tag.hex()}'"
-        ) from error
+        raise WrongPassPhraseError(f"this is not the pass phrase of the key with the tag '{tag.hex()}'") from error
     return key
 
 
@@ -53,8 +51,7 @@ def sheet(key: KeyView, domain: DomainId, clock: Clock) -> str:
     """Write the recovery sheet of a pass phrase key: all that is needed beside the phrase."""
     digits = key.tag.hex()
     tag = "\n".join(
-        "    " + " ".join(digits[at : at + 4] for at in range(line, line + 32, 4))
-        for line in range(0, len(digits), 32)
+        "    " + " ".join(digits[at : at + 4] for at in range(line, line + 32, 4)) for line in range(0, len(digits), 32)
     )
     return f"""\
 strongroom recovery sheet

@@ -246,16 +246,12 @@ class KeyManagement:
         """
         needed = self._usage.images_needing(tag)
         if needed and not although_needed:
-            raise KeyNeededError(
-                f"{needed} images need the key with the tag '{tag.hex()}'", context={"images": needed}
-            )
+            raise KeyNeededError(f"{needed} images need the key with the tag '{tag.hex()}'", context={"images": needed})
         self._change(lambda draft: draft.remove_key(tag))
 
     # -------------------------------------------------------------- recovery
 
-    def recover(
-        self, tag: KeyTag, phrase: Secret, *, group: str, name: str, description: str = ""
-    ) -> KeyView:
+    def recover(self, tag: KeyTag, phrase: Secret, *, group: str, name: str, description: str = "") -> KeyView:
         """Make a key again from its tag and pass phrase; it enters inactive.
 
         Args:
@@ -333,9 +329,7 @@ class KeyManagement:
         offer = Offer(DomainId(opened.head.domain), opened.groups, opened.keys)
         return self._import(offer, preview=preview)
 
-    def import_keystore(
-        self, data: bytes, hmk: KeyFile, kpk: KeyFile, *, preview: bool = False
-    ) -> ImportReport:
+    def import_keystore(self, data: bytes, hmk: KeyFile, kpk: KeyFile, *, preview: bool = False) -> ImportReport:
         """Bring in the keys of another keystore, carried here with its key files; all or none.
 
         Raises:

@@ -67,9 +67,7 @@ class KeystoreFile:
         self._head, self._contents, self._complete = self._load()
 
     @classmethod
-    def create(
-        cls, path: Path, domain: DomainId, hmk: KeyFile, kpk: KeyFile, entropy: Entropy
-    ) -> KeystoreFile:
+    def create(cls, path: Path, domain: DomainId, hmk: KeyFile, kpk: KeyFile, entropy: Entropy) -> KeystoreFile:
         """Make an empty keystore.
 
         Raises:
@@ -188,9 +186,7 @@ class KeystoreFile:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise KeystoreMissingError(
-                f"the keystore '{self._path}' cannot be read: {error.strerror}"
-            ) from error
+            raise KeystoreMissingError(f"the keystore '{self._path}' cannot be read: {error.strerror}") from error
         try:
             yield descriptor
         finally:

@@ -133,9 +133,7 @@ class Importer:
             known[key.tag] = None
         return known
 
-    def _bring_groups(
-        self, offer: Offer, wanted: set[bytes], draft: Draft
-    ) -> tuple[tuple[KeyGroupId, str], ...]:
+    def _bring_groups(self, offer: Offer, wanted: set[bytes], draft: Draft) -> tuple[tuple[KeyGroupId, str], ...]:
         brought = []
         for group in offer.groups:
             identity = KeyGroupId(group.group)
