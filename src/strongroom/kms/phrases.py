@@ -74,15 +74,16 @@ def check_strength(phrase: Secret, known: Iterable[str] = ()) -> None:
     joined = phrase.reveal().decode("utf-8").replace(" ", "")
     feedback = zxcvbn(joined[:MAX_ESTIMATED_CHARACTERS], names).feedback
     warning = feedback.warning if feedback is not None else None
-    reason = f": {_sentence(repr(warning).rpartition(".")[2])}" if warning is not None else ""
+    reason = f": {_sentence(repr(warning))}" if warning is not None else ""
     raise WeakPassPhraseError(
         f"the pass phrase could be guessed in about 2^{bits:.0f} tries, "
         f"and at least 2^{FLOOR_BITS} are asked for{reason}"
     )
 
 
-def _sentence(name: str) -> str:
-    """Turn ``DatesAreOftenEasyToGuess`` into words; the estimator's warnings have no other text."""
+def _sentence(warning: str) -> str:
+    """Turn ``Warning.DatesAreOftenEasyToGuess`` into words; the estimator has no other text for it."""
+    name = warning.rpartition(".")[2]
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
 
 
