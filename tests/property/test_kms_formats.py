@@ -87,7 +87,8 @@ def bodies(draw: st.DrawFn) -> tuple[KeystoreBody, dict[bytes, Secret]]:
                     modified=draw(MOMENTS),
                     recovered=draw(st.booleans()),
                     nonce=nonce,
-                    wrapped=keystore.wrap(key, file("kpk"), tag=tag, group=group, created=created, nonce=nonce),
+                    wrapped=keystore.wrap(key, file("kpk"), tag=tag, group=group, created=created,
+                    nonce=nonce),
                 )
             )
             secrets[tag] = key
@@ -125,13 +126,15 @@ def test_every_changed_byte_of_a_keystore_is_noticed_k5(
 @given(st.lists(st.tuples(NAMES, st.binary(max_size=40)), max_size=4, unique_by=lambda pair: pair[0]))
 def test_service_keys_are_read_as_they_were_written(pairs: list[tuple[str, bytes]]) -> None:
     keys = tuple(ServiceKey(name=name, alg="x", created=1, value=Secret(value)) for name, value in pairs)
-    start = ServiceKeysHead(domain=DOMAIN, generation=1, service=file("service").id, cipher=1, nonce=bytes(12))
-    opened = service_keys.open_file(service_keys.seal_file(start, keys, file("service")), file("service"))
-    assert opened.keys == keys
+    start = ServiceKeysHead(domain=DOMAIN, generation=1, service=file("service").id, cipher=1,
+    nonce=bytes(12)) opened = service_keys.open_file(service_keys.seal_file(start, keys, file("service")),
+    file("service")) assert opened.keys == keys
 
 
 @given(st.sampled_from(get_args(Purpose)), IDS, KEYS)
-def test_a_key_file_is_read_as_it_was_written(purpose: Literal["hmk", "kpk", "service"], id_: bytes, key: Secret) -> None:
+def test_a_key_file_is_read_as_it_was_written(
+    purpose: Literal["hmk", "kpk", "service"], id_: bytes, key: Secret
+) -> None:
     made = KeyFile(purpose, id_, DOMAIN, "random", key)
     assert key_file.decode(key_file.encode(made), purpose) == made
 

@@ -99,6 +99,4 @@ def open_sealed(key: Secret, nonce: bytes, sealed: bytes, bound: bytes, what: st
     try:
         return AESGCM(key.reveal()).decrypt(nonce, sealed, bound)
     except InvalidTag as error:
-        raise DamagedError(
-            f"the {what} does not authenticate: it was changed after it was written"
-        ) from error
+        raise DamagedError(f"the {what} does not authenticate: it was changed after it was written") from error

@@ -117,8 +117,7 @@ def seal_file(head: ServiceKeysHead, keys: tuple[ServiceKey, ...], service: KeyF
     _check_service_names([key.name for key in keys])
     body = _ServiceBody(
         keys=[
-            _ServiceKeyRecord(name=key.name, alg=key.alg, created=key.created, value=key.value.reveal())
-            for key in keys
+            _ServiceKeyRecord(name=key.name, alg=key.alg, created=key.created, value=key.value.reveal()) for key in keys
         ]
     )
     plain = records.encode(body)

@@ -118,9 +118,7 @@ def test_a_changed_byte_anywhere_is_noticed_k5(home: KmsHome) -> None:
             home.reopened()
 
 
-def test_what_a_later_version_left_is_read_and_not_overwritten(
-    home: KmsHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_later_version_left_is_read_and_not_overwritten(home: KmsHome, monkeypatch: pytest.MonkeyPatch) -> None:
     real = keystore.open_file
 
     def with_more(data: bytes, hmk: KeyFile, kpk: KeyFile) -> keystore.OpenedKeystore:
@@ -134,9 +132,7 @@ def test_what_a_later_version_left_is_read_and_not_overwritten(
         home.service(newer).create_group("g")
 
 
-def test_a_held_lock_ends_in_an_error_not_in_waiting_for_ever(
-    home: KmsHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_held_lock_ends_in_an_error_not_in_waiting_for_ever(home: KmsHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "LOCK_TRIES", 2)
     second = home.service(home.reopened())
 
