@@ -99,13 +99,12 @@ def key_tags() -> Record:
             {"name": "random", "profile": 0, "key": KEY.hex(), "uuid": UUID.hex(), "tag": good.hex()}
             | {"wrapping_key": hkdf(KEY, label("kms-key/wrap") + UUID).hex()}
             | {"a_kad": A_KAD.hex(), "drive_key": hkdf(KEY, label("kms-key/drive") + A_KAD).hex()}
-            | {"image": IMAGE.hex(), "tape_digest_key": hkdf(KEY, label("kms-key/tape-digest") +
-            IMAGE).hex()}, {"name": "pass phrase", "profile": 1, "phrase": f" {PHRASE.replace(' ', '  ')}\n"}
-            | {"key": phrase_key.hex(), "uuid": PHRASE_UUID.hex(), "tag": tag(phrase_key, PHRASE_UUID,
-            1).hex()} | {"wrapping_key": hkdf(phrase_key, label("kms-key/wrap") + PHRASE_UUID).hex()}
+            | {"image": IMAGE.hex(), "tape_digest_key": hkdf(KEY, label("kms-key/tape-digest") + IMAGE).hex()},
+            {"name": "pass phrase", "profile": 1, "phrase": f" {PHRASE.replace(' ', '  ')}\n"}
+            | {"key": phrase_key.hex(), "uuid": PHRASE_UUID.hex(), "tag": tag(phrase_key, PHRASE_UUID, 1).hex()}
+            | {"wrapping_key": hkdf(phrase_key, label("kms-key/wrap") + PHRASE_UUID).hex()}
             | {"a_kad": A_KAD.hex(), "drive_key": hkdf(phrase_key, label("kms-key/drive") + A_KAD).hex()}
-            | {"image": IMAGE.hex(), "tape_digest_key": hkdf(phrase_key, label("kms-key/tape-digest") +
-            IMAGE).hex()},
+            | {"image": IMAGE.hex(), "tape_digest_key": hkdf(phrase_key, label("kms-key/tape-digest") + IMAGE).hex()},
         ],
         "cases": [
             case("good", "ok", good),
@@ -126,7 +125,7 @@ def key_tags() -> Record:
 
 
 def key_file_record(purpose: str, **changes: Any) -> Record:
-    record = {
+    record: Record = {
         "purpose": purpose,
         "id": KEY_IDS.get(purpose, bytes(16)),
         "domain": DOMAIN,
@@ -145,8 +144,8 @@ def key_files() -> Record:
     magic = b"SRKEYF01"
     good = front(magic, key_file_record("hmk"))
     salt = KEY_IDS["hmk"]
-    phrase = {"source": "passphrase", "kdf": 1, "salt": salt, "key": bytes(32), "real_key": argon2id(PHRASE,
-    salt)} by_phrase = key_file_record("hmk", **phrase)
+    phrase: Record = {"source": "passphrase", "kdf": 1, "salt": salt, "key": bytes(32), "real_key": argon2id(PHRASE, salt)}
+    by_phrase = key_file_record("hmk", **phrase)
     other = key_file_record("hmk", **phrase | {"real_key": bytes(32)})
     wrong_check = key_file_record("hmk") | {"check": bytes(8)}
     return {
@@ -238,8 +237,8 @@ def keystores() -> Record:
             case("good", "ok", good, complete=True, tag=KEY_TAG.hex(), key=KEY.hex()),
             case("empty-of-keys", "ok", keystore(groups=[], keys=[]), complete=True),
             case("fields-of-a-later-version", "ok", sealed_keystore(with_more), complete=False),
-            case("head-field-of-a-later-version", "ok", keystore(keystore_head() | {"more": 1}),
-            complete=False), case("other-hmk", WRONG_FILE, keystore(keystore_head(hmk=bytes(16)))),
+            case("head-field-of-a-later-version", "ok", keystore(keystore_head() | {"more": 1}), complete=False),
+            case("other-hmk", WRONG_FILE, keystore(keystore_head(hmk=bytes(16)))),
             case("other-kpk", WRONG_FILE, keystore(keystore_head(kpk=bytes(16)))),
             case("later-version", NEWER, b"SRKEYS02" + good[8:]),
             case("unknown-cipher", NEWER, keystore(keystore_head(cipher=2))),
@@ -258,20 +257,19 @@ def keystores() -> Record:
             case("two-keys-one-name", DAMAGED, keystore(keys=[key_record(), second | {"name": "first"}])),
             case("two-active-keys", DAMAGED, keystore(keys=[key_record(), second | {"state": "active"}])),
             case("two-groups-one-id", DAMAGED, keystore(groups=[group_record(), group_record(name="x")])),
-            case("two-groups-one-name", DAMAGED, keystore(groups=[group_record(),
-            group_record(group=bytes(16))])), case("group-missing", DAMAGED, keystore(groups=[])),
+            case("two-groups-one-name", DAMAGED, keystore(groups=[group_record(), group_record(group=bytes(16))])),
+            case("group-missing", DAMAGED, keystore(groups=[])),
             case("unknown-state", DAMAGED, keystore(keys=[key_record(state="asleep")])),
             case("tag-damaged", DAMAGED, keystore(keys=[key_record(tag=flipped(KEY_TAG, 30))])),
             case("name-empty", DAMAGED, keystore(keys=[key_record(name="")])),
-            case("record-moved-to-other-tag", DAMAGED, keystore(keys=[key_record(tag=other_tag)]),
-            unwrap=True), case("record-with-other-time", DAMAGED, keystore(keys=[key_record(created=NS +
-            1)]), unwrap=True),
+            case("record-moved-to-other-tag", DAMAGED, keystore(keys=[key_record(tag=other_tag)]), unwrap=True),
+            case("record-with-other-time", DAMAGED, keystore(keys=[key_record(created=NS + 1)]), unwrap=True),
         ],
     }
 
 
 def service_keys(head: Record | None = None, keys: list[Record] | None = None) -> bytes:
-    default = {
+    default: Record = {
         "domain": DOMAIN,
         "generation": 1,
         "service": KEY_IDS["service"],
@@ -329,9 +327,9 @@ def key_exports() -> Record:
         "phrase": PHRASE,
         "cases": [
             case("good", "ok", good, tag=KEY_TAG.hex(), key=KEY.hex()),
-            case("sealed-to-other-phrase", "key-export.wrong-pass-phrase", file({"check": bytes(8)},
-            exported)), case("other-key-than-its-tag-names", DAMAGED, file({}, exported | {"key":
-            bytes(32)})), case("group-missing", DAMAGED, file({}, exported | {"group": bytes(16)})),
+            case("sealed-to-other-phrase", "key-export.wrong-pass-phrase", file({"check": bytes(8)}, exported)),
+            case("other-key-than-its-tag-names", DAMAGED, file({}, exported | {"key": bytes(32)})),
+            case("group-missing", DAMAGED, file({}, exported | {"group": bytes(16)})),
             case("two-keys-one-tag", DAMAGED, file({}, exported, exported)),
             case("bit-flip-in-body", DAMAGED, flipped(good, -30)),
             case("domain-changed", DAMAGED, good.replace(DOMAIN, bytes(32))),

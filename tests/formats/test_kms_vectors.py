@@ -72,8 +72,8 @@ def test_derivations_from_a_key_k2(key: Case) -> None:
     assert key_tag.parse(tag) == key_tag.KeyTagFields(KeyProfile(key["profile"]), uuid, tag[18:26])
     assert key_tag.wrapping_key(made, tag) == secret(key["wrapping_key"])
     assert key_tag.drive_key(made, bytes.fromhex(key["a_kad"])) == secret(key["drive_key"])
-    assert key_tag.tape_digest_key(made, ImageId(bytes.fromhex(key["image"]))) ==
-    secret(key["tape_digest_key"]) key_tag.check_key(made, tag)
+    assert key_tag.tape_digest_key(made, ImageId(bytes.fromhex(key["image"]))) == secret(key["tape_digest_key"])
+    key_tag.check_key(made, tag)
 
 
 def test_pass_phrase_and_tag_are_enough_to_make_the_key_k3() -> None:

@@ -59,15 +59,14 @@ class Keys(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.contents = Contents(
-            [GroupRecord(group=group, name=group.hex(), description="", created=0, modified=0) for group in
-            GROUPS]
+            [GroupRecord(group=group, name=group.hex(), description="", created=0, modified=0) for group in GROUPS]
         )
         self.state: dict[KeyTag, str] = {}
         self.group: dict[KeyTag, KeyGroupId] = {}
         self.made = 0
 
-    @rule(target=tags, group=st.sampled_from(GROUPS), state=st.sampled_from(["prelive", "active",
-    "inactive"])) def add(self, group: KeyGroupId, state: str) -> KeyTag:
+    @rule(target=tags, group=st.sampled_from(GROUPS), state=st.sampled_from(["prelive", "active", "inactive"]))
+    def add(self, group: KeyGroupId, state: str) -> KeyTag:
         self.made += 1
         uuid = hashlib.sha256(str(self.made).encode()).digest()[:16]
         tag = key_tag.make(Secret(bytes(32)), uuid, KeyProfile.RANDOM)
@@ -128,8 +127,8 @@ class Keys(RuleBasedStateMachine):
             tag for tag, state in self.state.items() if state in ("active", "inactive")
         }
         for group in GROUPS:
-            active = [tag for tag, state in self.state.items() if state == "active" and self.group[tag] ==
-            group] assert len(active) <= 1
+            active = [tag for tag, state in self.state.items() if state == "active" and self.group[tag] == group]
+            assert len(active) <= 1
             found = self.contents.active_key(group)
             assert [found.tag] == active if found is not None else active == []
 

@@ -64,7 +64,8 @@ def test_any_bytes_are_a_tag_or_an_error(data: bytes) -> None:
 def bodies(draw: st.DrawFn) -> tuple[KeystoreBody, dict[bytes, Secret]]:
     """A keystore's body that follows the rules, and the keys wrapped in it."""
     groups = draw(st.lists(st.tuples(IDS, NAMES), max_size=3, unique_by=(lambda g: g[0], lambda g: g[1])))
-    records, secrets = [], {}
+    records: list[KeyRecord] = []
+    secrets: dict[bytes, Secret] = {}
     for group, _ in groups:
         active_is_free = True
         for number, (key, uuid) in enumerate(draw(st.lists(st.tuples(KEYS, IDS), max_size=3))):
@@ -87,8 +88,7 @@ def bodies(draw: st.DrawFn) -> tuple[KeystoreBody, dict[bytes, Secret]]:
                     modified=draw(MOMENTS),
                     recovered=draw(st.booleans()),
                     nonce=nonce,
-                    wrapped=keystore.wrap(key, file("kpk"), tag=tag, group=group, created=created,
-                    nonce=nonce),
+                    wrapped=keystore.wrap(key, file("kpk"), tag=tag, group=group, created=created, nonce=nonce),
                 )
             )
             secrets[tag] = key
@@ -126,9 +126,9 @@ def test_every_changed_byte_of_a_keystore_is_noticed_k5(
 @given(st.lists(st.tuples(NAMES, st.binary(max_size=40)), max_size=4, unique_by=lambda pair: pair[0]))
 def test_service_keys_are_read_as_they_were_written(pairs: list[tuple[str, bytes]]) -> None:
     keys = tuple(ServiceKey(name=name, alg="x", created=1, value=Secret(value)) for name, value in pairs)
-    start = ServiceKeysHead(domain=DOMAIN, generation=1, service=file("service").id, cipher=1,
-    nonce=bytes(12)) opened = service_keys.open_file(service_keys.seal_file(start, keys, file("service")),
-    file("service")) assert opened.keys == keys
+    start = ServiceKeysHead(domain=DOMAIN, generation=1, service=file("service").id, cipher=1, nonce=bytes(12))
+    opened = service_keys.open_file(service_keys.seal_file(start, keys, file("service")), file("service"))
+    assert opened.keys == keys
 
 
 @given(st.sampled_from(get_args(Purpose)), IDS, KEYS)

@@ -34,8 +34,7 @@ class WrongKeyFileError(KeyUnavailableError):
     """The file is opened by another key file than the one at hand."""
 
     code = "keystore.wrong-key-file"
-    default_hint = "put back the key file that belongs to this keystore, from the place where key files are
-    kept"
+    default_hint = "put back the key file that belongs to this keystore, from the place where key files are kept"
 
 
 class PassPhraseNeededError(KeyUnavailableError):
@@ -107,8 +106,7 @@ def decode(data: bytes, purpose: Purpose, phrase: Secret | None = None) -> KeyFi
     Args:
         data: the whole file.
         purpose: what the key is wanted for.
-        phrase: in the form that :func:`strongroom.formats.passphrase.normalise` gives; not used for a
-        random key.
+        phrase: in the form that :func:`strongroom.formats.passphrase.normalise` gives; not used for a random key.
 
     Raises:
         DamagedError: not a key file, or it was changed.
@@ -146,8 +144,8 @@ def decode(data: bytes, purpose: Purpose, phrase: Secret | None = None) -> KeyFi
 def from_pass_phrase(purpose: Purpose, identity: bytes, domain: bytes, phrase: Secret) -> KeyFile:
     """Make, or make again, a key from a pass phrase; slow on purpose (Argon2id).
 
-    The head of a keystore names domain and ids, so that keystore and pass phrase are enough when key files
-    are lost. A wrong pass phrase shows when the keystore is opened.
+    The head of a keystore names domain and ids, so that keystore and pass phrase are enough when key files are
+    lost. A wrong pass phrase shows when the keystore is opened.
 
     Args:
         purpose: what the key is for.

@@ -36,8 +36,7 @@ class WrongKeyError(InputError):
     """The key, or the pass phrase it was made from, is not the one that the tag names."""
 
     code = "key.wrong"
-    default_hint = "compare the tag with the recovery sheet, and type the pass phrase that stands with this
-    very tag"
+    default_hint = "compare the tag with the recovery sheet, and type the pass phrase that stands with this very tag"
 
 
 class KeyProfile(IntEnum):

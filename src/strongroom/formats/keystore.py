@@ -173,8 +173,8 @@ def unwrap(record: KeyRecord, kpk: KeyFile) -> Secret:
         DamagedError: the record does not authenticate, or holds another key than its tag names.
     """
     bound = record.tag + record.group + _U64.pack(record.created)
-    key = open_sealed(_record_key(kpk), record.nonce, record.wrapped, bound, f"key with the tag
-    '{record.tag.hex()}'") secret = Secret(key)
+    key = open_sealed(_record_key(kpk), record.nonce, record.wrapped, bound, f"key with the tag '{record.tag.hex()}'")
+    secret = Secret(key)
     try:
         key_tag.check_key(secret, KeyTag(record.tag))
     except key_tag.WrongKeyError as error:
@@ -197,8 +197,8 @@ def _check_body(body: KeystoreBody) -> None:
     """Refuse records that contradict each other: what is authentic may still come from a broken writer."""
     groups = {record.group for record in body.groups}
     _check_unique(len(groups), len(body.groups), "two key groups with one id")
-    _check_unique(len({record.name for record in body.groups}), len(body.groups), "two key groups with one
-    name") _check_unique(len({record.tag for record in body.keys}), len(body.keys), "two keys with one tag")
+    _check_unique(len({record.name for record in body.groups}), len(body.groups), "two key groups with one name")
+    _check_unique(len({record.tag for record in body.keys}), len(body.keys), "two keys with one tag")
     _check_unique(
         len({(record.group, record.name) for record in body.keys}),
         len(body.keys),

@@ -112,8 +112,8 @@ class DataKeys:
         )
         context = WrapContext.of(new)
         rows = tuple(
-            self._wrap(opener(old, row), DataKeyId(row.key), wrapping_key, context, Purpose(row.purpose),
-            row.medium) for row in old.keys
+            self._wrap(opener(old, row), DataKeyId(row.key), wrapping_key, context, Purpose(row.purpose), row.medium)
+            for row in old.keys
         )
         return signed.sign(KEY_ENVELOPE, replace(new, keys=rows), self._signer)
 
@@ -146,9 +146,8 @@ class DataKeys:
                     rows[DataKeyId(row.key)].append((envelope, row))
         tags = {KeyTag(envelope.tag) for found in rows.values() for envelope, _ in found}
         usable = self._usable(rows, tags)
-        openers = {tag: self._opener(tag) for tag in {KeyTag(envelope.tag) for envelope, _ in
-        usable.values()}} return {identity: openers[KeyTag(envelope.tag)](envelope, row) for identity,
-        (envelope, row) in usable.items()}
+        openers = {tag: self._opener(tag) for tag in {KeyTag(envelope.tag) for envelope, _ in usable.values()}}
+        return {identity: openers[KeyTag(envelope.tag)](envelope, row) for identity, (envelope, row) in usable.items()}
 
     def _usable(
         self, rows: dict[DataKeyId, list[tuple[KeyEnvelope, WrappedKey]]], tags: Collection[KeyTag]
@@ -191,8 +190,7 @@ class DataKeys:
             tag=tag,
             cipher=Cipher.AES_256_GCM,
             keys=tuple(
-                self._wrap(data_key, key_id, wrapping_key, context, purpose, medium) for key_id, data_key in
-                keys
+                self._wrap(data_key, key_id, wrapping_key, context, purpose, medium) for key_id, data_key in keys
             ),
         )
         return IssuedBatch(signed.sign(KEY_ENVELOPE, payload, self._signer), identity, tag, keys)

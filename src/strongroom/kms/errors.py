@@ -89,8 +89,7 @@ class KeyConflictError(IntegrityError):
     """Two different keys claim one tag."""
 
     code = "kms.key-conflict"
-    default_hint = "one of the two was forged or damaged: find out where the import comes from, and do not
-    use it"
+    default_hint = "one of the two was forged or damaged: find out where the import comes from, and do not use it"
 
 
 class TransitionError(RefusedError):
@@ -118,8 +117,7 @@ class WrongPassPhraseError(InputError):
     """The pass phrase does not make the key that the tag names."""
 
     code = "kms.wrong-pass-phrase"
-    default_hint = "compare the tag with the recovery sheet, and type the phrase that belongs to this very
-    tag"
+    default_hint = "compare the tag with the recovery sheet, and type the phrase that belongs to this very tag"
 
 
 class WeakPassPhraseError(InputError):
@@ -168,8 +166,7 @@ class KeystoreMissingError(KeyUnavailableError):
     """There is no keystore at its place."""
 
     code = "kms.keystore-missing"
-    default_hint = "restore the keystore from its copy, or make a new one and recover the keys by their pass
-    phrases"
+    default_hint = "restore the keystore from its copy, or make a new one and recover the keys by their pass phrases"
 
 
 class KeystoreBusyError(UnavailableError):

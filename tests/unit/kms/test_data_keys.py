@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from strongroom.core.ids import DataKeyId, KeyGroupId, MediumId
+from strongroom.core.ids import DataKeyId, DomainId, KeyGroupId, MediumId
 from strongroom.core.secret import Secret
 from strongroom.formats import key_envelope, signed
 from strongroom.formats.errors import DamagedError
@@ -34,7 +34,7 @@ def data_keys(home: KmsHome) -> DataKeys:
 
 def test_issued_keys_come_back_from_their_envelope(key: KeyView, data_keys: DataKeys) -> None:
     batch = data_keys.issue(key.group, 5)
-    envelope = signed.verify(KEY_ENVELOPE, batch.envelope, pinned=ORIGIN.id).payload
+    envelope = signed.verify(KEY_ENVELOPE, batch.envelope, pinned=DomainId(ORIGIN.id)).payload
     assert (envelope.tag, envelope.group, envelope.generation) == (key.tag, key.group, 1)
     assert [row.key for row in envelope.keys] == [identity for identity, _ in batch.keys]
     assert {row.purpose for row in envelope.keys} == {Purpose.FRAMES}

