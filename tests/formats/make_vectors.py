@@ -279,13 +279,9 @@ def circle() -> list[bytes]:
 def journals() -> list[Record]:
     """Journals as lists of batches, and what a reader must say of each."""
     one, two, three = s.BATCH_1, s.BATCH_2, s.BATCH_3
-    other_medium = ORIGIN.signed(
-        b"SRJRNL01", pack(s.batch(1, bytes(32), s.state_record("hold"), medium=s.TARGET_POOL))
-    )
+    other_medium = ORIGIN.signed(b"SRJRNL01", pack(s.batch(1, bytes(32), s.state_record("hold"), medium=s.TARGET_POOL)))
     other_second = ORIGIN.signed(b"SRJRNL01", pack(s.batch(2, bytes(32), s.state_record("hold"))))
-    foreign = TARGET.signed(
-        b"SRJRNL01", pack(s.batch(1, bytes(32), s.state_record("hold"), domain=TARGET.id))
-    )
+    foreign = TARGET.signed(b"SRJRNL01", pack(s.batch(1, bytes(32), s.state_record("hold"), domain=TARGET.id)))
     rows: list[tuple[str, list[bytes], int, str]] = [
         ("none", [], 0, "ok"),
         ("whole", [one, two, three], 3, "ok"),

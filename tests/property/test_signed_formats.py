@@ -126,9 +126,7 @@ plain_values = st.recursive(
 @pytest.mark.parametrize("name", SIGNED)
 @given(data=st.data())
 @settings(max_examples=30)
-def test_a_rightly_signed_payload_of_any_shape_raises_errors_of_formats_only(
-    name: str, data: st.DataObject
-) -> None:
+def test_a_rightly_signed_payload_of_any_shape_raises_errors_of_formats_only(name: str, data: st.DataObject) -> None:
     kind, good = SIGNED[name]
     (length,) = struct.unpack_from(">I", good, 8)
     body = msgspec.msgpack.decode(good[12 : 12 + length])
@@ -189,9 +187,7 @@ moments = st.integers(0, 2**63 - 1)
 def test_a_media_header_says_after_the_way_what_it_said_before(
     medium: bytes, kind: str, label: str, created: int
 ) -> None:
-    header = MediaHeader(
-        domain=s.ORIGIN.id, medium=medium, kind=kind, label=label, created=created, features=()
-    )
+    header = MediaHeader(domain=s.ORIGIN.id, medium=medium, kind=kind, label=label, created=created, features=())
     try:
         data = signed.sign(MEDIA_HEADER, header, s.ORIGIN.signer())
     except OutOfBoundsError:
@@ -201,9 +197,7 @@ def test_a_media_header_says_after_the_way_what_it_said_before(
 
 
 @given(st.binary(max_size=40), st.text(max_size=120), st.none() | st.integers(-5, 2**64))
-def test_the_writer_never_makes_what_the_reader_refuses(
-    sending: bytes, slp: str, retention: int | None
-) -> None:
+def test_the_writer_never_makes_what_the_reader_refuses(sending: bytes, slp: str, retention: int | None) -> None:
     hop = Hop(**s.hop(sending=sending, slp=slp, retention=retention))
     try:
         data = signed.sign(HOP, hop, s.ORIGIN.signer())
@@ -242,9 +236,7 @@ def test_a_journal_means_its_records_in_order_however_they_are_batched(
     signer, chain = s.ORIGIN.signer(), list[bytes]()
     for number, content in enumerate(batches, start=1):
         previous = s.digest(chain[-1]) if chain else bytes(32)
-        batch = Batch(
-            domain=domain, medium=medium, sequence=number, previous=previous, at=0, records=tuple(content)
-        )
+        batch = Batch(domain=domain, medium=medium, sequence=number, previous=previous, at=0, records=tuple(content))
         chain.append(signed.sign(BATCH, batch, signer))
     whole = journal.follow(chain, domain=domain, medium=medium)
     assert whole.is_complete(len(chain))

@@ -45,9 +45,7 @@ def hop_digest(data: bytes) -> bytes:
     return digest(data)
 
 
-def verify_chain(
-    hops: Sequence[bytes], image: Verified[ImageHeader], holder: DomainId
-) -> tuple[Verified[Hop], ...]:
+def verify_chain(hops: Sequence[bytes], image: Verified[ImageHeader], holder: DomainId) -> tuple[Verified[Hop], ...]:
     """Check that hops lead one image from its origin to the domain that holds it.
 
     Args:

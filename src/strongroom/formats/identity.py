@@ -66,8 +66,7 @@ def check_revocation(verified: Verified[Payload], revocations: RevocationList) -
     since = [item.since for item in revocations.revoked if item.certificate == verified.archive_number]
     if since:
         raise RevokedError(
-            f"the archive key number {verified.archive_number} of the domain "
-            f"{to_text(verified.signer)} was revoked",
+            f"the archive key number {verified.archive_number} of the domain {to_text(verified.signer)} was revoked",
             context={"archive_number": verified.archive_number or 0, "since": min(since)},
         )
 

@@ -107,9 +107,7 @@ class WrapContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def associated_data(self, key: bytes, purpose: int, medium: bytes) -> bytes:
         """Give the associated data of one wrap."""
-        return b"".join(
-            (_WRAP_LABEL, self.domain, self.envelope, key, bytes((purpose,)), medium, self.group, self.tag)
-        )
+        return b"".join((_WRAP_LABEL, self.domain, self.envelope, key, bytes((purpose,)), medium, self.group, self.tag))
 
 
 def wrap(

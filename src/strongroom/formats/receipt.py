@@ -80,6 +80,4 @@ def check_answers(receipt: Receipt, hop: Hop) -> None:
     }
     for name, (said, ours) in pairs.items():
         if said != ours:
-            raise ReceiptMismatchError(
-                f"the receipt says '{said.hex()}' as '{name}', and the sending '{ours.hex()}'"
-            )
+            raise ReceiptMismatchError(f"the receipt says '{said.hex()}' as '{name}', and the sending '{ours.hex()}'")

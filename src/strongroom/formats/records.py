@@ -155,9 +155,7 @@ def _features_of(data: bytes | memoryview) -> Sequence[str]:
 
 def _refuse_features(features: Sequence[str] | None, what: str) -> None:
     if features:
-        raise NewerFormatError(
-            f"the {what} needs the feature {features[0]!r}, which this program does not have"
-        )
+        raise NewerFormatError(f"the {what} needs the feature {features[0]!r}, which this program does not have")
 
 
 def _check_plain(value: object, what: str, depth: int) -> None:
@@ -170,9 +168,7 @@ def _check_plain(value: object, what: str, depth: int) -> None:
         for item in value.values() if isinstance(value, dict) else value:
             _check_plain(item, what, depth - 1)
     elif value is not None and not isinstance(value, bool | int | str | bytes):
-        raise DamagedError(
-            f"the {what} has a value of a type that records do not have: {type(value).__name__}"
-        )
+        raise DamagedError(f"the {what} has a value of a type that records do not have: {type(value).__name__}")
 
 
 def _reason(error: Exception) -> str:
