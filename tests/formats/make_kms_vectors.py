@@ -144,7 +144,13 @@ def key_files() -> Record:
     magic = b"SRKEYF01"
     good = front(magic, key_file_record("hmk"))
     salt = KEY_IDS["hmk"]
-    phrase: Record = {"source": "passphrase", "kdf": 1, "salt": salt, "key": bytes(32), "real_key": argon2id(PHRASE, salt)}
+    phrase: Record = {
+        "source": "passphrase",
+        "kdf": 1,
+        "salt": salt,
+        "key": bytes(32),
+        "real_key": argon2id(PHRASE, salt),
+    }
     by_phrase = key_file_record("hmk", **phrase)
     other = key_file_record("hmk", **phrase | {"real_key": bytes(32)})
     wrong_check = key_file_record("hmk") | {"check": bytes(8)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from strongroom.formats.errors import DamagedError
 from strongroom.formats.key_tag import KeyProfile
 from strongroom.formats.passphrase import normalise
 from strongroom.kms import recovery
+from strongroom.kms import store as store_module
 from strongroom.kms.errors import (
     BadNameError,
     GroupNotFoundError,
@@ -201,12 +203,20 @@ def test_listeners_hear_of_what_another_process_did(home: KmsHome) -> None:
     assert heard == [key.tag]
 
 
-def test_listeners_are_called_without_a_lock(home: KmsHome) -> None:
-    seen: list[KeyState] = []
-    home.keys.on_usable(lambda tag: seen.append(home.service(home.reopened()).key(tag).state))
+def test_listeners_are_called_without_a_lock(home: KmsHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LOCK_TRIES", 2)
+    seen: list[str] = []
+
+    def listen(tag: KeyTag) -> None:
+        home.service(home.reopened()).create_group("made by a listener")
+        thread = threading.Thread(target=lambda: seen.extend(group.name for group in home.keys.groups()))
+        thread.start()
+        thread.join(timeout=10)
+
     home.keys.create_group("g")
+    home.keys.on_usable(listen)
     home.keys.create_key("g", "one", active=True)
-    assert seen == [KeyState.ACTIVE]
+    assert seen == ["g", "made by a listener"]
 
 
 def test_the_sheet_names_what_recovery_needs_and_no_secret(home: KmsHome, phrase_key: PhraseKey) -> None:
