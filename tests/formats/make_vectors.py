@@ -151,7 +151,8 @@ def kinds() -> dict[str, list[Case]]:
         "revocation-list": [
             *frame_cases(b"SRREVL01", s.revocation_list(), root),
             revocations("good-empty", "ok", revoked=[]),
-            revocations("reason-too-long", DAMAGED, revoked=[{"certificate": 1, "since": 0, "reason": "x" * 257}]),
+            revocations("reason-too-long", DAMAGED, revoked=[
+                {"certificate": 1, "since": 0, "reason": "x" * 257}]),
         ],
         "media-header": [
             *frame_cases(b"SRMEDH01", s.media_header(), origin),

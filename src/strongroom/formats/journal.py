@@ -96,7 +96,7 @@ class CopyState:
     unknown: tuple[str, ...] = ()
 
     def stops_expiry(self, now: int) -> bool:
-        """Tell whether a hold, a lock or an unknown record forbids expiry at a moment (ns) of the lock clock."""
+        """Tell whether something forbids expiry at a moment of the lock clock, in ns."""
         return self.held or bool(self.unknown) or now < self.locked_until
 
     def with_record(self, record: StateRecord) -> CopyState:
