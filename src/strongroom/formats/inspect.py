@@ -31,7 +31,7 @@ from strongroom.formats.journal import BATCH, Batch
 from strongroom.formats.key_envelope import KEY_ENVELOPE
 from strongroom.formats.media_header import MEDIA_HEADER
 from strongroom.formats.receipt import RECEIPT
-from strongroom.formats.signed import ARCHIVE_CERTIFICATE, MAGIC_BYTES, Kind, Payload, Verified
+from strongroom.formats.signed import ARCHIVE_CERTIFICATE, MAGIC_BYTES, Kind, P, Verified
 from strongroom.formats.trailer import TRAILER
 
 MAX_OBJECTS: Final = 64
@@ -125,9 +125,7 @@ def _signed(kind: Kind[Any]) -> Explainer:
     return explainer
 
 
-def _inside(
-    verified: Verified[Payload], knowledge: Knowledge
-) -> tuple[tuple[str, ...], tuple[Explanation, ...]]:
+def _inside(verified: Verified[P], knowledge: Knowledge) -> tuple[tuple[str, ...], tuple[Explanation, ...]]:
     """Explain the objects that an object embeds; say what is wrong with how they belong together."""
     match verified.payload:
         case CopyHeader(hops=hops, header=header):
@@ -149,7 +147,7 @@ def _embedded(kind: Kind[Any], data: bytes, knowledge: Knowledge) -> Explanation
     return found
 
 
-def _report(verified: Verified[Payload], knowledge: Knowledge) -> SignatureReport:
+def _report(verified: Verified[P], knowledge: Knowledge) -> SignatureReport:
     outcome = Outcome.PINNED if verified.signer in knowledge.pinned else Outcome.UNKNOWN
     reason = ""
     if verified.signer in knowledge.revocations:
