@@ -59,7 +59,8 @@ def check_revocation(verified: Verified[P], revocations: RevocationList) -> None
         revocations: the newest list of the same domain.
 
     Raises:
-        RevokedError: the object counts only when something else covers it; the context has ``since`` in ns.
+        RevokedError: whether it is used all the same is for an administrator to decide; the context has
+            ``since`` in ns.
         ForeignError: the list is of another domain.
     """
     if revocations.domain != verified.signer:
