@@ -6,8 +6,8 @@ from msgspec.structs import replace
 from strongroom.core.ids import DataKeyId, DomainId, KeyGroupId, MediumId
 from strongroom.core.secret import Secret
 from strongroom.formats import key_envelope, signed
-from strongroom.formats.errors import DamagedError
-from strongroom.formats.key_envelope import KEY_ENVELOPE, CommitmentError, Purpose
+from strongroom.formats.errors import DamagedError, ForeignError
+from strongroom.formats.key_envelope import KEY_ENVELOPE, CommitmentError, Purpose, WrongWrappingKeyError
 from strongroom.kms.data_keys import DataKeys, tags_of
 from strongroom.kms.errors import (
     DataKeyMissingError,
@@ -29,7 +29,13 @@ def key(home: KmsHome) -> KeyView:
 
 @pytest.fixture
 def data_keys(home: KmsHome) -> DataKeys:
-    return DataKeys(home.ring, ORIGIN.signer(), home.clock, home.entropy)
+    return DataKeys(home.ring, ORIGIN.signer(), 1, home.clock, home.entropy)
+
+
+def open_with(
+    data_keys: DataKeys, group: KeyGroupId, envelopes: list[bytes], wanted: list[DataKeyId]
+) -> dict[DataKeyId, Secret]:
+    return data_keys.unwrap(envelopes, wanted, origin=DomainId(ORIGIN.id), group=group)
 
 
 def test_issued_keys_come_back_from_their_envelope(key: KeyView, data_keys: DataKeys) -> None:
@@ -39,13 +45,15 @@ def test_issued_keys_come_back_from_their_envelope(key: KeyView, data_keys: Data
     assert [row.key for row in envelope.keys] == [identity for identity, _ in batch.keys]
     assert {row.purpose for row in envelope.keys} == {Purpose.FRAMES}
     assert len({secret.reveal() for _, secret in batch.keys}) == 5
-    assert data_keys.unwrap([batch.envelope], [identity for identity, _ in batch.keys]) == dict(batch.keys)
+    assert open_with(data_keys, key.group, [batch.envelope], [identity for identity, _ in batch.keys]) == dict(
+        batch.keys
+    )
 
 
 def test_only_the_wanted_keys_are_opened(key: KeyView, data_keys: DataKeys) -> None:
     batch = data_keys.issue(key.group, 3)
     wanted = batch.keys[1][0]
-    assert data_keys.unwrap([batch.envelope], [wanted]) == {wanted: batch.keys[1][1]}
+    assert open_with(data_keys, key.group, [batch.envelope], [wanted]) == {wanted: batch.keys[1][1]}
 
 
 def test_a_naming_key_belongs_to_group_and_pool(key: KeyView, data_keys: DataKeys) -> None:
@@ -76,18 +84,18 @@ def test_inactive_decrypts_and_deprecated_and_terminated_do_not_k1(
     batch = data_keys.issue(key.group, 1)
     wanted = [batch.keys[0][0]]
     home.keys.deactivate(key.tag)
-    assert data_keys.unwrap([batch.envelope], wanted) == dict(batch.keys)
+    assert open_with(data_keys, key.group, [batch.envelope], wanted) == dict(batch.keys)
     for step in (home.keys.deprecate, home.keys.terminate):
         step(key.tag)
         with pytest.raises(KeyStateError, match=key.tag.hex()):
-            data_keys.unwrap([batch.envelope], wanted)
+            open_with(data_keys, key.group, [batch.envelope], wanted)
 
 
 def test_a_missing_key_is_named_by_its_tag(key: KeyView, data_keys: DataKeys, other: KmsHome) -> None:
     batch = data_keys.issue(key.group, 1)
-    elsewhere = DataKeys(other.ring, TARGET.signer(), other.clock, other.entropy)
+    elsewhere = DataKeys(other.ring, TARGET.signer(), 1, other.clock, other.entropy)
     with pytest.raises(KeyNotFoundError, match=key.tag.hex()) as caught:
-        elsewhere.unwrap([batch.envelope], [batch.keys[0][0]])
+        open_with(elsewhere, key.group, [batch.envelope], [batch.keys[0][0]])
     assert (caught.value.tags, caught.value.code) == ((key.tag,), "kms.key-not-found")
     assert tags_of([batch.envelope]) == {key.tag}
     assert other.ring.states_of([key.tag]) == {key.tag: None}
@@ -96,7 +104,7 @@ def test_a_missing_key_is_named_by_its_tag(key: KeyView, data_keys: DataKeys, ot
 def test_a_data_key_that_no_envelope_holds_is_its_own_error(key: KeyView, data_keys: DataKeys) -> None:
     batch = data_keys.issue(key.group, 1)
     with pytest.raises(DataKeyMissingError):
-        data_keys.unwrap([batch.envelope], [DataKeyId(bytes(16))])
+        open_with(data_keys, key.group, [batch.envelope], [DataKeyId(bytes(16))])
 
 
 def test_after_rotation_old_and_new_generation_open_and_nothing_was_rewritten_k8(
@@ -111,9 +119,49 @@ def test_after_rotation_old_and_new_generation_open_and_nothing_was_rewritten_k8
     assert (new.generation, new.tag) == (2, second.tag)
     wanted = [identity for identity, _ in batch.keys]
     for envelopes in ([batch.envelope], [renewed], [batch.envelope, renewed]):
-        assert data_keys.unwrap(envelopes, wanted) == dict(batch.keys)
+        assert open_with(data_keys, key.group, envelopes, wanted) == dict(batch.keys)
     home.keys.deprecate(key.tag)
-    assert data_keys.unwrap([batch.envelope, renewed], wanted) == dict(batch.keys)
+    assert open_with(data_keys, key.group, [batch.envelope, renewed], wanted) == dict(batch.keys)
+
+
+def test_another_domain_wraps_anew_under_its_own_group_and_both_open_k8(
+    key: KeyView, data_keys: DataKeys, home: KmsHome, other: KmsHome
+) -> None:
+    batch = data_keys.issue(key.group, 2)
+    other.keys.import_keystore(home.keystore.read_bytes(), home.hmk, home.kpk)
+    there = other.keys.create_group("there")
+    mine = other.keys.create_key("there", "mine", active=True)
+    target = DataKeys(other.ring, TARGET.signer(), 3, other.clock, other.entropy)
+    with pytest.raises(NoActiveKeyError):
+        target.rewrap(batch.envelope)
+    rewrapped = target.rewrap(batch.envelope, there.group)
+    payload = signed.verify(KEY_ENVELOPE, rewrapped, pinned=DomainId(TARGET.id)).payload
+    assert (payload.origin, payload.group, payload.generation) == (ORIGIN.id, key.group, 1)
+    assert (payload.tag, payload.incarnation) == (mine.tag, 3)
+    other.keys.deprecate(key.tag)
+    wanted = [identity for identity, _ in batch.keys]
+    assert open_with(target, key.group, [batch.envelope, rewrapped], wanted) == dict(batch.keys)
+    again = signed.verify(KEY_ENVELOPE, target.rewrap(rewrapped, there.group)).payload
+    assert again.generation == 2
+
+
+def test_a_data_key_is_not_given_for_an_image_of_another_group_or_origin(key: KeyView, data_keys: DataKeys) -> None:
+    batch = data_keys.issue(key.group, 1)
+    wanted = [batch.keys[0][0]]
+    for origin, group in ((ORIGIN.id, bytes(16)), (TARGET.id, key.group)):
+        with pytest.raises(ForeignError):
+            data_keys.unwrap([batch.envelope], wanted, origin=DomainId(origin), group=KeyGroupId(group))
+
+
+def test_a_newer_generation_that_does_not_open_hides_no_older_one(key: KeyView, data_keys: DataKeys) -> None:
+    batch = data_keys.issue(key.group, 1)
+    payload = signed.verify(KEY_ENVELOPE, batch.envelope).payload
+    bad_row = replace(payload.keys[0], wrapped=bytes(48))
+    bad = signed.sign(KEY_ENVELOPE, replace(payload, generation=9, keys=(bad_row,)), ORIGIN.signer())
+    wanted = [batch.keys[0][0]]
+    assert open_with(data_keys, key.group, [bad, batch.envelope], wanted) == dict(batch.keys)
+    with pytest.raises(WrongWrappingKeyError):
+        open_with(data_keys, key.group, [bad], wanted)
 
 
 def test_a_changed_envelope_is_refused(key: KeyView, data_keys: DataKeys) -> None:
@@ -121,7 +169,7 @@ def test_a_changed_envelope_is_refused(key: KeyView, data_keys: DataKeys) -> Non
     changed = bytearray(batch.envelope)
     changed[60] ^= 1
     with pytest.raises(DamagedError):
-        data_keys.unwrap([bytes(changed)], [batch.keys[0][0]])
+        open_with(data_keys, key.group, [bytes(changed)], [batch.keys[0][0]])
 
 
 def test_a_key_that_was_not_committed_to_is_refused(key: KeyView, data_keys: DataKeys) -> None:
@@ -130,7 +178,7 @@ def test_a_key_that_was_not_committed_to_is_refused(key: KeyView, data_keys: Dat
     forged = replace(payload, keys=(replace(payload.keys[0], commitment=bytes(32)),))
     data = signed.sign(KEY_ENVELOPE, forged, ORIGIN.signer())
     with pytest.raises(CommitmentError):
-        data_keys.unwrap([data], [batch.keys[0][0]])
+        open_with(data_keys, key.group, [data], [batch.keys[0][0]])
 
 
 def test_a_drive_key_is_given_by_state_and_differs_by_cartridge_k1(home: KmsHome, key: KeyView) -> None:

@@ -61,7 +61,7 @@ def test_no_secret_in_reprs_errors_and_logs(
     view = home.keys.create_key("g", "one", active=True)
     made = home.keys.create_pass_phrase_key("g", "two")
     wrong, weak = normalise("velvet orbit candle raft nothing mumble"), normalise("Passwort1234!")
-    batch = DataKeys(home.ring, ORIGIN.signer(), home.clock, home.entropy).issue(view.group, 2)
+    batch = DataKeys(home.ring, ORIGIN.signer(), 1, home.clock, home.entropy).issue(view.group, 2)
     kms_key = home.ring.decrypting_key(view.tag)
     watch.secrets += [kms_key, made.phrase, wrong, weak, cheap, home.hmk.key, home.kpk.key]
     watch.secrets += [secret for _, secret in batch.keys]
