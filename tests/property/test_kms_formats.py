@@ -14,7 +14,7 @@ from strongroom.formats import key_export, key_file, key_tag, keystore, service_
 from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.key_file import KeyFile, Purpose, WrongKeyFileError
 from strongroom.formats.key_tag import KeyProfile, WrongKeyError
-from strongroom.formats.keystore import GroupRecord, KeyRecord, KeystoreBody, KeystoreHead, StateName
+from strongroom.formats.keystore import STATES, GroupRecord, KeyRecord, KeystoreBody, KeystoreHead
 from strongroom.formats.service_keys import ServiceKey, ServiceKeysHead
 
 KEYS = st.binary(min_size=32, max_size=32).map(Secret)
@@ -72,7 +72,7 @@ def bodies(draw: st.DrawFn) -> tuple[KeystoreBody, dict[bytes, Secret]]:
             tag = key_tag.make(key, uuid, KeyProfile.RANDOM)
             if tag in secrets:
                 continue
-            state: StateName = draw(st.sampled_from(get_args(StateName)))
+            state = draw(st.sampled_from(STATES))
             if state == "active" and not active_is_free:
                 state = "inactive"
             active_is_free = active_is_free and state != "active"

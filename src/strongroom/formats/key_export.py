@@ -22,12 +22,12 @@ from strongroom.formats.keystore import (
     MAX_BODY_BYTES,
     MAX_GROUPS,
     MAX_KEYS,
+    STATES,
     Description,
     GroupRecord,
     Name,
-    StateName,
 )
-from strongroom.formats.records import Bytes12, Bytes16, Bytes32, Moment
+from strongroom.formats.records import Bytes12, Bytes16, Bytes32, Moment, Word
 from strongroom.formats.sealed import (
     FRONT_BYTES,
     MAX_HEAD_BYTES,
@@ -69,9 +69,12 @@ class _KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     group: Bytes16
     name: Name
     description: Description
-    state: StateName
+    state: Word
     created: Moment
     key: Bytes32
+
+    def __post_init__(self) -> None:
+        records.check_word(self.state, STATES, "key state")
 
     def __repr__(self) -> str:
         return "_KeyRecord(***)"
@@ -90,7 +93,7 @@ class ExportedKey:
     group: bytes
     name: str
     description: str
-    state: StateName
+    state: str
     created: int
     key: Secret
 
@@ -127,7 +130,8 @@ def seal_file(
         phrase: in the form that :func:`strongroom.formats.passphrase.normalise` gives.
 
     Raises:
-        DamagedError: the content would break the bounds or rules of the format.
+        OutOfBoundsError: a name is too long, or there is too much.
+        DamagedError: the records contradict each other, or a key is not the one that its tag names.
     """
     derived = passphrase.derive(phrase, origin.salt)
     head = ExportHead(
@@ -140,7 +144,7 @@ def seal_file(
         cipher=Cipher.AES_256_GCM,
         nonce=origin.nonce,
     )
-    body = records.encode(
+    body = records.encode_checked(
         _Body(
             groups=list(groups),
             keys=[
@@ -155,7 +159,9 @@ def seal_file(
                 )
                 for key in keys
             ],
-        )
+        ),
+        max_bytes=MAX_BODY_BYTES,
+        what="key export",
     )
     _read_body(body)
     front = write_front(MAGIC, head)

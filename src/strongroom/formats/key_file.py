@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from strongroom.core.errors import InputError, KeyUnavailableError
 from strongroom.core.secret import Secret
-from strongroom.formats import passphrase, sealed
+from strongroom.formats import passphrase, records, sealed
 from strongroom.formats.algorithms import KEY_BYTES, PassPhraseDerivation, known, label
 from strongroom.formats.errors import DamagedError
-from strongroom.formats.records import Bytes16, Bytes32
+from strongroom.formats.records import Bytes8, Bytes16, Bytes32, Word
 
 MAGIC: Final = b"SRKEYF01"
 MAX_BYTES: Final = sealed.MAGIC_BYTES + 4 + sealed.MAX_HEAD_BYTES
@@ -52,14 +52,19 @@ class WrongKeyFilePassPhraseError(InputError):
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    purpose: Purpose
+    purpose: Word
     id: Bytes16
     domain: Bytes32
-    source: Source
+    source: Word
     kdf: int
     salt: Bytes16
     key: Bytes32
-    check: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    check: Bytes8
+
+    def __post_init__(self) -> None:
+        records.check_word(self.purpose, get_args(Purpose), "purpose of a key file")
+        records.check_word(self.source, get_args(Source), "source of a key")
+        known(PassPhraseDerivation, self.kdf, "pass phrase derivation")
 
     def __repr__(self) -> str:
         return "_Record(***)"
@@ -119,13 +124,12 @@ def decode(data: bytes, purpose: Purpose, phrase: Secret | None = None) -> KeyFi
     if rest:
         raise DamagedError("something follows the key file")
     record = sealed.decode_head(front, _Record, "key file")
-    known(PassPhraseDerivation, record.kdf, "pass phrase derivation")
     if (record.kdf, record.salt) != _derivation_of(record.source, record.id):
         raise DamagedError("the key file has a pass phrase derivation or a salt that its source does not have")
     if record.purpose != purpose:
         raise WrongKeyFileError(f"this key file is for '{record.purpose}', and one for '{purpose}' is needed")
     if record.source == "random":
-        file = KeyFile(record.purpose, record.id, record.domain, "random", Secret(record.key))
+        file = KeyFile(purpose, record.id, record.domain, "random", Secret(record.key))
         if not _matches(file, record):
             raise DamagedError("the check of the key file differs: it was changed")
         return file
@@ -133,7 +137,7 @@ def decode(data: bytes, purpose: Purpose, phrase: Secret | None = None) -> KeyFi
         raise DamagedError("the key file has a key, although the key comes from a pass phrase")
     if phrase is None:
         raise PassPhraseNeededError(f"the {record.purpose.upper()} '{record.id.hex()}' needs its pass phrase")
-    file = from_pass_phrase(record.purpose, record.id, record.domain, phrase)
+    file = from_pass_phrase(purpose, record.id, record.domain, phrase)
     if not _matches(file, record):
         raise WrongKeyFilePassPhraseError(
             f"this is not the pass phrase of the {record.purpose.upper()} '{record.id.hex()}'"
@@ -174,7 +178,7 @@ def check_key_file(file: KeyFile, purpose: Purpose, wanted: bytes) -> None:
         )
 
 
-def _derivation_of(source: Source, identity: bytes) -> tuple[PassPhraseDerivation, bytes]:
+def _derivation_of(source: str, identity: bytes) -> tuple[PassPhraseDerivation, bytes]:
     """Give derivation and salt that go with a source."""
     if source == "random":
         return PassPhraseDerivation.NONE, bytes(passphrase.SALT_BYTES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 
@@ -19,7 +19,7 @@ from strongroom.formats import key_tag, records
 from strongroom.formats.algorithms import GCM_TAG_BYTES, derive, label
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.key_file import KeyFile, check_key_file
-from strongroom.formats.records import Bytes12, Bytes16, Bytes32, Count, Moment
+from strongroom.formats.records import Bytes12, Bytes16, Bytes32, Bytes48, Count, Moment, Word
 from strongroom.formats.sealed import (
     FRONT_BYTES,
     MAX_HEAD_BYTES,
@@ -39,7 +39,7 @@ MAX_KEYS: Final = 100_000
 
 _U64: Final = struct.Struct(">Q")
 
-StateName = Literal["prelive", "active", "inactive", "deprecated", "terminated"]
+STATES: Final = ("prelive", "active", "inactive", "deprecated", "terminated")
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Description = Annotated[str, msgspec.Meta(max_length=256)]
 
@@ -73,12 +73,15 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     group: Bytes16
     name: Name
     description: Description
-    state: StateName
+    state: Word
     created: Moment
     modified: Moment
     recovered: bool
     nonce: Bytes12
-    wrapped: Annotated[bytes, msgspec.Meta(min_length=48, max_length=48)]
+    wrapped: Bytes48
+
+    def __post_init__(self) -> None:
+        records.check_word(self.state, STATES, "key state")
 
 
 class KeystoreBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,14 +142,13 @@ def seal_file(head: KeystoreHead, body: KeystoreBody, hmk: KeyFile) -> bytes:
         hmk: the host master key that the head names.
 
     Raises:
-        DamagedError: the content would break the bounds or rules of the format.
+        OutOfBoundsError: a name is too long, or there is too much.
+        DamagedError: the records contradict each other.
         WrongKeyFileError: the head names another HMK.
     """
     check_key_file(hmk, "hmk", head.hmk)
     _check_body(body)
-    plain = records.encode(body)
-    if len(plain) > MAX_BODY_BYTES or len(body.groups) > MAX_GROUPS or len(body.keys) > MAX_KEYS:
-        raise DamagedError("the keystore would be larger than its bound")
+    plain = records.encode_checked(body, max_bytes=MAX_BODY_BYTES, what="keystore")
     front = write_front(MAGIC, head)
     key = derive(hmk.key, label("keystore") + hmk.id)
     return front + seal(key, head.nonce, plain, front)

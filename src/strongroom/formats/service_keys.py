@@ -110,7 +110,8 @@ def seal_file(head: ServiceKeysHead, keys: tuple[ServiceKey, ...], service: KeyF
         service: the key file that the head names.
 
     Raises:
-        DamagedError: two keys with one name, or more or longer keys than the format allows.
+        DamagedError: two keys with one name.
+        OutOfBoundsError: more or longer keys than the format allows.
         WrongKeyFileError: the head names another service key file.
     """
     check_key_file(service, "service", head.service)
@@ -120,8 +121,7 @@ def seal_file(head: ServiceKeysHead, keys: tuple[ServiceKey, ...], service: KeyF
             _ServiceKeyRecord(name=key.name, alg=key.alg, created=key.created, value=key.value.reveal()) for key in keys
         ]
     )
-    plain = records.encode(body)
-    records.decode(plain, _ServiceBody, max_bytes=MAX_BODY_BYTES, what="body of the service keys")
+    plain = records.encode_checked(body, max_bytes=MAX_BODY_BYTES, what="file of service keys")
     front = write_front(MAGIC, head)
     key = derive(service.key, label("service-keys") + service.id)
     return front + seal(key, head.nonce, plain, front)

@@ -20,8 +20,8 @@ from strongroom.kms.errors import (
 )
 from strongroom.kms.states import KeyState
 
-MAX_NAME_CHARACTERS = 128
-MAX_DESCRIPTION_CHARACTERS = 256
+MAX_NAME_BYTES = 128
+MAX_DESCRIPTION_BYTES = 256
 
 
 class Contents:
@@ -186,7 +186,7 @@ class Draft(Contents):
 
 
 def _check_words(name: str, description: str) -> None:
-    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or name != name.strip() or not name.isprintable():
+    if name != name.strip() or not name.isprintable() or not 1 <= len(name.encode("utf-8")) <= MAX_NAME_BYTES:
         raise BadNameError(f"{name[:40]!r} is not a name for a key or a key group")
-    if len(description) > MAX_DESCRIPTION_CHARACTERS:
-        raise BadNameError(f"a description has at most {MAX_DESCRIPTION_CHARACTERS} characters")
+    if not description.isprintable() or len(description.encode("utf-8")) > MAX_DESCRIPTION_BYTES:
+        raise BadNameError(f"{description[:40]!r} is not a description: it is too long, or has control characters")

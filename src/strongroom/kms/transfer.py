@@ -13,7 +13,7 @@ from strongroom.formats import keystore
 from strongroom.formats.key_export import ExportedKey
 from strongroom.formats.key_file import KeyFile
 from strongroom.formats.keystore import GroupRecord, KeyRecord
-from strongroom.kms.contents import MAX_NAME_CHARACTERS, Draft
+from strongroom.kms.contents import MAX_NAME_BYTES, Draft
 from strongroom.kms.errors import KeyConflictError
 from strongroom.kms.states import KeyState
 
@@ -173,7 +173,8 @@ def _free_name(name: str, mark: str, taken: Iterable[str]) -> str:
     number = 1
     while True:
         suffix = f" ({mark})" if number == 1 else f" ({mark}-{number})"
-        candidate = name[: MAX_NAME_CHARACTERS - len(suffix)] + suffix
+        front = name.encode("utf-8")[: MAX_NAME_BYTES - len(suffix)].decode("utf-8", errors="ignore").rstrip()
+        candidate = front + suffix
         if candidate not in names:
             return candidate
         number += 1

@@ -69,7 +69,7 @@ def test_a_key_is_shown_with_the_names_of_the_standards_k1(home: KmsHome) -> Non
     assert home.keys.key_named("g", "one").standard.nist == "deactivated"
 
 
-@pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "n" * 129, "\u200b"])
+@pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "n" * 129, "\u200b", "\u00e4" * 65, "\ud800"])
 def test_what_is_no_name_is_refused(home: KmsHome, name: str) -> None:
     with pytest.raises(BadNameError):
         home.keys.create_group(name)

@@ -154,3 +154,14 @@ def test_a_quiesced_keystore_takes_no_import(home: KmsHome, other: KmsHome) -> N
     other.keys.quiesce()
     with pytest.raises(QuiescedError):
         carry(home, other)
+
+
+def test_the_longest_names_fit_in_bytes_with_a_mark_too(home: KmsHome, other: KmsHome) -> None:
+    long = "ä" * 64
+    home.keys.create_group(long)
+    home.keys.create_key(long, long)
+    other.keys.create_group(long)
+    ((_, name),) = carry(home, other).groups
+    assert name.startswith("ää")
+    assert name.endswith(f"({home.domain.hex()[:8]})")
+    assert [key.name for key in other.service(other.reopened()).keys(name)] == [long]
