@@ -292,6 +292,7 @@ def kinds() -> dict[str, list[Case]]:
         "journal-batch": [
             *frame_cases(b"SRJRNL01", s.batch(1, bytes(32), s.state_record("hold")), origin),
             journal("good-unknown-kind", "ok", kind="legal-hold", until=5, object=b"x", hold=s.HOLD),
+            journal("reason-of-too-many-bytes", DAMAGED, reason="\u00e9" * 129),
             journal("hold-without-id", DAMAGED, hold=None),
             journal("expiry-of-a-hold", DAMAGED, kind="expiry", hold=s.HOLD),
             journal("good-expiry-never", "ok", kind="expiry"),
