@@ -147,6 +147,8 @@ def kinds() -> dict[str, list[Case]]:
     row = next(row for row in s.key_envelope()["keys"] if row["purpose"] == 1)
     streams = s.image_header()
     second = origin(b"SRCPYH01", pack(s.copy_header(fragment=2, earlier=[s.POOL], previous=s.fixed("trailer"))))
+    header = origin(b"SRIMGH01", pack(s.image_header(entries=None, payload=None)))
+    no_streams = origin(b"SRCPYH01", pack(s.copy_header(header=header)))
     clear = origin(b"SRCPYH01", pack(s.copy_header(encrypted=False, cipher=0, tags=[], key_pages=[])))
     elsewhere = origin(b"SRCPYH01", pack(s.copy_header(journal_medium=s.TARGET_POOL)))
     return {
@@ -245,6 +247,7 @@ def kinds() -> dict[str, list[Case]]:
             case("good-at-a-target", "ok", s.TARGET_COPY + target(
                 b"SRTRLR01", pack(s.trailer(s.TARGET_COPY, domain=TARGET.id, medium=s.TARGET_POOL)))),
             case("clear-copy-of-an-encrypted-image", DAMAGED, clear + origin(b"SRTRLR01", pack(s.trailer(clear)))),
+            case("without-streams", DAMAGED, no_streams + origin(b"SRTRLR01", pack(s.trailer(no_streams)))),
             case("journal-of-another-medium", DAMAGED, elsewhere + origin(
                 b"SRTRLR01", pack(s.trailer(elsewhere)))),
             case("without-trailer", DAMAGED, s.COPY),
@@ -289,6 +292,7 @@ def kinds() -> dict[str, list[Case]]:
         "journal-batch": [
             *frame_cases(b"SRJRNL01", s.batch(1, bytes(32), s.state_record("hold")), origin),
             journal("good-unknown-kind", "ok", kind="legal-hold", until=5, object=b"x", hold=s.HOLD),
+            journal("reason-of-too-many-bytes", DAMAGED, reason="\u00e9" * 129),
             journal("hold-without-id", DAMAGED, hold=None),
             journal("expiry-of-a-hold", DAMAGED, kind="expiry", hold=s.HOLD),
             journal("good-expiry-never", "ok", kind="expiry"),

@@ -91,12 +91,16 @@ class CheckedCopy:
     hops: tuple[Verified[Hop], ...]
 
     @property
-    def streams(self) -> tuple[Stream, Stream] | None:
-        """The streams *entries* and *payload* that apply to this copy; ``None`` when it lies in no pool."""
+    def streams(self) -> tuple[Stream, Stream]:
+        """The streams *entries* and *payload* that apply to this copy.
+
+        Raises:
+            DamagedError: no header names any, so this cannot be a copy in a pool.
+        """
         for header in (self.copy.payload, self.image.payload):
             if header.entries is not None and header.payload is not None:
                 return header.entries, header.payload
-        return None
+        raise DamagedError("neither the copy header nor the image header names streams")
 
 
 def verify(data: bytes, *, pinned: DomainId | None = None) -> CheckedCopy:

@@ -86,7 +86,5 @@ def verify(data: bytes, *, pinned: DomainId | None = None) -> Fragment:
 
 def _streams(checked: CheckedCopy) -> tuple[int, bytes]:
     """Give length and digest of the streams that apply to a pool copy."""
-    streams = checked.streams
-    if streams is None:
-        raise DamagedError("a copy in a pool has no streams")
-    return trailer.pool_bytes(*streams), trailer.pool_digest(*streams)
+    entries, payload = checked.streams
+    return trailer.pool_bytes(entries, payload), trailer.pool_digest(entries, payload)

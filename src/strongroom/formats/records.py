@@ -196,19 +196,31 @@ class _Texts:
         self.own: list[tuple[str, int]] = []
         self.below: list[str] = []
         for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]  # of a struct
-            for found in _alternatives(field.type):
+            for alternative in _alternatives(field.type):
+                found = alternative
                 if isinstance(found, msgspec.inspect.StrType):
                     self.own.append((field.name, found.max_length or 0))
                 elif isinstance(found, msgspec.inspect.Metadata) and isinstance(found.type, msgspec.inspect.StrType):
                     self.own.append((field.name, 0))
-                elif isinstance(found, msgspec.inspect.StructType) or (
-                    isinstance(found, msgspec.inspect.VarTupleType | msgspec.inspect.ListType)
-                    and isinstance(found.item_type, msgspec.inspect.StructType)
-                ):
+                if isinstance(found, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+                    found = found.item_type
+                if isinstance(found, msgspec.inspect.StructType) and not _texts_of(found.cls).none:
                     self.below.append(field.name)
+
+    @property
+    def none(self) -> bool:
+        """Whether there is no text, so that a long array of such structs need not be walked."""
+        return not self.own and not self.below
 
 
 _texts: dict[type, _Texts] = {}
+
+
+def _texts_of(kind: type[msgspec.Struct]) -> _Texts:
+    found = _texts.get(kind)
+    if found is None:
+        found = _texts[kind] = _Texts(kind)
+    return found
 
 
 def _alternatives(found: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
@@ -219,9 +231,7 @@ def _check_texts(value: object, what: str) -> None:
     """Refuse text that is too long in bytes, or has a zero byte, in a struct and what it holds."""
     if not isinstance(value, msgspec.Struct):
         return
-    texts = _texts.get(type(value))
-    if texts is None:
-        texts = _texts[type(value)] = _Texts(type(value))
+    texts = _texts_of(type(value))
     for name, max_bytes in texts.own:
         text = getattr(value, name)
         if text is not None:
