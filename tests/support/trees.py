@@ -35,6 +35,14 @@ def nanoseconds(root: bytes | Path) -> bytes:
     return b"\n".join(sorted(plain))
 
 
+def let_others_in(folder: Path) -> None:
+    """Open a temporary folder, and those above it, to other users."""
+    for each in [folder, *folder.parents]:
+        mode = each.stat().st_mode
+        if mode & 0o055 != 0o055:
+            each.chmod(mode | 0o055)
+
+
 def make_tree(root: Path) -> Path:
     """Make a tree with about everything that a file can have."""
     top = os.fsencode(root)
@@ -43,6 +51,7 @@ def make_tree(root: Path) -> Path:
         b"plain",
         b"with\nnewline",
         b"invalid-\xff\xfe",
+        b"bad-\xfe" * 40,
         b"\xc3\xa4\xe2\x82\xac",
         b"n" * 255,
         b"-dash",
@@ -84,6 +93,7 @@ def make_tree(root: Path) -> Path:
     os.chmod(top + b"/empty", 0)
     os.utime(top + b"/plain", ns=(1, -1))
     os.utime(top + b"/empty", ns=(1, -12_345_678_987_654_321))
+    os.utime(top + b"/-dash", ns=(1, -5_000_000_000))
     os.utime(top + b"/dangling", ns=(1, 1_234_567_890_123_456_789), follow_symlinks=False)
     os.utime(top + b"/dir/deeper", ns=(1, 999_999_999_999_999_999))
     os.utime(top + b"/dir", ns=(1, 1_000_000_001))

@@ -83,7 +83,7 @@ def apply_to_open(fd: int, entry: Entry, owners: Owners, *, drop_inherited: bool
         failed.append(f"mode {mode:o} ({_why(error)})")
     failed += _set_attributes(fd, entry, follow=True)
     if drop_inherited and not any(name == _ACCESS_LIST.encode() for name, _ in entry.attributes):
-        _drop_access_list(fd)
+        failed += _drop_access_list(fd)
     try:
         os.utime(fd, ns=(entry.mtime, entry.mtime))
     except (OSError, OverflowError) as error:
@@ -122,13 +122,14 @@ def _set_attributes(file: int | bytes, entry: Entry, *, follow: bool) -> list[st
     return failed
 
 
-def _drop_access_list(fd: int) -> None:
+def _drop_access_list(fd: int) -> list[str]:
     try:
         os.removexattr(fd, _ACCESS_LIST)
     except OSError as error:
         # There was none, or the file system has no access lists.
         if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-            raise
+            return [f"no access list ({_why(error)})"]
+    return []
 
 
 def _why(error: OSError | OverflowError) -> str:

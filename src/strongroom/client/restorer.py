@@ -115,7 +115,6 @@ class Restorer:
                     self._restore(target, member)
                 else:
                     self.totals.skipped += 1
-                    self._not_restored.add(hash(member.entry.path))
             target.finish()
         finally:
             target.close()
@@ -187,31 +186,35 @@ class Restorer:
 
     def _write_file(self, above: Level, name: bytes, member: Member) -> bool:
         temporary, fd = self._create(above)
+        done = False
         try:
             try:
                 _write_contents(fd, member)
                 failed = apply_to_open(fd, member.entry, self._owners, drop_inherited=not above.is_new)
             finally:
                 os.close(fd)
-            return self._put(above, temporary, name, member.entry, failed)
-        except BaseException:
-            _remove(above, temporary)
-            raise
+            done = self._put(above, temporary, name, member.entry, failed)
+        finally:
+            if not done:
+                _remove(above, temporary)
+        return done
 
     def _write_symlink(self, above: Level, name: bytes, entry: Entry) -> bool:
         temporary = self._temporary_name()
         os.symlink(entry.target or b"", temporary, dir_fd=above.folder.fd)
+        done = False
         try:
             failed = apply_to_symlink(above.folder, temporary, entry, self._owners)
-            return self._put(above, temporary, name, entry, failed)
-        except BaseException:
-            _remove(above, temporary)
-            raise
+            done = self._put(above, temporary, name, entry, failed)
+        finally:
+            if not done:
+                _remove(above, temporary)
+        return done
 
     def _write_hard_link(self, target: Target, above: Level, name: bytes, entry: Entry) -> bool:
         source = entry.target or b""
         parts = path_parts(source)
-        if hash(source) in self._not_restored or not parts:
+        if hash(source) in self._not_restored or not parts or not self._selection.has_path(source):
             return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)} was not restored")
         temporary = self._temporary_name()
         try:
@@ -249,7 +252,6 @@ class Restorer:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            _remove(above, temporary)
             return self._refuse(entry, EXISTS, "something of this name is there, and cannot be replaced")
         self._not_set(entry, failed)
         return True

@@ -116,7 +116,7 @@ class Sender:
         totals: counted as the blocks are made.
     """
 
-    def __init__(self, previous: Previous | None = None, *, readers: int = 2, in_flight_bytes: int = 32 << 20) -> None:
+    def __init__(self, previous: Previous | None = None, *, readers: int = 4, in_flight_bytes: int = 32 << 20) -> None:
         self.totals = Totals()
         self._previous = previous or Previous((), None)
         self._readers = readers

@@ -2,9 +2,8 @@
 
 Source: ``docs/reference/formats/entries.md``. Paths and names are ``bytes``: what the file system has.
 
-A record is read into its struct at once, and the struct written again must give the same bytes: that is the
-check of ``conventions.md`` for the only allowed encoding, without a detour over plain values. Only a record
-with elements that this version does not know takes that detour.
+A record is read into its struct at once, and the struct written again must give the same bytes; only a record with
+elements that this version does not know is compared as plain values.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from typing import Annotated, Final, TypeAlias, TypeVar
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -104,14 +103,11 @@ class End(msgspec.Struct, array_like=True, tag=END, gc=False, frozen=True):
 
 Record: TypeAlias = Entry | MoreExtents | MoreAttributes | End
 
-_encoder = msgspec.msgpack.Encoder()
-_entry_decoder = msgspec.msgpack.Decoder(Entry)
-_other_decoders: Final[dict[int, msgspec.msgpack.Decoder[MoreExtents | MoreAttributes | End]]] = {
-    MORE_EXTENTS: msgspec.msgpack.Decoder(MoreExtents),
-    MORE_ATTRIBUTES: msgspec.msgpack.Decoder(MoreAttributes),
-    END: msgspec.msgpack.Decoder(End),
+_OTHERS: Final[dict[int, type[MoreExtents | MoreAttributes | End]]] = {
+    MORE_EXTENTS: MoreExtents,
+    MORE_ATTRIBUTES: MoreAttributes,
+    END: End,
 }
-_R = TypeVar("_R", bound=Record)
 
 
 def walk_key(path: bytes) -> bytes:
@@ -128,7 +124,7 @@ def encode(record: Record) -> bytes:
     Raises:
         ValueError: the record would be longer than its bound; a mistake of the caller.
     """
-    body = _encoder.encode(record)
+    body = records.encode(record)
     if len(body) > MAX_RECORD_BYTES:
         raise ValueError(f"an entry would have {len(body)} bytes, more than its bound {MAX_RECORD_BYTES}")
     return _U32.pack(len(body)) + body
@@ -171,17 +167,15 @@ def decode(body: bytes) -> Record:
         DamagedError: not a record of this stream, or against a rule of its page.
         NewerFormatError: a type that this program does not know.
     """
-    if len(body) > MAX_RECORD_BYTES:
-        raise DamagedError(f"an entry has {len(body)} bytes, more than its bound {MAX_RECORD_BYTES}")
     kind = _type_of(body)
     if kind <= _RESERVED[-1]:
-        entry = _read(body, _entry_decoder, Entry)
+        entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry")
         _check(entry)
         return entry
-    decoder = _other_decoders.get(kind)
-    if decoder is None:
+    other = _OTHERS.get(kind)
+    if other is None:
         raise NewerFormatError(f"an entry has type {kind}, which this program does not have")
-    record = _read(body, decoder, decoder.type)
+    record = records.decode(body, other, max_bytes=MAX_RECORD_BYTES, what="entry")
     if isinstance(record, MoreAttributes):
         _check_attributes(record.attributes)
     elif isinstance(record, MoreExtents):
@@ -228,17 +222,6 @@ def _type_of(body: bytes) -> int:
     if len(body) <= at or (at == 1 and body[0] & 0xF0 != 0x90) or body[at] > END:
         raise DamagedError("an entry is not an array that begins with a type")
     return body[at]
-
-
-def _read(body: bytes, decoder: msgspec.msgpack.Decoder[_R], kind: type[_R]) -> _R:
-    try:
-        record = decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise DamagedError(f"an entry does not have its fields: {error}") from error
-    if _encoder.encode(record) != body:
-        # Unknown elements behind the known ones, or another encoding of the same: the slow way tells which.
-        record = records.decode(body, kind, max_bytes=MAX_RECORD_BYTES, what="an entry")
-    return record
 
 
 def _check_path(path: bytes) -> None:

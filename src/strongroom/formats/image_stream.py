@@ -230,9 +230,9 @@ def _read_block(kind: int, body: bytes) -> Block:
     if kind == SAME:
         return Same(_read_same(body))
     if kind == PROBLEM:
-        return records.decode(body, Problem, max_bytes=MAX_PROBLEM_BYTES, what="a problem")
+        return records.decode(body, Problem, max_bytes=MAX_PROBLEM_BYTES, what="problem")
     if kind == END:
-        return records.decode(body, StreamEnd, max_bytes=_MAX_END_BYTES, what="the end of the image stream")
+        return records.decode(body, StreamEnd, max_bytes=_MAX_END_BYTES, what="end of the image stream")
     if len(body) != _U64.size or not 0 < _U64.unpack(body)[0] <= _MAX_HOLE_BYTES:
         raise DamagedError("a block for a hole does not have its length")
     return Hole(_U64.unpack(body)[0])

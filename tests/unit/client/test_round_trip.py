@@ -65,7 +65,8 @@ def test_c1_holes_stay_holes(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="tar sets owners as root only")
-def test_m4_gnu_tar_restores_the_same_tree(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_m4_gnu_tar_restores_the_same_tree(tree: Path, tmp_path: Path, locale: str) -> None:
     target = tmp_path / "target"
     target.mkdir()
     with (tmp_path / "tar").open("wb") as out:
@@ -75,7 +76,7 @@ def test_m4_gnu_tar_restores_the_same_tree(tree: Path, tmp_path: Path) -> None:
         ["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", tmp_path / "tar"],
         cwd=target,
         check=True,
-        env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
+        env={"LC_ALL": locale, "PATH": os.environ["PATH"]},
         capture_output=True,
     )
     copy = inside(target, tree)

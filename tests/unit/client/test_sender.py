@@ -18,7 +18,7 @@ from strongroom.client.walker import Found, Walker
 from strongroom.formats import entries
 from strongroom.formats.image_stream import Hole
 from tests.support.image_loop import Image, back_up, keep
-from tests.support.trees import IS_ROOT, make_tree
+from tests.support.trees import IS_ROOT, let_others_in, make_tree
 
 
 def write(file: Path, data: bytes) -> None:
@@ -180,8 +180,7 @@ def test_c1_unreadable_files_are_reported(tmp_path: Path) -> None:
         "print(sorted((p.code, os.path.basename(p.path).decode()) for p in image.problems))\n"
         "print([os.path.basename(f.entry.path).decode() for f in image.files][1:])\n"
     )
-    for parent in [tmp_path, *tmp_path.parents][:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
+    let_others_in(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", script, tmp_path], check=True, capture_output=True, text=True, cwd=Path.cwd()
     )
