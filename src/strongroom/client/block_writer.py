@@ -36,6 +36,11 @@ class BlockWriter:
         self._flush_data()
         self._ready.append(image_stream.hole(length))
 
+    def cut(self) -> None:
+        """Say that a large file begins, or ended, here, so that its segments are its own."""
+        self.flush()
+        self._ready.append(image_stream.cut())
+
     def entry(self, records: bytes) -> None:
         """Add the record of a file, and those of its attributes, after its contents."""
         self._record(image_stream.ENTRIES, records)

@@ -273,6 +273,7 @@ class Sender:
             self.report(reading_failed(found.path, error))
             return
         size, failed = 0, None
+        self._writer.cut()
         try:
             try:
                 for piece in _ranges_ahead(fd, before, pool):
@@ -296,6 +297,7 @@ class Sender:
         if failed is not None:
             trouble = reading.broken_off(found.path, failed, size, before.st_size)
         self._record(self._entry(found.path, entries.REGULAR, before, size, flags=flags), attributes)
+        self._writer.cut()
         if trouble is not None:
             self.report(trouble)
         self._recorded(found)

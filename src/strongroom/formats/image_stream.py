@@ -25,6 +25,7 @@ ENTRIES: Final = 2
 SAME: Final = 3
 PROBLEM: Final = 4
 HOLE: Final = 5
+CUT: Final = 6
 END: Final = 9
 
 MAX_PROBLEM_BYTES: Final = entries.MAX_PATH_BYTES + 8_192
@@ -45,6 +46,11 @@ class Hole:
     """A run of zero bytes that takes no room in a sparse file."""
 
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The client says that contents which belong together begin, or end, here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     problems: Count
 
 
-Block: TypeAlias = bytes | memoryview | Hole | Entries | Same | Problem | StreamEnd
+Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | Problem | StreamEnd
 """What a reader gives; plain bytes are contents, cut anywhere."""
 
 
@@ -95,6 +101,11 @@ def head(kind: int, length: int) -> bytes:
 def hole(length: int) -> bytes:
     """Write a block that stands for ``length`` zero bytes."""
     return _HEAD.pack(HOLE, _U64.size) + _U64.pack(length)
+
+
+def cut() -> bytes:
+    """Write a block that says where a large file begins, or ends."""
+    return _HEAD.pack(CUT, 0)
 
 
 def same(number: int, record: bytes) -> bytes:
@@ -190,7 +201,7 @@ class BlockReader:
         if kind == DATA:
             self._data_left = length
             return _HEAD.size
-        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, END):
+        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, END):
             raise NewerFormatError(f"the image stream has a block of type {kind}, which this program does not have")
         whole = _HEAD.size + length
         if len(view) < whole:
@@ -233,6 +244,10 @@ def _read_block(kind: int, body: bytes) -> Block:
         return records.decode(body, Problem, max_bytes=MAX_PROBLEM_BYTES, what="problem")
     if kind == END:
         return records.decode(body, StreamEnd, max_bytes=_MAX_END_BYTES, what="end of the image stream")
+    if kind == CUT:
+        if body:
+            raise DamagedError("a block that marks a cut has a body")
+        return Cut()
     if len(body) != _U64.size or not 0 < _U64.unpack(body)[0] <= _MAX_HOLE_BYTES:
         raise DamagedError("a block for a hole does not have its length")
     return Hole(_U64.unpack(body)[0])

@@ -18,7 +18,7 @@ from strongroom.formats import entries, frame, image_stream, key_page
 from strongroom.formats.entries import End, Entry, Extent, MoreAttributes
 from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, Problem, Same, StreamEnd
 from strongroom.formats.segment import SegmentNamer
-from strongroom.images.entry_stream import StoredFile
+from strongroom.images.stored_files import StoredFile
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.stored_image import Roots, StoredImage
@@ -262,8 +262,8 @@ class BackupSession:
 
     def _cut_here(self) -> None:
         """End the segment at hand, so that everything that came has a name."""
+        self._last = None
         self._add_cut(self._payload.end_run())
-        self._settle()
 
     def _add_cut(self, segments: list[tuple[bytes, int]]) -> None:
         for name, length in segments:
@@ -273,8 +273,11 @@ class BackupSession:
 
     def _settle(self) -> None:
         """Write the records whose contents are cut, in order."""
-        while self._pending and (self._pending[0] is not self._last or not self._pending[0].entry.flags & 8):
-            if not self._fill(self._pending[0]):
+        while self._pending:
+            first = self._pending[0]
+            if first is self._last and first.entry.flags & entries.ATTRIBUTES_FOLLOW:
+                return  # its attributes may come with the next block
+            if not self._fill(first):
                 return
             self._write_pending(self._pending.popleft())
 

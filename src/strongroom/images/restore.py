@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
-from strongroom.images.entry_stream import StoredFile
+from strongroom.images.stored_files import StoredFile
+from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.pool.references import Reference
 
 _BATCH_BYTES: Final = 32 << 20
 _BATCH_RECORDS: Final = 2_048
-
-
-class Selection:
-    """Which files of an image are wanted: all, or those at or below some paths, with the folders above them.
-
-    Args:
-        paths: absolute paths; none selects everything.
-    """
-
-    def __init__(self, paths: Iterable[bytes] = ()) -> None:
-        self._roots: set[bytes] = set()
-        self._above = {b"/"}
-        for path in paths:
-            self.add(path)
-
-    @property
-    def everything(self) -> bool:
-        """Whether no path was named."""
-        return not self._roots
-
-    def add(self, path: bytes) -> None:
-        """Want one more path, with the folders above it."""
-        entries.path_parts(path)  # refuses what is no plain absolute path
-        self._roots.add(path)
-        self._above.update(path[:at] for at in range(1, len(path)) if path[at : at + 1] == b"/")
-
-    def __contains__(self, path: bytes) -> bool:
-        if not self._roots or b"/" in self._roots:
-            return True
-        if path in self._above or path in self._roots:
-            return True
-        at = path.rfind(b"/")
-        while at > 0:
-            if path[:at] in self._roots:
-                return True
-            at = path.rfind(b"/", 0, at)
-        return False
 
 
 @dataclass
@@ -78,7 +42,8 @@ class _Batch:
 def restore_stream(image: StoredImage, selection: Selection | None = None) -> Iterator[bytes]:
     """Give an image as the blocks of an image stream: a record, then its contents.
 
-    The file that a selected hard link names is given too, wherever it lies, because the link is made to it.
+    When the first name of a file is not selected, the first of its other names that is becomes the file, and the links
+    behind it name that one.
 
     Args:
         image: open for reading.
@@ -92,14 +57,10 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
         IntegrityError, NotFoundError, PoolReadError: the image cannot be read whole; what came before is right.
     """
     wanted = selection or Selection()
-    if not wanted.everything:
-        _add_link_targets(image, wanted)
     yield image_stream.MAGIC
     files = content = 0
     batch = _Batch()
-    for file in image.files():
-        if file.entry.path not in wanted:
-            continue
+    for file in _selected(image, wanted):
         files += 1
         content += file.entry.size
         batch.items.extend(_records_of(file))
@@ -128,14 +89,42 @@ def entry_stream(image: StoredImage) -> Iterator[bytes]:
     yield image_stream.end(files, content, 0)
 
 
-def _add_link_targets(image: StoredImage, wanted: Selection) -> None:
-    targets = [
-        file.entry.target
-        for file in image.files()
-        if file.entry.type == entries.HARD_LINK and file.entry.target is not None and file.entry.path in wanted
-    ]
-    for target in targets:
-        wanted.add(target)
+def _selected(image: StoredImage, wanted: Selection) -> Iterator[StoredFile]:
+    """Give the selected files, hard links made fit for what is selected."""
+    if wanted.everything:
+        yield from image.files()
+        return
+    heirs = _heirs(image, wanted)
+    kept: dict[bytes, StoredFile] = {}
+    for file in image.files():
+        path, target = file.entry.path, file.entry.target
+        if path in heirs:
+            # not selected by this name: its contents are wanted when its heir comes
+            kept[path] = StoredFile(file.number, file.entry, file.attributes, iter(list(file.extents)))
+        elif path not in wanted:
+            continue
+        elif file.entry.type == entries.HARD_LINK and target in heirs:
+            if heirs[target] == path:
+                first = kept.pop(target)
+                first.entry = copy.copy(first.entry)
+                first.entry.path = path
+                yield first
+            else:
+                file.entry.target = heirs[target]
+                yield file
+        else:
+            yield file
+
+
+def _heirs(image: StoredImage, wanted: Selection) -> dict[bytes, bytes]:
+    """Tell, for each file whose first name is not selected, the first of its other names that is."""
+    heirs: dict[bytes, bytes] = {}
+    for file in image.files():
+        entry = file.entry
+        if entry.type == entries.HARD_LINK and entry.target is not None and entry.path in wanted:
+            if entry.target not in wanted:
+                heirs.setdefault(entry.target, entry.path)
+    return heirs
 
 
 def _records_of(file: StoredFile) -> list[bytes]:

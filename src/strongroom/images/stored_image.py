@@ -11,7 +11,7 @@ from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, PageId
 from strongroom.formats import frame, key_page
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.formats.entries import Record
-from strongroom.images.entry_stream import StoredFile, read_records, stored_files
+from strongroom.images.stored_files import StoredFile, read_records, stored_files
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool.manifest import StreamRoot, leaves, references_of

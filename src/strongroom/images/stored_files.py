@@ -6,60 +6,24 @@ but the entry at hand.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from strongroom.formats import entries
 from strongroom.formats.entries import End, Entry, Extent, MoreAttributes, MoreExtents, Record
-from strongroom.formats.errors import DamagedError
+from strongroom.formats.entry_stream import EntriesReader
 from strongroom.images.errors import BrokenImageError
 from strongroom.pool.references import Reference
 
-_U32: Final = struct.Struct(">I")
-
-
 def read_records(chunks: Iterable[bytes | memoryview]) -> Iterator[Record]:
-    """Cut the bytes of a stream into records, checking the order of paths and the end.
+    """Read the records of a whole stream.
 
     Raises:
-        DamagedError: a record is damaged, paths are out of order, or the stream does not end as it must.
+        DamagedError: a record, or what holds between records, is not as the page says, or the stream breaks off.
     """
-    rest = bytearray()
-    last_path: bytes | None = None
-    files = content = 0
-    ended = False
+    reader = EntriesReader()
     for chunk in chunks:
-        if ended:
-            raise DamagedError("something follows the last record of the entries")
-        rest += chunk
-        at = 0
-        while len(rest) - at >= _U32.size:
-            (length,) = _U32.unpack_from(rest, at)
-            if length > entries.MAX_RECORD_BYTES:
-                raise DamagedError(f"an entry claims {length} bytes, more than its bound")
-            if len(rest) - at - _U32.size < length:
-                break
-            if ended:
-                raise DamagedError("something follows the last record of the entries")
-            record = entries.decode(bytes(rest[at + _U32.size : at + _U32.size + length]))
-            at += _U32.size + length
-            if isinstance(record, Entry):
-                key = entries.walk_key(record.path)
-                if last_path is not None and key <= last_path:
-                    raise DamagedError(f"{entries.shown(record.path)} is out of the order of the walk")
-                last_path = key
-                files += 1
-                content += record.size
-            elif isinstance(record, End):
-                if (record.files, record.content) != (files, content):
-                    raise DamagedError("the last record of the entries has other sums than the records before it")
-                ended = True
-            yield record
-        del rest[:at]
-    if not ended or rest:
-        raise DamagedError("the entries end before their last record")
+        yield from reader.feed(chunk)
+    reader.finish()
 
 
 @dataclass
@@ -114,17 +78,13 @@ def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Ite
     cursor = _Cursor(payload)
     record = next(records, None)
     number = 0
-    while record is not None and not isinstance(record, End):
-        if not isinstance(record, Entry):
-            raise DamagedError("more extents or attributes stand behind no file")
+    while isinstance(record, Entry):
         entry = record
         attributes: list[MoreAttributes] = []
         record = next(records, None)
-        while isinstance(record, MoreAttributes) and entry.flags & entries.ATTRIBUTES_FOLLOW:
+        while isinstance(record, MoreAttributes):
             attributes.append(record)
             record = next(records, None)
-        if bool(attributes) != bool(entry.flags & entries.ATTRIBUTES_FOLLOW):
-            raise DamagedError(f"the attributes of {entries.shown(entry.path)} are missing")
         following: list[Record | None] = [record]
         extents = _extents(entry, records, cursor, following)
         yield StoredFile(number, entry, attributes, extents)
@@ -137,19 +97,10 @@ def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Ite
 def _extents(
     entry: Entry, records: Iterator[Record], cursor: _Cursor, following: list[Record | None]
 ) -> Iterator[tuple[Reference | None, int, int]]:
-    total = 0
+    """Give the extents of one file; ``following`` is left with the first record behind them."""
     for extent in entry.extents:
-        total += extent[2]
         yield cursor.find(extent), extent[1], extent[2]
-    entry.extents = []
-    more = False
     while isinstance(following[0], MoreExtents):
-        if not entry.flags & entries.EXTENTS_FOLLOW:
-            raise DamagedError(f"extents follow {entries.shown(entry.path)} that it does not announce")
-        more = True
         for extent in following[0].extents:
-            total += extent[2]
             yield cursor.find(extent), extent[1], extent[2]
         following[0] = next(records, None)
-    if total != entry.size or more != bool(entry.flags & entries.EXTENTS_FOLLOW):
-        raise BrokenImageError(f"the extents of {entries.shown(entry.path)} are not its contents")

@@ -1,0 +1,369 @@
+"""What a primary and its media servers say: records in the bodies of HTTP requests.
+
+Source: ``docs/reference/protocols/media-server.md``. Both ends are of one domain, and of releases that follow each
+other, so unknown keys are ignored and new keys have defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from strongroom.formats import records
+from strongroom.formats.copy_header import COPY_HEADER, MAX_TAGS
+from strongroom.formats.fragment import MAX_BYTES as MAX_FRAGMENT_BYTES
+from strongroom.formats.hop import HOP
+from strongroom.formats.key_envelope import KEY_ENVELOPE
+from strongroom.formats.records import Bytes16, Bytes32, Count
+
+MAX_RECORD_BYTES: Final = 8 << 20
+CONTENT_TYPE: Final = "application/vnd.strongroom.record"
+
+Text = Annotated[str, msgspec.Meta(max_length=1_024)]
+_Secret32 = Bytes32
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer, or a question, without content."""
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """Root, references and bytes of one stream."""
+
+    root: Bytes32
+    segments: Count
+    bytes: Count
+
+
+class PreviousImage(msgspec.Struct, frozen=True, kw_only=True):
+    """The image that a backup may refer to."""
+
+    image: Bytes16
+    copy: Count
+
+
+class Redeem(msgspec.Struct, frozen=True, kw_only=True):
+    """A client has shown a grant."""
+
+    job: Count
+    grant: _Secret32
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the media server may do for a job: write an image, or read one."""
+
+    job: Count
+    kind: str
+    image: Bytes16
+    medium: Bytes16
+    copy: Count
+    group: Bytes16
+    cipher: int
+    tags: Annotated[list[Bytes32], msgspec.Meta(max_length=MAX_TAGS)] = []
+    previous: PreviousImage | None = None
+    paths: list[bytes] = []
+
+
+class IssueKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """Data keys are needed for a job."""
+
+    job: Count
+    count: Annotated[int, msgspec.Meta(ge=1, le=1_024)]
+
+
+class FrameKeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A data key's id and its frame key."""
+
+    id: Bytes16
+    key: _Secret32
+
+    def __repr__(self) -> str:
+        return "FrameKeyRow(***)"
+
+
+class IssuedKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """A new envelope, and the frame keys of what is in it; for purpose *names* the naming key itself."""
+
+    envelope: Annotated[bytes, msgspec.Meta(max_length=KEY_ENVELOPE.max_bytes)]
+    keys: Annotated[list[FrameKeyRow], msgspec.Meta(max_length=1_024)]
+
+
+class NamingKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The naming key of a job's group and pool is needed; these envelopes with one lie in the pool, newest first."""
+
+    job: Count
+    envelopes: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=KEY_ENVELOPE.max_bytes)]], msgspec.Meta(max_length=16)
+    ]
+
+
+class NamingKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The naming key; with a new envelope when none of those in the pool opens."""
+
+    key: _Secret32
+    envelope: Annotated[bytes, msgspec.Meta(max_length=KEY_ENVELOPE.max_bytes)] | None
+
+    def __repr__(self) -> str:
+        return "NamingKeyAnswer(***)"
+
+
+class Unwrap(msgspec.Struct, frozen=True, kw_only=True):
+    """Data keys of a job's image are needed, which lie in these envelopes."""
+
+    job: Count
+    image: Bytes16
+    envelopes: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=KEY_ENVELOPE.max_bytes)]], msgspec.Meta(max_length=2_048)
+    ]
+    keys: Annotated[list[Bytes16], msgspec.Meta(max_length=4_096)]
+
+
+class Unwrapped(msgspec.Struct, frozen=True, kw_only=True):
+    """Frame keys."""
+
+    keys: list[FrameKeyRow]
+
+
+class CommitBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of a backup is on stable storage but its fragment."""
+
+    job: Count
+    entries: Stream
+    payload: Stream
+    chunker: tuple[Count, Count, Count, Count]
+    key_pages: list[Bytes32]
+    tags: list[Bytes32]
+    files: Count
+    content: Count
+    problems: Count
+    read_bytes: Count
+    same_bytes: Count
+    added_bytes: Count
+
+
+class FragmentToWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """A fragment that the primary signed; the same bytes each time that it is asked for."""
+
+    medium: Bytes16
+    image: Bytes16
+    copy: Count
+    data: Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """A fragment is on stable storage."""
+
+    medium: Bytes16
+    image: Bytes16
+    copy: Count
+
+
+class PoolState(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool of a media server."""
+
+    medium: Bytes16
+    path: Text
+    free_bytes: Count
+    stored_bytes: Count
+    journal: Count
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """A media server lives."""
+
+    version: Text
+    pools: Annotated[list[PoolState], msgspec.Meta(max_length=1_024)]
+
+
+class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a media server must know, and what it must write again."""
+
+    write: list[FragmentToWrite] = []
+    pools: list[PoolToOpen] = []
+    revoked: list[Bytes32] = []
+
+
+class PoolToOpen(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool that the media server serves."""
+
+    medium: Bytes16
+    path: Text
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """A job failed at the media server."""
+
+    job: Count
+    document: dict[str, object]
+
+
+class Advance(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is."""
+
+    job: Count
+    bytes: Count
+    files: Count
+    message: Text = ""
+
+
+class Continue(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether to go on."""
+
+    go_on: bool
+
+
+class MakePool(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool folder is to be made."""
+
+    path: Text
+    header: bytes
+    revocations: bytes
+
+
+class ReadFragments(msgspec.Struct, frozen=True, kw_only=True):
+    """Fragments of a pool, behind a name, for phase one."""
+
+    medium: Bytes16
+    after: Text
+    most: Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+
+
+class FragmentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A fragment as it lies in the pool."""
+
+    name: Text
+    data: Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]
+
+
+class Fragments(msgspec.Struct, frozen=True, kw_only=True):
+    """Fragments, and whether there are more."""
+
+    rows: list[FragmentRow]
+    more: bool
+
+
+class ListFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries of an image are to be read and sent to the primary; phase two."""
+
+    job: Count
+    medium: Bytes16
+    image: Bytes16
+    copy: Count
+
+
+class SendImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image is to be sent to another domain."""
+
+    job: Count
+    medium: Bytes16
+    image: Bytes16
+    copy: Count
+    to: Bytes32
+    addresses: list[Text]
+    roots: list[bytes]
+    credential: Bytes16
+    secret: _Secret32
+    sending: Bytes16
+    hop: Annotated[bytes, msgspec.Meta(max_length=HOP.max_bytes)]
+
+    def __repr__(self) -> str:
+        return f"SendImage(job={self.job}, ***)"
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """An image was stored at the target."""
+
+    frames: Count
+    frame_bytes: Count
+    pages: Count
+    receipt: bytes | None
+
+
+class VerifyImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image is to be verified, with its data decrypted or not."""
+
+    job: Count
+    medium: Bytes16
+    image: Bytes16
+    copy: Count
+    with_data: bool
+
+
+class VerifyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with an image; nothing when it is whole."""
+
+    problems: list[Text]
+
+
+class Receive(msgspec.Struct, frozen=True, kw_only=True):
+    """Another domain's media server offers an image."""
+
+    sender: Bytes32
+    host: Bytes16
+    credential: Bytes16
+    secret: _Secret32
+    sending: Bytes16
+    hop: Annotated[bytes, msgspec.Meta(max_length=HOP.max_bytes)]
+    copy_header: Annotated[bytes, msgspec.Meta(max_length=COPY_HEADER.max_bytes)]
+
+    def __repr__(self) -> str:
+        return "Receive(***)"
+
+
+class Receiving(msgspec.Struct, frozen=True, kw_only=True):
+    """The image may come."""
+
+    session: Bytes16
+    medium: Bytes16
+
+
+class CommitReceived(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of a received image is on stable storage but its fragment."""
+
+    session: Bytes16
+    tags: list[Bytes32]
+    frames: Count
+    frame_bytes: Count
+
+
+class WrittenAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The image is acknowledged; with a receipt if one could be given at once."""
+
+    receipt: bytes | None = None
+
+
+class IssueHostCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """The media server makes a key for another domain, whose certificate its primary will fetch."""
+
+    domain: Bytes32
+    name: Text
+
+
+class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate request (PKCS #10, DER)."""
+
+    request: bytes
+
+
+class HostCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate that another domain issued to this media server, and that domain's roots."""
+
+    domain: Bytes32
+    chain: list[bytes]
+    roots: list[bytes]
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Write a message."""
+    return records.encode(message)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Read a message.
+
+    Raises:
+        DamagedError: it is not one of this kind.
+    """
+    return records.decode(data, kind, max_bytes=MAX_RECORD_BYTES, what=kind.__name__)
