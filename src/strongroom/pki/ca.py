@@ -123,7 +123,8 @@ def make_root(domain: DomainId, name: str, *, now: datetime, entropy: Entropy) -
     builder = _builder(subject, subject, public, now, now + ROOT_LIFETIME, entropy)
     builder = _as_ca(builder, path_length=1)
     builder = builder.add_extension(
-        x509.SubjectAlternativeName([x509.UniformResourceIdentifier(names.domain_uri(domain))]), critical=False
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier(names.domain_uri(domain))]),
+        critical=False,
     )
     certificate = builder.sign(load_key(key), hashes.SHA384())
     return Authority(IssuerKind.ROOT, certificate, key, certificate)
@@ -296,7 +297,9 @@ def _authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
 
 
 def _alternative_names(subject: Subject) -> list[x509.GeneralName]:
-    found: list[x509.GeneralName] = [x509.UniformResourceIdentifier(names.host_uri(subject.home, subject.host))]
+    found: list[x509.GeneralName] = [
+        x509.UniformResourceIdentifier(names.host_uri(subject.home, subject.host))
+    ]
     if subject.primary_of is not None:
         found.append(x509.UniformResourceIdentifier(names.primary_uri(subject.primary_of)))
     found += [x509.DNSName(name) for name in subject.names.dns]

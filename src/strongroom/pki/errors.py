@@ -1,18 +1,21 @@
 """What can be wrong with certificates, fingerprints, tokens and introductions; each with its cure.
 
-    InputError             pki.bad-fingerprint  pki.sha1-not-accepted  pki.bad-name  pki.bad-request
-    NotFoundError          pki.host-not-found  pki.certificate-not-found  pki.token-not-found
-    RefusedError           pki.name-taken  pki.not-strongroom  pki.clock-skew  pki.bad-issuer
-    AuthenticationError    pki.no-certificate  pki.unknown-issuer  pki.not-registered  pki.certificate-revoked
-                           pki.certificate-expired  pki.certificate-not-yet-valid  pki.host-retired
-                           pki.wrong-fingerprint  pki.wrong-name  pki.not-the-primary  pki.chain-refused
-                           token.unknown  token.expired  token.used-up  token.revoked  token.wrong-purpose
-                           token.wrong-binding
-    IntegrityError         pki.bad-certificate  pki.bad-crl  pki.older-crl
-    UnavailableError       pki.unreachable  pki.crl-missing  pki.crl-expired
+InputError             pki.bad-fingerprint  pki.sha1-not-accepted  pki.bad-name  pki.bad-request
+NotFoundError          pki.host-not-found  pki.certificate-not-found  pki.token-not-found
+RefusedError           pki.name-taken  pki.not-strongroom  pki.clock-skew  pki.bad-issuer
+AuthenticationError    pki.no-certificate  pki.unknown-issuer  pki.not-registered  pki.certificate-revoked
+                       pki.certificate-expired  pki.certificate-not-yet-valid  pki.host-retired
+                       pki.wrong-fingerprint  pki.wrong-name  pki.not-the-primary  pki.chain-refused
+                       token.unknown  token.expired  token.used-up  token.revoked  token.wrong-purpose
+                       token.wrong-binding
+IntegrityError         pki.bad-certificate  pki.bad-crl  pki.older-crl
+UnavailableError       pki.unreachable  pki.crl-missing  pki.crl-expired
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
 
 from strongroom.core.errors import (
     AuthenticationError,
@@ -21,6 +24,7 @@ from strongroom.core.errors import (
     IntegrityError,
     NotFoundError,
     RefusedError,
+    StrongroomError,
     UnavailableError,
 )
 
@@ -36,16 +40,16 @@ class Sha1FingerprintError(FingerprintFormatError):
     """A SHA-1 fingerprint was given where a pin is wanted."""
 
     code = "pki.sha1-not-accepted"
-    default_hint = (
-        "two certificates with one SHA-1 can be made on purpose: ask the other administrator for the SHA-256 fingerprint"
-    )
+    default_hint = "two certificates with one SHA-1 can be made on purpose: ask the other administrator for the SHA-256 fingerprint"
 
 
 class HostNameError(InputError):
     """A name cannot stand in a certificate."""
 
     code = "pki.bad-name"
-    default_hint = "give a DNS name of letters, digits and hyphens (international names as 'xn--'), or an IP address"
+    default_hint = (
+        "give a DNS name of letters, digits and hyphens (international names as 'xn--'), or an IP address"
+    )
 
 
 class CertificateRequestError(InputError):
@@ -145,7 +149,9 @@ class ExpiredError(AuthenticationError):
     """The certificate's time is over."""
 
     code = "pki.certificate-expired"
-    default_hint = "an expired certificate cannot renew itself: give the host a reissue token, and check its clock"
+    default_hint = (
+        "an expired certificate cannot renew itself: give the host a reissue token, and check its clock"
+    )
 
 
 class NotYetValidError(AuthenticationError):
@@ -173,7 +179,9 @@ class CRLExpiredError(UnavailableError):
     """The revocation list is past its nextUpdate."""
 
     code = "pki.crl-expired"
-    default_hint = "this host was out of contact for too long: restore the way to the primary, and check the clock"
+    default_hint = (
+        "this host was out of contact for too long: restore the way to the primary, and check the clock"
+    )
 
 
 # ---------------------------------------------------------------- introductions
@@ -190,16 +198,16 @@ class NotStrongroomError(RefusedError):
     """Something answers, and it is not a primary of this product."""
 
     code = "pki.not-strongroom"
-    default_hint = "give the address and port of the primary's peer listener, as 'strongroom status' shows it there"
+    default_hint = (
+        "give the address and port of the primary's peer listener, as 'strongroom status' shows it there"
+    )
 
 
 class WrongFingerprintError(AuthenticationError):
     """The root that was presented is not the one that was pinned. Nothing secret was sent."""
 
     code = "pki.wrong-fingerprint"
-    default_hint = (
-        "compare with the other administrator by telephone; if the pin is right, someone stands between: do not go on"
-    )
+    default_hint = "compare with the other administrator by telephone; if the pin is right, someone stands between: do not go on"
 
 
 class WrongNameError(AuthenticationError):
@@ -220,7 +228,9 @@ class ChainError(AuthenticationError):
     """The server's certificate does not lead to the pinned root."""
 
     code = "pki.chain-refused"
-    default_hint = "if the other domain changed its CA, take the new fingerprint; otherwise someone stands between"
+    default_hint = (
+        "if the other domain changed its CA, take the new fingerprint; otherwise someone stands between"
+    )
 
 
 class ClockSkewError(RefusedError):
@@ -273,3 +283,21 @@ class TokenBindingError(AuthorityError):
 
     code = "token.wrong-binding"
     default_hint = "use the token on the host or domain it was made for, or ask for one bound to this one"
+
+
+class RemoteError(RefusedError):
+    """The other primary refused, for a reason that only a newer program knows by name."""
+
+    code = "pki.refused-there"
+    default_hint = "see the log of the other primary; it may run a newer release"
+
+
+def _leaves(kind: type[StrongroomError]) -> dict[str, type[StrongroomError]]:
+    found = {kind.code: kind} if kind.__module__ == __name__ else {}
+    for below in kind.__subclasses__():
+        found |= _leaves(below)
+    return found
+
+
+BY_CODE: Final[Mapping[str, type[StrongroomError]]] = _leaves(StrongroomError)
+"""The errors of this module by their codes, so that a refusal means the same on both sides of a connection."""
