@@ -117,7 +117,7 @@ def confirm(claimed: ClaimedCA, pin: Fingerprint, *, domain: DomainId | None = N
             issuer = load_certificate(data)
             require_signed_by(issuer, root)
         except (CertificateDamagedError, UnknownIssuerError):
-            continue  # below the other root of a change of roots, or nonsense: either way it is not vouched for
+            continue  # below the other root of a change of roots, or nonsense: not vouched for
         issuers.append(issuer)
     return PinnedDomain(found, root, tuple(issuers))
 

@@ -1,7 +1,7 @@
 """A TLS connection to a primary for the few small requests that are made before and beside the peer protocol.
 
-Synchronous, over the standard library's HTTP: callers are commands and start-up code. Every answer is bounded in
-length, and the whole exchange in time, because the other end may not be what it says.
+Synchronous, over the standard library's HTTP: callers are commands and start-up code. Every answer is
+bounded in length, and the whole exchange in time, because the other end may not be what it says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Revocation lists as seen by a host: which certificates must not be believed, and until when it may say so.
 
-The check is made here and not by OpenSSL, because a running TLS context cannot exchange a list for a newer one, and
-because a connection that lives for days must be asked again with each request.
+The check is made here and not by OpenSSL, because a running TLS context cannot exchange a list for a newer
+one, and because a connection that lives for days must be asked again with each request.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _check(
     parsed: x509.CertificateRevocationList, issuer: x509.Certificate, data: bytes, now: datetime
 ) -> CRL:
     key = issuer.public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 - as every issuer that a root of ours signed
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 - our roots sign no others
     if parsed.issuer != issuer.subject or not parsed.is_signature_valid(key):
         raise CRLDamagedError("the signature of the revocation list does not hold")
     if parsed.next_update_utc is None:

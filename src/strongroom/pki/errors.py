@@ -33,14 +33,20 @@ class FingerprintFormatError(InputError):
     """What was given as a fingerprint is none."""
 
     code = "pki.bad-fingerprint"
-    default_hint = "give the SHA-256 fingerprint in full, 64 hexadecimal digits or 26 words, as 'strongroom ca show' prints it"
+    default_hint = (
+        "give the SHA-256 fingerprint in full, 64 hexadecimal digits or 26 words, as 'strongroom "
+        "ca show' prints it"
+    )
 
 
 class Sha1FingerprintError(FingerprintFormatError):
     """A SHA-1 fingerprint was given where a pin is wanted."""
 
     code = "pki.sha1-not-accepted"
-    default_hint = "two certificates with one SHA-1 can be made on purpose: ask the other administrator for the SHA-256 fingerprint"
+    default_hint = (
+        "two certificates with one SHA-1 can be made on purpose: ask the other administrator for "
+        "the SHA-256 fingerprint"
+    )
 
 
 class HostNameError(InputError):
@@ -111,7 +117,10 @@ class CRLOlderError(IntegrityError):
     """A revocation list is older than one this host has seen."""
 
     code = "pki.older-crl"
-    default_hint = "if the primary was restored from a backup, let it issue a new list; otherwise someone replays an old one"
+    default_hint = (
+        "if the primary was restored from a backup, let it issue a new list; otherwise someone "
+        "replays an old one"
+    )
 
 
 # ---------------------------------------------------------------- who calls
@@ -135,7 +144,10 @@ class NotRegisteredError(AuthenticationError):
     """An issuer of ours signed the certificate, and the registry does not have it."""
 
     code = "pki.not-registered"
-    default_hint = "the registry is older than the certificate, or the issuer's key was misused: find out which, then reissue"
+    default_hint = (
+        "the registry is older than the certificate, or the issuer's key was misused: find out "
+        "which, then reissue"
+    )
 
 
 class RevokedError(AuthenticationError):
@@ -207,14 +219,20 @@ class WrongFingerprintError(AuthenticationError):
     """The root that was presented is not the one that was pinned. Nothing secret was sent."""
 
     code = "pki.wrong-fingerprint"
-    default_hint = "compare with the other administrator by telephone; if the pin is right, someone stands between: do not go on"
+    default_hint = (
+        "compare with the other administrator by telephone; if the pin is right, someone stands "
+        "between: do not go on"
+    )
 
 
 class WrongNameError(AuthenticationError):
     """The server is one of the pinned domain, under another name than was called."""
 
     code = "pki.wrong-name"
-    default_hint = "call it by a name in its certificate, or let its administrator reissue the certificate with this name"
+    default_hint = (
+        "call it by a name in its certificate, or let its administrator reissue the certificate "
+        "with this name"
+    )
 
 
 class NotThePrimaryError(AuthenticationError):
@@ -247,7 +265,10 @@ class TokenUnknownError(AuthenticationError):
     """No token has this value."""
 
     code = "token.unknown"
-    default_hint = "copy the whole token, without spaces, from where it was shown; tokens are good at the primary that made them"
+    default_hint = (
+        "copy the whole token, without spaces, from where it was shown; tokens are good at the "
+        "primary that made them"
+    )
 
 
 class TokenExpiredError(AuthenticationError):
@@ -300,4 +321,5 @@ def _leaves(kind: type[StrongroomError]) -> dict[str, type[StrongroomError]]:
 
 
 BY_CODE: Final[Mapping[str, type[StrongroomError]]] = _leaves(StrongroomError)
-"""The errors of this module by their codes, so that a refusal means the same on both sides of a connection."""
+"""The errors of this module by their codes, so that a refusal means the same on both sides of a
+connection."""

@@ -1,7 +1,8 @@
 """Fingerprints of root certificates: how they are shown, and how a pin is read.
 
-The words carry the 256 bits of SHA-256 and four bits of check, ten bits a word, in 26 words; so a slip of the ear is
-told apart from a wrong certificate. A shortened fingerprint is never accepted: an attacker chooses what is left out.
+The words carry the 256 bits of SHA-256 and four bits of check, ten bits a word, in 26 words; so a slip of
+the ear is told apart from a wrong certificate. A shortened fingerprint is never accepted: an attacker
+chooses what is left out.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def fingerprint_of(certificate: x509.Certificate) -> Fingerprint:
 
 
 def sha1_for_comparison(certificate: x509.Certificate) -> str:
-    """Compute the SHA-1 fingerprint, which older tools show. For the eye only: :func:`read_pin` refuses it."""
-    return hashlib.sha1(certificate.public_bytes(Encoding.DER), usedforsecurity=False).hexdigest().upper()
+    """Compute the SHA-1 fingerprint that older tools show. For the eye only: :func:`read_pin` refuses it."""
+    der = certificate.public_bytes(Encoding.DER)
+    return hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
 
 
 def read_pin(text: str) -> Fingerprint:

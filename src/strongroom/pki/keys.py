@@ -1,6 +1,7 @@
 """Keys of hosts and issuers, and the certificate requests that carry a host's public key.
 
-The randomness is OpenSSL's: it makes elliptic-curve keys from its own source, and ECDSA draws more with each signature.
+The randomness is OpenSSL's: it makes elliptic-curve keys from its own source, and ECDSA draws more with each
+signature.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a host and a primary say to each other before they know each other; JSON, bounded.
 
-Specified in ``docs/reference/protocols/enrolment.md``. Unknown fields are ignored, so that neighbouring releases
-understand each other.
+Specified in ``docs/reference/protocols/enrolment.md``. Unknown fields are ignored, so that neighbouring
+releases understand each other.
 """
 
 from __future__ import annotations

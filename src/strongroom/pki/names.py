@@ -1,4 +1,4 @@
-"""What stands in the subject alternative name of a certificate: identities as URIs, and names to call a host by.
+"""What the subject alternative name of a certificate holds: identities as URIs, and names to call.
 
     strongroom:domain:<domain id>            in a root: the domain whose root this is
     strongroom:host:<home domain>:<uuid>     in a host's certificate: who the host is, at home

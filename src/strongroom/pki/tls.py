@@ -1,12 +1,13 @@
 """TLS between hosts: version 1.3 only, both sides with certificates, no tickets.
 
-A listener trusts only the roots of its own domain: a caller shows the certificate that the called domain issued, never
-one of the caller's own domain. A caller trusts only the root of the domain it calls. Nothing here reads the machine's
-trust store.
+A listener trusts only the roots of its own domain: a caller shows the certificate that the called domain
+issued, never one of the caller's own domain. A caller trusts only the root of the domain it calls. Nothing
+here reads the machine's trust store.
 
-One listener serves hosts that have a certificate and hosts that come to get one. TLS therefore asks for a certificate
-and does not insist (``CERT_OPTIONAL``): one that does not verify still ends the handshake, and
-:func:`peer_certificate` refuses its absence on every route but enrolment, the CA document and the revocation lists.
+One listener serves hosts that have a certificate and hosts that come to get one. TLS therefore asks for a
+certificate and does not insist (``CERT_OPTIONAL``): one that does not verify still ends the handshake, and
+:func:`peer_certificate` refuses its absence on every route but enrolment, the CA document and the revocation
+lists.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class ServerTLS:
 
 
 def client_context(roots: Sequence[x509.Certificate], credential: Credential | None = None) -> ssl.SSLContext:
-    """Make the TLS side of a caller, who checks chain and name; :func:`check_server` follows after the handshake.
+    """Make the TLS side of a caller, who checks chain and name; :func:`check_server` is next.
 
     Args:
         roots: of the domain that is called, and no other.
@@ -103,7 +104,7 @@ def client_context(roots: Sequence[x509.Certificate], credential: Credential | N
 
 
 def unverified_context() -> ssl.SSLContext:
-    """Make the TLS side of the very first fetch of a root, which nobody vouches for: send nothing secret over it."""
+    """Make the TLS side of the very first fetch of a root. Nobody vouches for it: send nothing over it."""
     context = _context(ssl.PROTOCOL_TLS_CLIENT, ())
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -132,7 +133,8 @@ def check_server(
     host: HostId | None = None,
     crls: CRLStore | None = None,
 ) -> names.CertificateIdentity:
-    """Check what a verified handshake leaves open: that the server is the one that was meant, and not revoked.
+    """Check what a verified handshake leaves open: that the server is the one that was meant, and not
+    revoked.
 
     Args:
         certificate: the server's, DER, from :func:`peer_certificate`.
