@@ -136,8 +136,7 @@ def exercise(
     facts: Mapping[str, Fact] | None = None,
     describe: Callable[[T], Mapping[str, Fact]] | None = None,
 ) -> T:
-    """Use authority: a row before, the deed, a row after, in one transaction; or one row that says it was
-    refused.
+    """Use authority: a row, the deed, a row, in one transaction; or one row that says it was refused.
 
     Args:
         engine: where deed and evidence live.

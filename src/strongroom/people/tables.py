@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from strongroom.core.ids import DIGEST_BYTES, UUID_BYTES
-from strongroom.database import Identity, Moment, metadata, row_id
+from strongroom.database import Identity, Moment, metadata
 
 people_users = Table(
     "people_users",
@@ -31,7 +31,7 @@ people_grants = Table(
 people_system_accounts = Table(
     "people_system_accounts",
     metadata,
-    Column("uid", row_id(), primary_key=True, autoincrement=False),
+    Column("uid", BigInteger, primary_key=True, autoincrement=False),
     Column("user_id", Identity(UUID_BYTES), ForeignKey("people_users.id"), nullable=False),
 )
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from strongroom.core.entropy import Entropy
 from strongroom.core.ids import UUID_BYTES
+from strongroom.database import racing
 from strongroom.people.errors import (
     LastAdministratorError,
     UserExistsError,
@@ -85,11 +86,12 @@ def create(
     if connection.execute(select(people_users.c.id).where(people_users.c.name == name)).first():
         raise UserExistsError(f"there is a user '{name}'")
     user = UserId(entropy.bytes(UUID_BYTES))
-    connection.execute(
-        insert(people_users).values(
-            id=user, name=name, password=password_hash, enabled=True, failures=0, created=now
+    with racing():
+        connection.execute(
+            insert(people_users).values(
+                id=user, name=name, password=password_hash, enabled=True, failures=0, created=now
+            )
         )
-    )
     _write_grants(connection, user, grants)
     return get(connection, name)
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from strongroom.core.ids import DomainId, HostId, to_text
+from strongroom.database import racing
 from strongroom.pki.ca import Authority, IssuerKind, load_certificate, to_der
 from strongroom.pki.crl import require_signed_by
 from strongroom.pki.errors import (
@@ -86,8 +87,8 @@ class IssuedCertificate:
 
 
 def install_authority(connection: Connection, authority: Authority, *, now: datetime) -> None:
-    """Let an authority sign from now on; its predecessor of the same kind stays believed until it is
-    retired.""" table = pki_authorities.c
+    """Let an authority sign from now on; its predecessor stays believed until it is retired."""
+    table = pki_authorities.c
     connection.execute(
         update(pki_authorities)
         .where(table.kind == authority.kind.value, table.state == AuthorityState.ACTIVE.value)
@@ -153,7 +154,7 @@ def enter_host(
 
     Raises:
         NameTakenError: another host has one of the names.
-        sqlalchemy.exc.IntegrityError: the id is in use; the caller has looked before.
+        DatabaseBusyError: the id is in use, though the caller has just found it free.
     """
     facts = {
         "role": role.value,
@@ -175,7 +176,8 @@ def enter_host(
         .values(**facts)
     )
     if again.rowcount == 0:
-        connection.execute(insert(pki_hosts).values(home=home, id=host, **facts))
+        with racing():
+            connection.execute(insert(pki_hosts).values(home=home, id=host, **facts))
     if not role.is_foreign:
         _claim_names(connection, home, host, names)
     return get_host(connection, home, host)
@@ -354,7 +356,8 @@ def _claim_names(connection: Connection, home: DomainId, host: HostId, names: Ho
         ).one_or_none()
         if taken is not None:
             raise NameTakenError(f"the name '{name}' belongs to the host '{taken.label}'")
-        connection.execute(insert(pki_host_names).values(name=name, home=home, host=host))
+        with racing():
+            connection.execute(insert(pki_host_names).values(name=name, home=home, host=host))
 
 
 def _host(row: Row[Any]) -> Host:

@@ -21,6 +21,7 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.errors import InputError
 from strongroom.core.ids import DomainId, HostId, to_text
 from strongroom.core.secret import Secret
+from strongroom.database import racing
 from strongroom.formats.algorithms import label
 from strongroom.pki.errors import (
     NameTakenError,
@@ -135,22 +136,23 @@ def create(
     digits = base64.b32encode(entropy.bytes(TOKEN_BYTES)).decode("ascii")
     groups = [digits[start : start + 8] for start in range(0, len(digits), 8)]
     token = Secret("-".join([PREFIX, *groups]).encode("ascii"))
-    connection.execute(
-        insert(pki_tokens).values(
-            name=order.name,
-            digest=_digest(token),
-            purpose=order.purpose.value,
-            role=order.role.value if order.role else None,
-            reason=order.reason,
-            bound_domain=order.domain,
-            bound_host=order.host,
-            max_uses=order.max_uses,
-            uses=0,
-            created=now,
-            created_by=created_by,
-            expires=now + order.validity,
+    with racing():
+        connection.execute(
+            insert(pki_tokens).values(
+                name=order.name,
+                digest=_digest(token),
+                purpose=order.purpose.value,
+                role=order.role.value if order.role else None,
+                reason=order.reason,
+                bound_domain=order.domain,
+                bound_host=order.host,
+                max_uses=order.max_uses,
+                uses=0,
+                created=now,
+                created_by=created_by,
+                expires=now + order.validity,
+            )
         )
-    )
     return token
 
 
