@@ -150,10 +150,14 @@ def open_channel(
         secured = _within(
             plain, deadline, address, lambda: context.wrap_socket(plain, server_hostname=address.host)
         )
+    except StrongroomError:
+        plain.close()
+        raise
+    try:
         if primary_of is not None:
             check_server(peer_certificate(secured), primary_of=primary_of)
     except StrongroomError:
-        plain.close()
+        secured.close()
         raise
     return Channel(address, secured, deadline)
 
