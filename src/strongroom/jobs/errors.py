@@ -18,7 +18,6 @@ from strongroom.core.errors import (
     InputError,
     NotFoundError,
     RefusedError,
-    ResourceError,
     StrongroomError,
     UnavailableError,
 )
@@ -67,11 +66,10 @@ class JobStoppingError(UnavailableError):
     code = "jobs.stopping"
 
 
-class JobCutOffError(ResourceError):
-    """The process ended in the middle of the job again and again: perhaps the job ends it."""
+class JobCutOffError(RefusedError):
+    """The process ended in the middle of the job again and again, perhaps because of it: no further try."""
 
     code = "jobs.cut-off"
-    retry = "never"
     default_hint = "Look in the system's log for the reason (memory?), then resume the job."
 
 
