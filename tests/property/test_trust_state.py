@@ -95,6 +95,8 @@ class TwoDomains(RuleBasedStateMachine):
     def begin(self) -> None:
         self.sides = [Domain(Trust(IDS[1])), Domain(Trust(IDS[0]))]
         self.under_way: list[tuple[int, Said]] = []
+        self.copies: list[Domain | None] = [None, None]
+        self.went_back = False
         self.serial = 0
         self.instances = 1
 
@@ -161,19 +163,36 @@ class TwoDomains(RuleBasedStateMachine):
         us.start, us.instance, us.turn = us.start + 1, self.instances, 0
 
     @rule(side=SIDES)
+    def back_up(self, side: int) -> None:
+        us = self.sides[side]
+        self.copies[side] = replace(us, good=set(us.good))
+
+    @rule(side=SIDES)
     def restore(self, side: int) -> None:
-        us, them = self.sides[side], self.sides[1 - side]
+        """Put a home back to an older copy, as the product does it: with a higher incarnation."""
+        copy, us, them = self.copies[side], self.sides[side], self.sides[1 - side]
+        if copy is None:
+            return
+        us.trust, us.wanted, us.counter, us.held, us.good = (
+            copy.trust,
+            copy.trust.ours,
+            copy.counter,
+            copy.held,
+            copy.good & us.good,  # the newest list of revocations is fetched before anyone is served
+        )
         us.incarnation += 1
         self.restart(side)
-        if not self.can_talk(side) and not self.can_talk(1 - side):
-            return
+        forgotten = them.trust.theirs is Decision.REMOVED
+        self.went_back |= forgotten
         self.call(side)
         self.call(1 - side)
         if them.trust.broken is Broken.RESTORED:
             assert not them.trust.passes_images
-            before = them.trust.state
             them.do(Confirmed())
-            assert not them.trust.passes_images or before is TrustState.ACTIVE
+            assert not them.trust.passes_images
+            self.call(side)
+            self.call(1 - side)
+            assert not (forgotten and them.trust.passes_images)
 
     # ------------------------------------------------------------ the network
 
@@ -237,9 +256,9 @@ class TwoDomains(RuleBasedStateMachine):
 
     @invariant()
     def one_round_brings_both_together(self) -> None:
-        """Tried on copies after each step: whoever can call, calls once."""
+        """Tried on copies after each step: whoever can call, calls once; then all that was late arrives."""
         for side in (0, 1):
-            if not self.can_talk(side):
+            if not self.can_talk(side) or self.went_back:
                 continue
             kept = [replace(one, good=set(one.good)) for one in self.sides]
             us, them = self.sides[side], self.sides[1 - side]
@@ -248,7 +267,10 @@ class TwoDomains(RuleBasedStateMachine):
             if understood or removed:
                 assert us.trust.theirs is them.trust.ours
             if understood:
+                for sender, said in self.under_way:
+                    self.deliver(sender, said, answered=False)
                 assert them.trust.theirs is us.trust.ours
+                assert us.trust.theirs is them.trust.ours
                 assert us.trust.passes_images == them.trust.passes_images
             self.sides = kept
 
