@@ -29,9 +29,9 @@ from strongroom.jobs import (
     NewJob,
     Queue,
     RetryPolicy,
+    executors,
 )
 from strongroom.jobs import attempts as job_attempts
-from strongroom.jobs import executors
 from strongroom.jobs.endings import after_cut_off
 from strongroom.settings.system import SystemClock, SystemEntropy
 
@@ -66,9 +66,7 @@ class Bench:
             kind: handler if isinstance(handler, Handler) else Handler(handler, "all")
             for kind, handler in handlers.items()
         }
-        engine = JobEngine(
-            self.database, complete, queues, clock or self.clock, SystemEntropy(), intervals
-        )
+        engine = JobEngine(self.database, complete, queues, clock or self.clock, SystemEntropy(), intervals)
         self.engines.append(engine)
         return engine
 
@@ -442,12 +440,11 @@ def test_executor_declared_dead_drops_its_jobs_and_begins_anew(bench: Bench) -> 
 def test_job_cut_off_too_often_fails(bench: Bench) -> None:
     job_id = bench.submit()
     for _ in range(3):
-        job = transact(bench.database, lambda c: job_attempts.begin(c, job_id, b"x" * 16, bench.clock.now()))
+        transact(bench.database, lambda c: job_attempts.begin(c, job_id, b"x" * 16, bench.clock.now()))
         transact(
             bench.database,
-            lambda c, attempt=job.attempt: executors.take_over(
+            lambda c: executors.take_over(
                 c,
-                [(job_id, attempt)],
                 lambda found: after_cut_off(found, RetryPolicy(interruptions=2), bench.clock.now()),
                 bench.clock.now(),
             ),

@@ -67,7 +67,12 @@ def test_submitted_job_has_a_small_rising_number(database: Engine, store: JobSto
     numbers = [submit(database, store, NewJob("backup", "client 'a'", {"n": n})) for n in range(3)]
     assert numbers == [1, 2, 3]
     job = get(database, store, numbers[1])
-    assert (job.kind, job.subject, job.params, job.state) == ("backup", "client 'a'", {"n": 1}, JobState.QUEUED)
+    assert (job.kind, job.subject, job.params, job.state) == (
+        "backup",
+        "client 'a'",
+        {"n": 1},
+        JobState.QUEUED,
+    )
     assert (job.attempt, job.created, job.fence) == (0, store.clock.now(), None)
 
 
@@ -235,9 +240,7 @@ def test_effect_is_had_once_by_whatever_attempt(database: Engine, store: JobStor
     job_id = submit(database, store, NewJob("backup"))
 
     def effect(attempt: int, step: str) -> bool:
-        return transact(
-            database, lambda c: store.record_effect(c, job_id, attempt, step, {"by": attempt})
-        )
+        return transact(database, lambda c: store.record_effect(c, job_id, attempt, step, {"by": attempt}))
 
     first = begin(database, store, job_id)
     assert effect(1, "index")

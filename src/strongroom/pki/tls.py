@@ -133,8 +133,7 @@ def check_server(
     host: HostId | None = None,
     crls: CRLStore | None = None,
 ) -> names.CertificateIdentity:
-    """Check what a verified handshake leaves open: that the server is the one that was meant, and not
-    revoked.
+    """Check what a verified handshake leaves open: the server is the one meant, and not revoked.
 
     Args:
         certificate: the server's, DER, from :func:`peer_certificate`.

@@ -29,7 +29,12 @@ def test_reports_keep_what_they_do_not_mention(context: JobContext) -> None:
     context.progress(bytes_done=10, files=2)
     progress, _ = context.unwritten()
     assert progress is not None
-    assert (progress.bytes_done, progress.bytes_total, progress.files, progress.message) == (10, 100, 2, "begins")
+    assert (progress.bytes_done, progress.bytes_total, progress.files, progress.message) == (
+        10,
+        100,
+        2,
+        "begins",
+    )
 
 
 def test_rate_counts_only_this_attempt(context: JobContext, clock: ManualClock) -> None:
