@@ -22,6 +22,7 @@ from strongroom.formats.signed import (
     ARCHIVE_CERTIFICATE,
     ArchiveCertificate,
     Kind,
+    P,
     Payload,
     Verified,
     domain_id_of,
@@ -47,7 +48,7 @@ class RevocationList(Payload, frozen=True, kw_only=True):
 REVOCATION_LIST: Final = Kind(b"SRREVL01", RevocationList, 1 << 20, "revocation list", by_root=True)
 
 
-def check_revocation(verified: Verified[Payload], revocations: RevocationList) -> None:
+def check_revocation(verified: Verified[P], revocations: RevocationList) -> None:
     """Refuse an object whose archive key its domain has revoked.
 
     Args:

@@ -62,7 +62,7 @@ class Batch(Payload, frozen=True, kw_only=True):
     """A numbered file of state records. ``domain`` owns the medium."""
 
     medium: Bytes16
-    sequence: Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     previous: Bytes32
     at: Moment
     records: Annotated[tuple[StateRecord, ...], msgspec.Meta(min_length=1, max_length=MAX_RECORDS)]
@@ -96,7 +96,7 @@ class CopyState:
     unknown: tuple[str, ...] = ()
 
     def stops_expiry(self, now: int) -> bool:
-        """Tell whether a hold, a lock or an unknown record forbids expiry at a moment (ns) of the lock clock."""
+        """Tell whether something forbids expiry at a moment of the lock clock, in ns."""
         return self.held or bool(self.unknown) or now < self.locked_until
 
     def with_record(self, record: StateRecord) -> CopyState:

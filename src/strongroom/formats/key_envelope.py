@@ -192,9 +192,7 @@ def check_generations(one: KeyEnvelope, other: KeyEnvelope) -> None:
         DamagedError: a group, or a row's key, purpose, medium or commitment differs.
     """
     if one.envelope != other.envelope:
-        raise ForeignError(
-            f"{to_text(one.envelope)} and {to_text(other.envelope)} are two key envelopes"
-        )
+        raise ForeignError(f"{to_text(one.envelope)} and {to_text(other.envelope)} are two key envelopes")
     if one.group != other.group or list(map(_kept, one.keys)) != list(map(_kept, other.keys)):
         raise DamagedError(
             f"generations {one.generation} and {other.generation} of the key envelope "

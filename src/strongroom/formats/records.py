@@ -27,9 +27,9 @@ Bytes12 = Annotated[bytes, msgspec.Meta(min_length=12, max_length=12)]
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Bytes48 = Annotated[bytes, msgspec.Meta(min_length=48, max_length=48)]
-Moment = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63, extra={"unit": "ns"})]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1, extra={"unit": "ns"})]
 """Nanoseconds since 1970."""
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Number = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
 """A number that rises: of a certificate, a list, a generation."""
 CopyNumber = Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)]
