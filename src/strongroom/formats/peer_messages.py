@@ -13,7 +13,8 @@ import msgspec
 
 from strongroom.formats import records
 from strongroom.formats.domain_statement import DOMAIN_STATEMENT, PeerAddress, Root
-from strongroom.formats.records import Bytes16, Bytes32, Count, Moment
+from strongroom.formats.records import Bytes16, Count, Moment
+from strongroom.formats.trust_binding import TRUST_BINDING
 
 VERSION: Final = 1
 CONTENT_TYPE: Final = "application/vnd.strongroom.record"
@@ -48,16 +49,13 @@ class TrustRequest(msgspec.Struct, frozen=True, kw_only=True):
     """``POST /v1/trust``: one domain adds another."""
 
     version: Version
-    nonce: Bytes16
     token: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TOKEN_BYTES)]
-    to: Bytes32
-    host: Bytes16
-    number: Rising
     statement: Whole
     request: Der
+    binding: Annotated[bytes, msgspec.Meta(max_length=TRUST_BINDING.max_bytes)]
 
     def __repr__(self) -> str:
-        return f"TrustRequest(nonce={self.nonce.hex()}, token=***, to={self.to.hex()}, number={self.number})"
+        return f"TrustRequest(version={self.version}, token=***)"
 
 
 class TrustAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +202,8 @@ _BOUNDS: Final[dict[type[msgspec.Struct], tuple[int, str]]] = {
     TrustAnswer: (MAX_INTRODUCTION_BYTES, "trust answer"),
     ExchangeRecord: (MAX_RECORD_BYTES, "exchange record"),
     ErrorRecord: (16 << 10, "error record"),
-} | {body: (MAX_BODY_BYTES, f"body of '{kind}'") for kind, body in KINDS.items()}
+    **{body: (MAX_BODY_BYTES, f"body of '{kind}'") for kind, body in KINDS.items()},
+}
 
 
 def encode(message: msgspec.Struct) -> bytes:

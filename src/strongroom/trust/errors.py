@@ -101,7 +101,7 @@ class TwoHomesError(RefusedError):
     """Two homes of one domain are alive, or one was put back to an older state without a restore."""
 
     code = "trust.two-homes"
-    default_hint = "find both primaries, stop the wrong one, then say 'strongroom trust update' in the domains that saw it"
+    default_hint = "find both primaries, stop the wrong one, then say 'strongroom trust update' where this was seen"
 
 
 class RemovedError(RefusedError):
@@ -109,6 +109,7 @@ class RemovedError(RefusedError):
 
     code = "trust.removed"
     default_hint = "ask the other administrator; trust is made again with 'strongroom trust add' in both domains"
+
 
 class NotAPrimaryError(AuthenticationError):
     """The caller is known, and is not the primary of another domain."""

@@ -268,18 +268,7 @@ class RefusedThere:
 
 
 Event = (
-    Added
-    | Suspended
-    | Resumed
-    | Removed
-    | Confirmed
-    | Asking
-    | Asked
-    | Spoke
-    | Heard
-    | Reached
-    | Lost
-    | RefusedThere
+    Added | Suspended | Resumed | Removed | Confirmed | Asking | Asked | Spoke | Heard | Reached | Lost | RefusedThere
 )
 
 
