@@ -27,7 +27,7 @@ from strongroom.pki.roles import Role
 from strongroom.pki.tables import pki_certificates, pki_hosts
 from strongroom.pki.tls import Credential, client_context
 from strongroom.pki.tokens import Purpose
-from strongroom.trust import call, store
+from strongroom.trust import call, home, store
 from strongroom.trust.check import Leg, TrustChecker, Verdict
 from strongroom.trust.decisions import Dependant, TrustDesk
 from strongroom.trust.making import Invitation
@@ -176,14 +176,15 @@ def test_t4_each_mistake_is_an_error_of_its_own_and_leaves_no_half_trust(
 
 def test_t4_a_token_found_by_a_stranger_does_not_make_it_another_domain(two: Two, tmp_path: Path) -> None:
     """The statement of A is public; without A's archive key it does not go with a stranger's key."""
-    invitation = two.b.invitation(two.at_b)
+    token = two.b.token()
     with ExitStack() as stack:
         mallory = two._primary("Mallory", tmp_path, stack)
-        mallory.ours = replace(mallory.ours, domain=two.a.domain, host=two.a.ours.host)
-        mallory.join()
-        with pytest.raises(ValueError, match="names another domain"):
-            mallory.maker.add(invitation, ADMIN)
-    assert contents(two.b.engine)[0] == 0
+        request = mallory.maker._request(two.b.domain, token, keys.make_request(keys.make_host_key()))
+    public = transact(two.a.engine, lambda c: home.publish(c, two.a.ours, two.a.clock))
+    before = contents(two.b.engine)
+    forged = wire.encode(msgspec.structs.replace(request, statement=public))
+    assert code_of(lambda: two.b.maker.accept(forged, ADMIN)) == "format.foreign"
+    assert contents(two.b.engine) == before
 
 
 def test_t4_an_answer_that_was_lost_is_given_again_and_counts_once(two: Two) -> None:

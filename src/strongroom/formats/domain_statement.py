@@ -21,7 +21,7 @@ Root = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ROOT_BYTES)]
 """A CA root certificate, DER."""
 PeerAddress = Annotated[str, msgspec.Meta(min_length=3, max_length=MAX_ADDRESS_BYTES)]
 """``host:port`` of a peer listener."""
-Rising = Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+Rising = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
 
 class DomainStatement(Payload, frozen=True, kw_only=True):

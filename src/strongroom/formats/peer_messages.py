@@ -31,7 +31,7 @@ SPEAKER_RESERVE_BYTES: Final = 160 << 10
 
 Whole = Annotated[bytes, msgspec.Meta(max_length=DOMAIN_STATEMENT.max_bytes)]
 Der = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_DER_BYTES)]
-Rising = Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+Rising = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 Version = Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=1_024)]

@@ -20,7 +20,7 @@ class TrustBinding(Payload, frozen=True, kw_only=True):
     to: Bytes32
     nonce: Bytes16
     host: Bytes16
-    number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
+    number: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     request: Bytes32
     issued: Moment
     features: Features
