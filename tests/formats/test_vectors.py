@@ -94,9 +94,7 @@ def test_another_pinned_domain_is_foreign_and_not_damage() -> None:
     stranger = DomainId(samples.THIRD.id)
     assert outcome(lambda: signed.verify(HOP, samples.HOP, pinned=stranger)) == "format.foreign"
     assert outcome(lambda: copy_header.verify(samples.COPY, pinned=stranger)) == "format.foreign"
-    assert (
-        outcome(lambda: fragment.verify(samples.COPY + samples.TRAILER, pinned=stranger)) == "format.foreign"
-    )
+    assert outcome(lambda: fragment.verify(samples.COPY + samples.TRAILER, pinned=stranger)) == "format.foreign"
 
 
 def test_a_fragment_file_is_written_as_the_vectors_have_it() -> None:

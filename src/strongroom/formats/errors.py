@@ -9,9 +9,7 @@ class DamagedError(IntegrityError):
     """The bytes do not follow their format: cut, changed, or never right."""
 
     code = "format.damaged"
-    default_hint = (
-        "look at the file with 'strongroom inspect'; if another copy of the image exists, use that one"
-    )
+    default_hint = "look at the file with 'strongroom inspect'; if another copy of the image exists, use that one"
 
 
 class NewerFormatError(IntegrityError):
@@ -39,9 +37,7 @@ class RevokedError(IntegrityError):
     """The signature holds, and the domain has revoked the archive key that made it."""
 
     code = "format.revoked"
-    default_hint = (
-        "use it only if a receipt of a trusted domain, made before the key was lost, names the same bytes"
-    )
+    default_hint = "an administrator must decide whether it is used: it may have been signed by whoever has the key"
 
 
 class OutOfBoundsError(RefusedError):

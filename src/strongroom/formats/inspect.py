@@ -77,9 +77,7 @@ def _one(source: Source, knowledge: Knowledge, explainers: Mapping[bytes, Explai
     text = magic.decode("ascii", "backslashreplace")
     explainer = _explainer(magic, explainers)
     if explainer is None:
-        return Explanation(
-            "unknown", text, source.size, problems=(f"no format of strongroom begins with {magic!r}",)
-        )
+        return Explanation("unknown", text, source.size, problems=(f"no format of strongroom begins with {magic!r}",))
     try:
         return explainer(source, knowledge)
     except IntegrityError as error:
@@ -190,9 +188,7 @@ def _root_key(source: Source, knowledge: Knowledge) -> Explanation:
     data = source.read(0, root_key.MAX_BYTES + 1)
     head = root_key.read_head(data)
     plain = {name: getattr(head, name) for name in head.__struct_fields__}
-    return Explanation(
-        "root key file, sealed to a pass phrase", root_key.MAGIC.decode(), len(data), show_record(plain)
-    )
+    return Explanation("root key file, sealed to a pass phrase", root_key.MAGIC.decode(), len(data), show_record(plain))
 
 
 _SIGNED_KINDS: Final[tuple[Kind[Any], ...]] = (

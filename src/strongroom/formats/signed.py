@@ -176,17 +176,13 @@ def verify(kind: Kind[P], data: bytes, *, pinned: DomainId | None = None) -> Ver
         authority.key.verify(seal.sig, _message(front, authority.bound))
     except InvalidSignature as error:
         raise SignatureError(f"the signature of the {kind.what} does not hold") from error
-    payload = records.decode(
-        front[MAGIC_BYTES + 4 :], kind.payload, max_bytes=kind.max_payload_bytes, what=kind.what
-    )
+    payload = records.decode(front[MAGIC_BYTES + 4 :], kind.payload, max_bytes=kind.max_payload_bytes, what=kind.what)
     if payload.domain != authority.signer:
         raise SignatureError(
             f"the {kind.what} names the domain {payload.domain.hex()}, and {authority.signer.hex()} signed it"
         )
     if pinned is not None and authority.signer != pinned:
-        raise ForeignError(
-            f"the {kind.what} belongs to the domain {authority.signer.hex()}, not to {pinned.hex()}"
-        )
+        raise ForeignError(f"the {kind.what} belongs to the domain {authority.signer.hex()}, not to {pinned.hex()}")
     return Verified(payload, authority.signer, seal.root, authority.archive_number, data)
 
 
@@ -259,9 +255,7 @@ def _archive_authority(certificate: bytes, root: bytes) -> _Authority:
     verified = verify(ARCHIVE_CERTIFICATE, certificate)
     if verified.signer != domain_id_of(root):
         raise SignatureError("the archive certificate belongs to another root key than the seal names")
-    return _Authority(
-        verified.signer, _public_key(verified.payload.key), verified.payload.number, _bound(certificate)
-    )
+    return _Authority(verified.signer, _public_key(verified.payload.key), verified.payload.number, _bound(certificate))
 
 
 def _public_key(data: bytes) -> Ed25519PublicKey:

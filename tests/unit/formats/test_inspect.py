@@ -81,6 +81,7 @@ def test_a_copy_header_shows_its_tags_and_what_it_embeds_i1() -> None:
         "root": s.fixed("entries root").hex(),
         "segments": 4,
         "bytes": 1_000_000,
+        "chunker": s.CHUNKER,
     }
 
 

@@ -28,9 +28,7 @@ def test_one_phrase_typed_in_several_ways_gives_the_same_bytes_k3(typed: str, by
     assert normalise(typed).reveal() == bytes_
 
 
-@pytest.mark.parametrize(
-    "typed", ["", " ", "\t\n\u2003", "\ud800", "x" * 1_025, "\u00e9" * 513, "x" * 100_000]
-)
+@pytest.mark.parametrize("typed", ["", " ", "\t\n\u2003", "\ud800", "x" * 1_025, "\u00e9" * 513, "x" * 100_000])
 def test_phrases_that_cannot_be_one_are_refused(typed: str) -> None:
     with pytest.raises(PassPhraseError) as caught:
         normalise(typed)
