@@ -45,6 +45,7 @@ class EnrolmentError(InputError):
     """What a host asks for makes no sense."""
 
     code = "pki.bad-enrolment"
+    default_hint = "correct the command on the host that enrols; its token was not spent"
 
 
 class HostKnownError(RefusedError):

@@ -97,6 +97,7 @@ class IssuerError(RefusedError):
     """A certificate authority is missing, or cannot do what was asked of it."""
 
     code = "pki.bad-issuer"
+    default_hint = "see the authorities with 'strongroom ca show'"
 
 
 class CertificateDamagedError(IntegrityError):

@@ -52,6 +52,7 @@ class TokenRequestError(InputError):
     """A token as asked for would be too strong, or good for nothing."""
 
     code = "token.bad-request"
+    default_hint = "see 'strongroom token create --help'"
 
 
 class Purpose(StrEnum):
