@@ -90,6 +90,11 @@ class Channel:
         """Close the connection."""
         self._http.close()
 
+    @property
+    def server_certificate(self) -> bytes:
+        """The certificate that the server showed, DER."""
+        return peer_certificate(self._tls)
+
     def get(self, path: str, *, max_bytes: int = messages.MAX_MESSAGE_BYTES) -> bytes:
         """Fetch; see :meth:`_exchange`."""
         return self._exchange("GET", path, None, max_bytes)
@@ -97,6 +102,30 @@ class Channel:
     def post(self, path: str, message: msgspec.Struct) -> bytes:
         """Send a message and give the answer; see :meth:`_exchange`."""
         return self._exchange("POST", path, messages.encode(message), messages.MAX_MESSAGE_BYTES)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *, content_type: str, max_bytes: int
+    ) -> tuple[int, bytes]:
+        """Do one request whose answer the caller reads, refusals too.
+
+        Returns:
+            HTTP status and body.
+
+        Raises:
+            UnreachableError: the connection broke, or took too long.
+            NotStrongroomError: the answer is not HTTP, or too long.
+        """
+
+        def talk() -> tuple[int, bytes]:
+            headers = {"Content-Type": content_type} if body is not None else {}
+            self._http.request(method, path, body=body, headers=headers)
+            response = self._http.getresponse()
+            return response.status, response.read(max_bytes + 1)
+
+        status, answer = _within(self._tls, self._deadline, self._address, talk)
+        if len(answer) > max_bytes:
+            raise NotStrongroomError(f"'{self._address}' answered with more than {max_bytes} bytes")
+        return status, answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, max_bytes: int) -> bytes:
         """Do one request.
@@ -106,16 +135,7 @@ class Channel:
             UnreachableError: the connection broke, or took too long.
             NotStrongroomError: the answer is not HTTP, too long, or an error without a code.
         """
-
-        def talk() -> tuple[int, bytes]:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
-            self._http.request(method, path, body=body, headers=headers)
-            response = self._http.getresponse()
-            return response.status, response.read(max_bytes + 1)
-
-        status, answer = _within(self._tls, self._deadline, self._address, talk)
-        if len(answer) > max_bytes:
-            raise NotStrongroomError(f"'{self._address}' answered with more than {max_bytes} bytes")
+        status, answer = self.ask(method, path, body, content_type="application/json", max_bytes=max_bytes)
         if status != http.HTTPStatus.OK:
             raise _refusal(self._address, status, answer)
         return answer
