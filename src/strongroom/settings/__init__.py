@@ -1,0 +1,1 @@
+"""Settings, and the machine they are of: its clock and its randomness."""
