@@ -33,15 +33,13 @@ class StrongroomError(Exception):
         context: facts for programs (ids, counts). Never a secret.
     """
 
-    code: ClassVar[str] = "core.error"
+    code: str = "core.error"
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
-    retry: ClassVar[Retry] = "never"
+    retry: Retry = "never"
     default_hint: ClassVar[str] = ""
 
-    def __init__(
-        self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint or self.default_hint
@@ -101,7 +99,7 @@ class KeyUnavailableError(StrongroomError):
     code = "core.key-unavailable"
     exit_code = 7
     http_status = 423
-    retry = "later"
+    retry: Retry = "later"
 
 
 class UnavailableError(StrongroomError):
@@ -110,7 +108,7 @@ class UnavailableError(StrongroomError):
     code = "core.unavailable"
     exit_code = 8
     http_status = 503
-    retry = "later"
+    retry: Retry = "later"
 
 
 class ResourceError(StrongroomError):
@@ -119,4 +117,53 @@ class ResourceError(StrongroomError):
     code = "core.out-of-resources"
     exit_code = 9
     http_status = 507
-    retry = "later"
+    retry: Retry = "later"
+
+
+_BRANCHES: tuple[type[StrongroomError], ...] = (
+    InputError,
+    NotFoundError,
+    RefusedError,
+    AuthenticationError,
+    AuthorityError,
+    IntegrityError,
+    KeyUnavailableError,
+    UnavailableError,
+    ResourceError,
+)
+
+
+def to_document(error: StrongroomError) -> dict[str, object]:
+    """Write an error for another process: members of RFC 9457, and code, hint, retry and context."""
+    return {
+        "type": f"urn:strongroom:error:{error.code}",
+        "title": (type(error).__doc__ or error.code).splitlines()[0],
+        "status": error.http_status,
+        "detail": error.message,
+        "code": error.code,
+        "hint": error.hint,
+        "retry": error.retry,
+        "context": error.context,
+    }
+
+
+def from_document(document: Mapping[str, object]) -> StrongroomError:
+    """Make an error again that another process wrote with :func:`to_document`.
+
+    The branch follows from the status; the code is the writer's. What is missing or of another type is left
+    out, because the other process may be of another release.
+    """
+    status = document.get("status")
+    branch = next((b for b in _BRANCHES if b.http_status == status), StrongroomError)
+    code, hint, context = document.get("code"), document.get("hint"), document.get("context")
+    error = branch(
+        str(document.get("detail") or "the other side gave no reason"),
+        hint=hint if isinstance(hint, str) else "",
+        context={k: v for k, v in context.items() if isinstance(v, str | int)} if isinstance(context, dict) else None,
+    )
+    if isinstance(code, str):
+        error.code = code
+    retry = document.get("retry")
+    if retry in ("never", "later"):
+        error.retry = "later" if retry == "later" else "never"
+    return error

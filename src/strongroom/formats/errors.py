@@ -9,9 +9,7 @@ class DamagedError(IntegrityError):
     """The bytes do not follow their format: cut, changed, or never right."""
 
     code = "format.damaged"
-    default_hint = (
-        "look at the file with 'strongroom inspect'; if another copy of the image exists, use that one"
-    )
+    default_hint = "look at the file with 'strongroom inspect'; if another copy of the image exists, use that one"
 
 
 class NewerFormatError(IntegrityError):

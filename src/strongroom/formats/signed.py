@@ -117,9 +117,7 @@ def sign(kind: Kind[P], payload: P, signer: Signer) -> bytes:
         raise ValueError(f"{kind.what} names another domain than its signer's")
     body = records.encode(payload)
     if len(body) > kind.max_payload_bytes:
-        raise DamagedError(
-            f"{kind.what} would have {len(body)} bytes, more than its bound {kind.max_payload_bytes}"
-        )
+        raise DamagedError(f"{kind.what} would have {len(body)} bytes, more than its bound {kind.max_payload_bytes}")
     front = kind.magic + _U32.pack(len(body)) + body
     signature = signer.sign(_message(front, signer.certificate))
     seal = records.encode(
@@ -145,9 +143,7 @@ def verify(kind: Kind[P], data: bytes, *, pinned: DomainId | None = None) -> Ver
     front, seal_bytes = _split(kind, data)
     seal = records.decode(seal_bytes, _Seal, max_bytes=MAX_SEAL_BYTES, what=f"seal of the {kind.what}")
     if seal.alg != Signature.ED25519:
-        raise NewerFormatError(
-            f"{kind.what} is signed with algorithm {seal.alg}, which this program does not have"
-        )
+        raise NewerFormatError(f"{kind.what} is signed with algorithm {seal.alg}, which this program does not have")
     if (seal.cert is None) != kind.by_root:
         raise SignatureError(f"{kind.what} is signed by the wrong sort of key")
     signer = domain_id_of(seal.root, seal.alg)
@@ -157,13 +153,9 @@ def verify(kind: Kind[P], data: bytes, *, pinned: DomainId | None = None) -> Ver
         certificate = _checked_certificate(seal.cert, seal.root)
         key, number = certificate.key, certificate.number
     _check_signature(key, seal.sig, _message(front, seal.cert), kind.what)
-    payload = records.decode(
-        front[MAGIC_BYTES + 4 :], kind.payload, max_bytes=kind.max_payload_bytes, what=kind.what
-    )
+    payload = records.decode(front[MAGIC_BYTES + 4 :], kind.payload, max_bytes=kind.max_payload_bytes, what=kind.what)
     if payload.domain != signer:
-        raise SignatureError(
-            f"{kind.what} names the domain {payload.domain.hex()} and is signed by {signer.hex()}"
-        )
+        raise SignatureError(f"{kind.what} names the domain {payload.domain.hex()} and is signed by {signer.hex()}")
     if pinned is not None and signer != pinned:
         raise ForeignError(f"{kind.what} belongs to the domain {signer.hex()}, not to {pinned.hex()}")
     return Verified(payload, signer, number, data)
@@ -182,9 +174,7 @@ def length_at(kind: Kind[P], data: bytes | memoryview, offset: int = 0) -> int:
         raise DamagedError(f"{kind.what} is cut short")
     (payload_length,) = _U32.unpack_from(view, MAGIC_BYTES)
     if payload_length > kind.max_payload_bytes:
-        raise DamagedError(
-            f"{kind.what} claims {payload_length} bytes, more than its bound {kind.max_payload_bytes}"
-        )
+        raise DamagedError(f"{kind.what} claims {payload_length} bytes, more than its bound {kind.max_payload_bytes}")
     seal_at = MAGIC_BYTES + 4 + payload_length
     if len(view) < seal_at + 4:
         raise DamagedError(f"{kind.what} is cut short")
@@ -209,9 +199,7 @@ def _check_magic(kind: Kind[P], magic: bytes) -> None:
     if magic == kind.magic:
         return
     if magic[:6] == kind.magic[:6] and magic[6:].isdigit() and magic[6:] > kind.magic[6:]:
-        raise NewerFormatError(
-            f"this {kind.what} has version {magic[6:].decode()}, which this program does not have"
-        )
+        raise NewerFormatError(f"this {kind.what} has version {magic[6:].decode()}, which this program does not have")
     raise DamagedError(f"this is not a {kind.what}: it begins with {magic!r}")
 
 
@@ -234,7 +222,5 @@ def _checked_certificate(certificate: bytes, root: bytes) -> ArchiveCertificate:
     if verified.signer != domain_id_of(root):
         raise SignatureError("the archive certificate belongs to another root key than the seal names")
     if verified.payload.alg != Signature.ED25519:
-        raise NewerFormatError(
-            f"archive certificate for algorithm {verified.payload.alg}, which is not known here"
-        )
+        raise NewerFormatError(f"archive certificate for algorithm {verified.payload.alg}, which is not known here")
     return verified.payload
