@@ -19,10 +19,13 @@ from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Readability
 from strongroom.catalog.rows import (
     check_neighbours,
+    check_text,
     copy_key,
     describe,
     get_copy,
+    header_values,
     load_copies,
+    readability_of,
     write_fragment,
     write_image,
     write_keys,
@@ -46,7 +49,7 @@ def begin_copy(
     now: datetime,
     deadline: datetime,
     job: int | None = None,
-    source_copy: int | None = None,
+    source_copy: int = 0,
 ) -> CopyKey:
     """Begin to write a copy: give it the next number, and its session a lease.
 
@@ -60,7 +63,7 @@ def begin_copy(
         now: the time of the lease.
         deadline: when the lease ends, unless it is renewed.
         job: the job that writes, for people.
-        source_copy: number of the copy that it is made from, in this domain.
+        source_copy: number of the copy that it is made from, in this domain; 0 for none.
 
     Raises:
         MediumNotFoundError: the medium is not known.
@@ -91,7 +94,11 @@ def begin_copy(
             locked_until_ns=0,
             encrypted=False,
             cipher=int(Cipher.NONE),
+            slp="",
+            slp_version=0,
             source_copy=source_copy,
+            journal_medium=medium,
+            journal_named=0,
             came_by=came_by,
         )
         .returning(copies.c.id)
@@ -165,17 +172,15 @@ def commit_copy(
     for fragment in written:
         write_fragment(connection, copy.id, fragment)
         write_keys(connection, copy.id, fragment, known)
-    header = first.copy.payload
+    headers = [fragment.copy.payload for fragment in written]
+    check_text(headers[0].slp)
     connection.execute(
         update(copies)
         .where(copies.c.id == copy.id)
         .values(
             state=CopyState.COMMITTING,
-            readability=readability_of(written, known),
-            written_ns=header.written,
-            expires_ns=header.expires,
-            encrypted=header.encrypted,
-            cipher=header.cipher,
+            readability=readability_of(headers, known),
+            **header_values(headers, first.image.payload),
         )
     )
     connection.execute(delete(copy_leases).where(copy_leases.c.session == session))
@@ -222,29 +227,15 @@ def committing(connection: Connection, medium: MediumId) -> list[tuple[CopyKey, 
 def abandon_copy(connection: Connection, session: bytes) -> None:
     """End a session that will not commit; its copy is gone, as it never was one. May be repeated."""
     copy_id = select(copy_leases.c.copy_id).where(copy_leases.c.session == session).scalar_subquery()
-    connection.execute(
-        delete(copies).where(copies.c.id == copy_id, copies.c.state == CopyState.WRITING)
-    )
+    connection.execute(delete(copies).where(copies.c.id == copy_id, copies.c.state == CopyState.WRITING))
 
 
 def abandon_lapsed(connection: Connection, *, now: datetime) -> list[bytes]:
     """End every session whose lease has ended, and give them."""
-    lapsed = list(
-        connection.execute(select(copy_leases.c.session).where(copy_leases.c.deadline < now)).scalars()
-    )
+    lapsed = list(connection.execute(select(copy_leases.c.session).where(copy_leases.c.deadline < now)).scalars())
     for session in lapsed:
         abandon_copy(connection, session)
     return lapsed
-
-
-def readability_of(written: Sequence[Fragment], known: frozenset[KeyTag] | None) -> Readability:
-    """Decide whether a copy can be read, from the tags in its headers and those that the KMS knows."""
-    tags = {tag for fragment in written for tag in fragment.copy.payload.tags}
-    if not tags:
-        return Readability.READABLE
-    if known is None:
-        return Readability.NOT_VERIFIED
-    return Readability.READABLE if tags <= known else Readability.WAITING_FOR_KEY
 
 
 def _last(connection: Connection, table: object, image: ImageId, domain: DomainId) -> int:
@@ -264,5 +255,6 @@ def _check_written(copy: Copy, written: Sequence[Fragment]) -> None:
         raise HeaderMismatchError(
             f"the headers are of the copy {describe(copy_key(written[0]))}, the session writes {describe(copy.key)}"
         )
-    if written[0].copy.payload.medium != copy.medium:
-        raise HeaderMismatchError(f"the headers of the copy {describe(copy.key)} name another medium")
+    first = written[0].copy.payload
+    if (first.medium, first.from_copy) != (copy.medium, copy.source_copy):
+        raise HeaderMismatchError(f"the headers of the copy {describe(copy.key)} name another medium or source")

@@ -1,26 +1,26 @@
 """What can be wrong with what the catalog is asked.
 
-    catalog.image-not-found      no image has this identity
-    catalog.copy-not-found       the image has no such copy here
-    catalog.medium-not-found     no medium has this identity
-    catalog.medium-conflict      a medium of this identity is known with another owner or kind
-    catalog.lease-lost           the session may not commit any more; its data must be stored again
-    catalog.wrong-state          the copy's state forbids this step
-    catalog.header-mismatch      a header names something else than the session or its neighbour
-    catalog.conflict             the same image or fragment is known with other content
-    catalog.tombstoned           the copy was expired, and does not come back
-    catalog.bad-text             a text in a header cannot be kept
-    catalog.expiry-refused       a rule keeps the copy
-    catalog.journal-broken       a batch does not continue the journal
-    catalog.sending-not-found    nothing was sent under this identity
-    catalog.no-file-list         the image's file list has not been made yet
-    catalog.file-list-damaged    the file list is not what was written, or belongs to another key
-    catalog.bad-pattern          a search pattern cannot be read
+catalog.image-not-found      no image has this identity
+catalog.copy-not-found       the image has no such copy here
+catalog.medium-not-found     no medium has this identity
+catalog.medium-conflict      a medium of this identity is known with another owner or kind
+catalog.lease-lost           the session may not commit any more; its data must be stored again
+catalog.wrong-state          the copy's state forbids this step
+catalog.header-mismatch      a header names something else than the session or its neighbour
+catalog.conflict             the same image or fragment is known with other content
+catalog.tombstoned           the copy was expired, and does not come back
+catalog.bad-text             a text in a header cannot be kept
+catalog.expiry-refused       a rule keeps the copy
+catalog.journal-broken       a batch does not continue the journal
+catalog.sending-not-found    nothing was sent under this identity
+catalog.no-file-list         the image's file list has not been made yet
+catalog.file-list-damaged    the file list is not what was written, or belongs to another key
+catalog.bad-pattern          a search pattern cannot be read
 """
 
 from __future__ import annotations
 
-from strongroom.core.errors import InputError, IntegrityError, NotFoundError, RefusedError
+from strongroom.core.errors import InputError, IntegrityError, NotFoundError, RefusedError, ResourceError
 
 
 class ImageNotFoundError(NotFoundError):
@@ -132,3 +132,10 @@ class PatternError(InputError):
 
     code = "catalog.bad-pattern"
     default_hint = "Use '*', '?', '[a-z]' and '**'; a backslash takes the next character as it is."
+
+
+class FileListStorageError(ResourceError):
+    """The file list could not be written or removed."""
+
+    code = "catalog.file-list-storage"
+    default_hint = "Free space on the disk that holds the catalog, and check that it is not read-only."

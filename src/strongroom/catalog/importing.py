@@ -13,12 +13,24 @@ from strongroom.catalog.errors import HeaderMismatchError, TombstonedError, Wron
 from strongroom.catalog.facts import apply_facts, is_tombstoned
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, ExpiryBlock, Readability
-from strongroom.catalog.rows import copy_key, describe, find_copy, get_copy, write_fragment, write_image, write_keys
-from strongroom.catalog.tables import copies, fragments, media
+from strongroom.catalog.rows import (
+    check_text,
+    copy_key,
+    describe,
+    find_copy,
+    get_copy,
+    header_values,
+    readability_of,
+    write_fragment,
+    write_image,
+    write_keys,
+)
+from strongroom.catalog.tables import copies, fragments
 from strongroom.core.ids import DomainId, KeyTag, MediumId, to_text
 from strongroom.formats import signed
 from strongroom.formats.copy_header import COPY_HEADER
 from strongroom.formats.fragment import Fragment
+from strongroom.formats.image_header import ImageHeader
 
 
 @dataclass(frozen=True)
@@ -64,15 +76,12 @@ def import_fragment(
         raise TombstonedError(f"the copy {describe(key)} was expired")
     if copy is not None and copy.state is CopyState.WRITING:
         raise WrongStateError(f"the copy {describe(key)} is being written, and yet its header is on a medium")
+    check_text(header.slp)
     write_image(connection, fragment.image)
     copy_id = copy.id if copy else _add_copy(connection, fragment, own)
-    if header.journal > medium.journal_named:
-        connection.execute(
-            update(media).where(media.c.medium == medium.medium).values(journal_named=header.journal)
-        )
     if write_fragment(connection, copy_id, fragment):
         write_keys(connection, copy_id, fragment, known)
-        _sum_up(connection, copy_id, known)
+        _sum_up(connection, copy_id, fragment.image.payload, known)
         apply_facts(connection, key)
     return get_copy(connection, key)
 
@@ -109,54 +118,39 @@ def _add_copy(connection: Connection, fragment: Fragment, own: DomainId) -> int:
         came_by = CameBy.IMPORT
     else:
         came_by = CameBy.REPLICATION if fragment.hops else CameBy.BACKUP
-    return connection.execute(
+        came_by = CameBy.DUPLICATION if header.from_copy else came_by
+    copy_id: int = connection.execute(
         insert(copies)
         .values(
             image=header.image,
             domain=header.domain,
             number=header.copy,
-            medium=header.medium,
             state=CopyState.INCOMPLETE,
             readability=Readability.NOT_VERIFIED,
-            written_ns=header.written,
-            expires_ns=header.expires,
             hold=False,
             locked_until_ns=0,
-            encrypted=header.encrypted,
-            cipher=header.cipher,
             came_by=came_by,
+            **header_values([header], fragment.image.payload),
             expiry_blocked=ExpiryBlock.UNCONFIRMED if ours else None,
         )
         .returning(copies.c.id)
     ).scalar_one()
+    return copy_id
 
 
-def _sum_up(connection: Connection, copy_id: int, known: frozenset[KeyTag] | None) -> None:
+def _sum_up(connection: Connection, copy_id: int, image: ImageHeader, known: frozenset[KeyTag] | None) -> None:
     """Make the copy's row of all its fragments, so that their order of arrival does not show."""
     rows = connection.execute(
         select(fragments).where(fragments.c.copy_id == copy_id).order_by(fragments.c.number)
     ).all()
     headers = [signed.verify(COPY_HEADER, bytes(row.header)).payload for row in rows]
-    expiries = [header.expires for header in headers]
     whole = rows[-1].last and len(rows) == rows[-1].number
-    encrypted = [header for header in headers if header.encrypted]
-    tags = {tag for header in encrypted for tag in header.tags}
-    if not tags:
-        readability = Readability.READABLE
-    elif known is None:
-        readability = Readability.NOT_VERIFIED
-    else:
-        readability = Readability.READABLE if tags <= known else Readability.WAITING_FOR_KEY
     connection.execute(
         update(copies)
         .where(copies.c.id == copy_id)
         .values(
-            medium=headers[0].medium,
-            written_ns=min(header.written for header in headers),
-            expires_ns=None if None in expiries else max(expiry for expiry in expiries if expiry is not None),
-            encrypted=bool(encrypted),
-            cipher=max(header.cipher for header in headers),
-            readability=readability,
             state=CopyState.COMPLETE if whole else CopyState.INCOMPLETE,
+            readability=readability_of(headers, known),
+            **header_values(headers, image),
         )
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from strongroom.catalog.errors import JournalBrokenError
 from strongroom.catalog.facts import state_fact
@@ -43,15 +43,16 @@ RECORD_BYTES = 512
 
 
 def append_record(connection: Connection, copy: Copy, record: StateRecord) -> None:
-    """Put a record into the outbox of the copy's medium, and bring the copy to what it says."""
+    """Put a record into the outbox of the pool whose journal speaks of the copy, and bring the copy to what it says."""
     connection.execute(
         insert(journal_outbox).values(
-            medium=copy.medium,
+            medium=copy.journal_medium,
             image=record.image,
             number=record.copy,
             kind=record.kind,
             at_ns=record.at,
             until_ns=record.until,
+            hold=record.hold,
             object=record.object,
             reason=record.reason,
         )
@@ -66,13 +67,14 @@ def media_with_records(connection: Connection) -> list[MediumId]:
 
 
 def sign_batch(
-    connection: Connection, medium: MediumId, *, now: datetime, sign: Callable[[Batch], bytes]
+    connection: Connection, medium: MediumId, *, incarnation: int, now: datetime, sign: Callable[[Batch], bytes]
 ) -> int | None:
     """Make the next batch of a medium's journal of what waits in its outbox.
 
     Args:
         connection: in the caller's transaction.
         medium: a medium of this domain.
+        incarnation: of this domain, raised by each restore of its primary.
         now: the time that the batch states.
         sign: makes the signed object; it may be called again when the transaction is tried again.
 
@@ -106,6 +108,7 @@ def sign_batch(
                     copy=row.number,
                     at=row.at_ns,
                     until=row.until_ns,
+                    hold=row.hold,
                     object=payload,
                     reason=row.reason,
                 )
@@ -117,6 +120,7 @@ def sign_batch(
         Batch(
             domain=where.domain,
             medium=medium,
+            incarnation=incarnation,
             sequence=sequence,
             previous=where.journal_digest,
             at=to_ns(now),
@@ -124,10 +128,8 @@ def sign_batch(
         )
     )
     connection.execute(insert(journal_batches).values(medium=medium, sequence=sequence, data=data))
-    connection.execute(
-        delete(journal_outbox).where(journal_outbox.c.medium == medium, journal_outbox.c.id <= last)
-    )
-    _move_on(connection, medium, sequence, data)
+    connection.execute(delete(journal_outbox).where(journal_outbox.c.medium == medium, journal_outbox.c.id <= last))
+    _move_on(connection, medium, sequence, incarnation, data)
     return sequence
 
 
@@ -141,9 +143,7 @@ def unwritten_batches(connection: Connection, medium: MediumId, *, limit: int = 
 def mark_batch_written(connection: Connection, medium: MediumId, sequence: int) -> None:
     """Note that a batch, and those before it, are on stable storage; may be repeated."""
     connection.execute(
-        delete(journal_batches).where(
-            journal_batches.c.medium == medium, journal_batches.c.sequence <= sequence
-        )
+        delete(journal_batches).where(journal_batches.c.medium == medium, journal_batches.c.sequence <= sequence)
     )
     connection.execute(
         update(media)
@@ -171,6 +171,8 @@ def read_batch(connection: Connection, medium: MediumId, data: bytes) -> bool:
     where = get_medium(connection, medium)
     batch = signed.verify(BATCH, data, pinned=where.domain).payload
     if batch.medium == medium and batch.sequence <= where.journal_sequence:
+        if batch.sequence == where.journal_sequence and digest(data) != where.journal_digest:
+            raise JournalBrokenError(f"the journal of '{where.label}' has two batches {batch.sequence}")
         return False
     state = follow(
         [data],
@@ -182,49 +184,59 @@ def read_batch(connection: Connection, medium: MediumId, data: bytes) -> bool:
         raise JournalBrokenError(
             f"the journal of '{where.label}' ends at batch {where.journal_sequence}: {state.problem.message}"
         ) from state.problem
+    if batch.incarnation < where.journal_incarnation:
+        raise JournalBrokenError(
+            f"batch {batch.sequence} of the journal of '{where.label}' is of an older incarnation than the one before"
+        )
     for record in batch.records:
         _read_record(connection, where, record)
-    _move_on(connection, medium, batch.sequence, data)
+    _move_on(connection, medium, batch.sequence, batch.incarnation, data)
     mark_batch_written(connection, medium, batch.sequence)
     return True
 
 
-def settle_journal(connection: Connection, medium: MediumId, *, complete: bool) -> bool:
-    """End the reading of a medium's journal: when it is complete, its copies' expiries count from now on.
+def settle_journal(connection: Connection, medium: MediumId, *, last: int | None) -> bool:
+    """End the reading of a medium's journal: when it is complete, the expiries of its copies count from now on.
 
     Args:
         connection: in the caller's transaction.
         medium: of this domain.
-        complete: whether every batch that was found could be read.
+        last: number of the last batch by a word that did not come from the medium, since the newest batches may have
+            been taken away from there; ``None`` when there is no such word.
 
     Returns:
-        Whether the journal counts as complete: all could be read, and no copy header names a later batch.
+        Whether the journal counts as complete: all up to ``last`` were read, and no copy header names a later one.
 
     Raises:
         MediumNotFoundError: the medium is not known.
     """
     where = get_medium(connection, medium)
-    counts = complete and where.journal_sequence >= where.journal_named
-    connection.execute(update(media).where(media.c.medium == medium).values(journal_complete=counts))
-    if counts:
-        _unblock(connection, medium, ExpiryBlock.UNCONFIRMED)
-    return counts
+    named = connection.execute(
+        select(func.max(copies.c.journal_named)).where(copies.c.journal_medium == medium)
+    ).scalar_one()
+    complete = last is not None and where.journal_sequence >= max(last, named or 0)
+    connection.execute(update(media).where(media.c.medium == medium).values(journal_complete=complete))
+    if complete:
+        _unblock(connection, medium)
+    return complete
 
 
 def confirm_expiry(connection: Connection, medium: MediumId) -> int:
-    """Note an administrator's word that the copies of a medium may expire as they stand.
+    """Note an administrator's word that the copies that this journal speaks of may expire as they stand.
 
     Returns:
         How many copies were blocked. Those with unknown records stay so: nobody here can say what was meant.
     """
-    return _unblock(connection, medium, ExpiryBlock.UNCONFIRMED)
+    return _unblock(connection, medium)
 
 
-def _unblock(connection: Connection, medium: MediumId, block: ExpiryBlock) -> int:
-    blocked = and_(copies.c.medium == medium, copies.c.expiry_blocked == block)
-    count = connection.execute(select(func.count()).select_from(copies).where(blocked)).scalar_one()
-    connection.execute(update(copies).where(blocked).values(expiry_blocked=None))
-    return count
+def _unblock(connection: Connection, medium: MediumId) -> int:
+    changed = connection.execute(
+        update(copies)
+        .where(copies.c.journal_medium == medium, copies.c.expiry_blocked == ExpiryBlock.UNCONFIRMED)
+        .values(expiry_blocked=None)
+    )
+    return changed.rowcount
 
 
 def _read_record(connection: Connection, medium: Medium, record: StateRecord) -> None:
@@ -241,9 +253,9 @@ def _read_record(connection: Connection, medium: Medium, record: StateRecord) ->
     state_fact(connection, key, record)
 
 
-def _move_on(connection: Connection, medium: MediumId, sequence: int, data: bytes) -> None:
+def _move_on(connection: Connection, medium: MediumId, sequence: int, incarnation: int, data: bytes) -> None:
     connection.execute(
         update(media)
         .where(media.c.medium == medium)
-        .values(journal_sequence=sequence, journal_digest=digest(data))
+        .values(journal_sequence=sequence, journal_digest=digest(data), journal_incarnation=incarnation)
     )

@@ -37,13 +37,9 @@ def waiting_by_tag(connection: Connection) -> list[WaitingForTag]:
     return [WaitingForTag(KeyTag(row.tag), row.images, row.copies) for row in connection.execute(query)]
 
 
-def waiting_for(
-    connection: Connection, tag: KeyTag, *, after: ImageId | None = None, limit: int = 100
-) -> list[Copy]:
+def waiting_for(connection: Connection, tag: KeyTag, *, after: ImageId | None = None, limit: int = 100) -> list[Copy]:
     """Give the copies that wait for a tag, by image; ``after`` is the last image of the page before."""
-    named = exists().where(
-        copy_tags.c.copy_id == copies.c.id, copy_tags.c.tag == tag, not_(copy_tags.c.known)
-    )
+    named = exists().where(copy_tags.c.copy_id == copies.c.id, copy_tags.c.tag == tag, not_(copy_tags.c.known))
     where: ColumnElement[bool] = and_(copies.c.readability == Readability.WAITING_FOR_KEY, named, _COUNTS)
     if after is not None:
         where = and_(where, copies.c.image > after)

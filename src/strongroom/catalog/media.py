@@ -51,8 +51,8 @@ def add_medium(
                 location=location,
                 journal_sequence=0,
                 journal_digest=bytes(DIGEST_BYTES),
+                journal_incarnation=0,
                 journal_written=0,
-                journal_named=0,
                 journal_complete=True,
                 epoch=FIRST_EPOCH,
                 closed_epoch=0,
@@ -108,9 +108,7 @@ def advance_epoch(connection: Connection, medium: MediumId) -> int:
 
 def open_epochs(connection: Connection, medium: MediumId) -> frozenset[int]:
     """Tell in which epochs the sessions began that may still commit to a medium."""
-    found = connection.execute(
-        select(copy_leases.c.epoch).join(copies).where(copies.c.medium == medium).distinct()
-    )
+    found = connection.execute(select(copy_leases.c.epoch).join(copies).where(copies.c.medium == medium).distinct())
     return frozenset(found.scalars())
 
 

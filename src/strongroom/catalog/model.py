@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from strongroom.core.ids import DomainId, EnvelopeId, ImageId, KeyGroupId, KeyTag, MediumId
+from strongroom.core.ids import DomainId, ImageId, KeyGroupId, KeyTag, MediumId, PageId
 
 
 class CopyState(StrEnum):
@@ -64,7 +64,7 @@ class Medium:
     """A medium as the catalog knows it.
 
     ``journal_sequence`` is the last batch signed or read, ``journal_written`` the last that is known to lie on the
-    medium, ``journal_named`` the highest that a copy header of the medium mentions.
+    medium.
     """
 
     medium: MediumId
@@ -75,8 +75,8 @@ class Medium:
     location: str
     journal_sequence: int
     journal_digest: bytes
+    journal_incarnation: int
     journal_written: int
-    journal_named: int
     journal_complete: bool
     epoch: int
     closed_epoch: int
@@ -84,7 +84,12 @@ class Medium:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy as the catalog knows it. Times are nanoseconds since 1970; a lock that ends at 0 never was."""
+    """A copy as the catalog knows it. Times are nanoseconds since 1970; a lock that ends at 0 never was.
+
+    ``slp`` and its version are this copy's, in the domain that wrote it. ``source_copy`` is 0 when the copy was
+    not made from another one there. The roots are those that hold for this copy; a tape has none. ``journal_named`` is the last
+    batch of ``journal_medium`` that the copy's headers mention.
+    """
 
     id: int
     key: CopyKey
@@ -97,12 +102,18 @@ class Copy:
     locked_until_ns: int
     encrypted: bool
     cipher: int
-    source_copy: int | None
+    slp: str
+    slp_version: int
+    source_copy: int
+    entries_root: PageId | None
+    payload_root: PageId | None
+    journal_medium: MediumId
+    journal_named: int
     came_by: CameBy
     expiry_blocked: ExpiryBlock | None
     tags: tuple[KeyTag, ...] = ()
     unknown_tags: tuple[KeyTag, ...] = ()
-    envelopes: tuple[EnvelopeId, ...] = ()
+    key_pages: tuple[PageId, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class Image:
     """An image as its origin's header describes it. Times are nanoseconds since 1970, retention is in seconds."""
 
     image: ImageId
+    salt: bytes
     domain: DomainId
     backup_id: str
     client: str
@@ -125,12 +137,12 @@ class Image:
     retention_seconds: int | None
     key_group: KeyGroupId
     cipher: int
-    entries_root: bytes
-    entries_segments: int
-    entries_bytes: int
-    payload_root: bytes
-    payload_segments: int
-    payload_bytes: int
+    entries_root: bytes | None
+    entries_segments: int | None
+    entries_bytes: int | None
+    payload_root: bytes | None
+    payload_segments: int | None
+    payload_bytes: int | None
     files: int
     content_bytes: int
     problems: int

@@ -57,9 +57,7 @@ def keep_hop(connection: Connection, hop: Verified[Hop]) -> bool:
     if find_hop(connection, said.sending) is not None:
         return False
     connection.execute(
-        insert(sent_hops).values(
-            sending=said.sending, image=said.image, target=said.to, at_ns=said.at, object=hop.data
-        )
+        insert(sent_hops).values(sending=said.sending, image=said.image, target=said.to, at_ns=said.at, object=hop.data)
     )
     return True
 
@@ -99,8 +97,6 @@ def keep_receipt(connection: Connection, receipt: Verified[Receipt]) -> bool:
     )
     of_image = select(copies.c.id).where(copies.c.image == said.image)
     connection.execute(
-        update(promises)
-        .where(promises.c.target == said.domain, promises.c.copy_id.in_(of_image))
-        .values(kept=True)
+        update(promises).where(promises.c.target == said.domain, promises.c.copy_id.in_(of_image)).values(kept=True)
     )
     return True

@@ -10,13 +10,44 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select
 
 from strongroom.catalog.errors import ConflictError, CopyNotFoundError, HeaderMismatchError, TextError
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, ExpiryBlock, Image, Readability
-from strongroom.catalog.tables import copies, copy_envelopes, copy_tags, fragments, images
-from strongroom.core.ids import DomainId, EnvelopeId, ImageId, KeyGroupId, KeyTag, MediumId, to_text
+from strongroom.catalog.tables import copies, copy_key_pages, copy_tags, fragments, images
+from strongroom.core.ids import DomainId, ImageId, KeyGroupId, KeyTag, MediumId, PageId, to_text
+from strongroom.formats.copy_header import CopyHeader
 from strongroom.formats.fragment import Fragment
-from strongroom.formats.image_header import ImageHeader, header_digest
+from strongroom.formats.image_header import ImageHeader, Stream, header_digest
 from strongroom.formats.signed import Verified
 
 _KEYS_AT_ONCE = 500  # below the number of parameters that any SQLite takes in one statement
+
+
+def header_values(headers: Sequence[CopyHeader], image: ImageHeader) -> dict[str, object]:
+    """Make a copy's columns of the headers of all its fragments that are known, in their order."""
+    first = headers[0]
+    expiries = [header.expires for header in headers]
+    return {
+        "medium": first.medium,
+        "written_ns": min(header.written for header in headers),
+        "expires_ns": None if None in expiries else max(expiry for expiry in expiries if expiry is not None),
+        "encrypted": any(header.encrypted for header in headers),
+        "cipher": max(header.cipher for header in headers),
+        "slp": first.slp,
+        "slp_version": first.slp_version,
+        "source_copy": first.from_copy,
+        "entries_root": _root(first.entries, image.entries),
+        "payload_root": _root(first.payload, image.payload),
+        "journal_medium": first.journal_medium,
+        "journal_named": max(header.journal for header in headers),
+    }
+
+
+def readability_of(headers: Sequence[CopyHeader], known: frozenset[KeyTag] | None) -> Readability:
+    """Decide whether a copy can be read, from the tags in its headers and those that the KMS knows."""
+    tags = {tag for header in headers for tag in header.tags}
+    if not tags:
+        return Readability.READABLE
+    if known is None:
+        return Readability.NOT_VERIFIED
+    return Readability.READABLE if tags <= known else Readability.WAITING_FOR_KEY
 
 
 def check_text(*texts: str) -> None:
@@ -50,6 +81,7 @@ def write_image(connection: Connection, header: Verified[ImageHeader]) -> None:
     connection.execute(
         insert(images).values(
             image=said.image,
+            salt=said.salt,
             domain=said.domain,
             backup_id=said.backup_id,
             client=said.client,
@@ -65,12 +97,8 @@ def write_image(connection: Connection, header: Verified[ImageHeader]) -> None:
             retention_seconds=said.retention,
             key_group=said.key_group,
             cipher=said.cipher,
-            entries_root=said.entries.root,
-            entries_segments=said.entries.segments,
-            entries_bytes=said.entries.bytes,
-            payload_root=said.payload.root,
-            payload_segments=said.payload.segments,
-            payload_bytes=said.payload.bytes,
+            **_stream("entries", said.entries),
+            **_stream("payload", said.payload),
             files=said.files,
             content_bytes=said.content,
             problems=said.problems,
@@ -118,10 +146,8 @@ def write_fragment(connection: Connection, copy_id: int, fragment: Fragment) -> 
     return True
 
 
-def write_keys(
-    connection: Connection, copy_id: int, fragment: Fragment, known: frozenset[KeyTag] | None
-) -> None:
-    """Enter the key tags and envelopes that a fragment names, beside those of the copy's other fragments."""
+def write_keys(connection: Connection, copy_id: int, fragment: Fragment, known: frozenset[KeyTag] | None) -> None:
+    """Enter the key tags and key pages that a fragment names, beside those of the copy's other fragments."""
     said = fragment.copy.payload
     here = set(connection.execute(select(copy_tags.c.tag).where(copy_tags.c.copy_id == copy_id)).scalars())
     tags = [
@@ -131,14 +157,10 @@ def write_keys(
     ]
     if tags:
         connection.execute(insert(copy_tags), tags)
-    held = set(
-        connection.execute(
-            select(copy_envelopes.c.envelope).where(copy_envelopes.c.copy_id == copy_id)
-        ).scalars()
-    )
-    envelopes = [{"copy_id": copy_id, "envelope": name} for name in said.envelopes if name not in held]
-    if envelopes:
-        connection.execute(insert(copy_envelopes), envelopes)
+    held = set(connection.execute(select(copy_key_pages.c.page).where(copy_key_pages.c.copy_id == copy_id)).scalars())
+    pages = [{"copy_id": copy_id, "page": page} for page in dict.fromkeys(said.key_pages) if page not in held]
+    if pages:
+        connection.execute(insert(copy_key_pages), pages)
 
 
 def check_neighbours(one: Fragment, other: Fragment) -> None:
@@ -165,13 +187,13 @@ def same_copy(key: CopyKey) -> ColumnElement[bool]:
 
 
 def find_copy(connection: Connection, key: CopyKey) -> Copy | None:
-    """Look a copy up, with its tags and envelopes; ``None`` when the catalog does not have it."""
+    """Look a copy up, with its tags and key pages; ``None`` when the catalog does not have it."""
     found = load_copies(connection, same_copy(key))
     return found[0] if found else None
 
 
 def get_copy(connection: Connection, key: CopyKey) -> Copy:
-    """Look a copy up, with its tags and envelopes.
+    """Look a copy up, with its tags and key pages.
 
     Raises:
         CopyNotFoundError: the catalog does not have it.
@@ -188,12 +210,12 @@ def describe(key: CopyKey) -> str:
 
 
 def load_copies(connection: Connection, where: ColumnElement[bool], *, limit: int | None = None) -> list[Copy]:
-    """Give the copies that meet a condition, by their row, with tags and envelopes."""
+    """Give the copies that meet a condition, by their row, with tags and key pages."""
     rows = connection.execute(select(copies).where(where).order_by(copies.c.id).limit(limit)).all()
     ids = [row.id for row in rows]
     tags = _grouped(connection, copy_tags, [copy_tags.c.tag, copy_tags.c.known], ids)
-    envelopes = _grouped(connection, copy_envelopes, [copy_envelopes.c.envelope], ids)
-    return [_copy(row, tags[row.id], envelopes[row.id]) for row in rows]
+    pages = _grouped(connection, copy_key_pages, [copy_key_pages.c.page], ids)
+    return [_copy(row, tags[row.id], pages[row.id]) for row in rows]
 
 
 def image_of(row: Row[Any], image_copies: Sequence[Copy] = ()) -> Image:
@@ -216,7 +238,7 @@ def _grouped(
     return grouped
 
 
-def _copy(row: Row[Any], tags: list[Row[Any]], envelopes: list[Row[Any]]) -> Copy:
+def _copy(row: Row[Any], tags: list[Row[Any]], pages: list[Row[Any]]) -> Copy:
     return Copy(
         id=row.id,
         key=CopyKey(ImageId(row.image), DomainId(row.domain), row.number),
@@ -229,10 +251,27 @@ def _copy(row: Row[Any], tags: list[Row[Any]], envelopes: list[Row[Any]]) -> Cop
         locked_until_ns=row.locked_until_ns,
         encrypted=row.encrypted,
         cipher=row.cipher,
+        slp=row.slp,
+        slp_version=row.slp_version,
         source_copy=row.source_copy,
+        entries_root=row.entries_root,
+        payload_root=row.payload_root,
+        journal_medium=MediumId(row.journal_medium),
+        journal_named=row.journal_named,
         came_by=CameBy(row.came_by),
         expiry_blocked=None if row.expiry_blocked is None else ExpiryBlock(row.expiry_blocked),
         tags=tuple(KeyTag(tag.tag) for tag in tags),
         unknown_tags=tuple(KeyTag(tag.tag) for tag in tags if not tag.known),
-        envelopes=tuple(EnvelopeId(envelope.envelope) for envelope in envelopes),
+        key_pages=tuple(PageId(page.page) for page in pages),
     )
+
+
+def _stream(name: str, stream: Stream | None) -> dict[str, object]:
+    if stream is None:
+        return {}
+    return {f"{name}_root": stream.root, f"{name}_segments": stream.segments, f"{name}_bytes": stream.bytes}
+
+
+def _root(of_copy: Stream | None, of_image: Stream | None) -> bytes | None:
+    stream = of_copy or of_image
+    return None if stream is None else stream.root

@@ -8,8 +8,20 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, String
-from sqlalchemy import Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from strongroom.catalog.model import CameBy, CopyState, ExpiryBlock, Readability
 from strongroom.core.ids import DIGEST_BYTES, UUID_BYTES
@@ -32,8 +44,8 @@ media = Table(
     Column("location", Text, nullable=False),
     Column("journal_sequence", BigInteger, nullable=False),
     Column("journal_digest", Identity(DIGEST_BYTES), nullable=False),
+    Column("journal_incarnation", BigInteger, nullable=False),
     Column("journal_written", BigInteger, nullable=False),
-    Column("journal_named", BigInteger, nullable=False),
     Column("journal_complete", Boolean, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("closed_epoch", BigInteger, nullable=False),
@@ -43,6 +55,7 @@ images = Table(
     "images",
     metadata,
     Column("image", Identity(UUID_BYTES), primary_key=True),
+    Column("salt", Identity(UUID_BYTES), nullable=False),
     Column("domain", Identity(DIGEST_BYTES), nullable=False),
     Column("backup_id", String(300), nullable=False, index=True),
     Column("client", String(255), nullable=False),
@@ -58,12 +71,12 @@ images = Table(
     Column("retention_seconds", BigInteger),
     Column("key_group", Identity(UUID_BYTES), nullable=False),
     Column("cipher", BigInteger, nullable=False),
-    Column("entries_root", Identity(DIGEST_BYTES), nullable=False),
-    Column("entries_segments", BigInteger, nullable=False),
-    Column("entries_bytes", BigInteger, nullable=False),
-    Column("payload_root", Identity(DIGEST_BYTES), nullable=False),
-    Column("payload_segments", BigInteger, nullable=False),
-    Column("payload_bytes", BigInteger, nullable=False),
+    Column("entries_root", Identity(DIGEST_BYTES)),
+    Column("entries_segments", BigInteger),
+    Column("entries_bytes", BigInteger),
+    Column("payload_root", Identity(DIGEST_BYTES)),
+    Column("payload_segments", BigInteger),
+    Column("payload_bytes", BigInteger),
     Column("files", BigInteger, nullable=False),
     Column("content_bytes", BigInteger, nullable=False),
     Column("problems", BigInteger, nullable=False),
@@ -91,7 +104,14 @@ copies = Table(
     Column("locked_until_ns", BigInteger, nullable=False),
     Column("encrypted", Boolean, nullable=False),
     Column("cipher", BigInteger, nullable=False),
-    Column("source_copy", Integer),
+    Column("slp", String(112), nullable=False),
+    Column("slp_version", BigInteger, nullable=False),
+    Column("source_copy", Integer, nullable=False),
+    Column("entries_root", Identity(DIGEST_BYTES)),
+    Column("payload_root", Identity(DIGEST_BYTES)),
+    # No foreign key: a tape may be read before the pool whose journal speaks of it.
+    Column("journal_medium", Identity(UUID_BYTES), nullable=False),
+    Column("journal_named", BigInteger, nullable=False),
     Column("came_by", String(16), nullable=False),
     Column("expiry_blocked", String(16)),
     _one_of("state", CopyState),
@@ -102,6 +122,7 @@ copies = Table(
     Index("ix_copies_medium_state", "medium", "state"),
     Index("ix_copies_state_expires_ns", "state", "expires_ns"),
     Index("ix_copies_readability", "readability"),
+    Index("ix_copies_journal_medium", "journal_medium"),
     sqlite_autoincrement=True,
 )
 
@@ -140,12 +161,12 @@ copy_tags = Table(
     Index("ix_copy_tags_tag_known", "tag", "known"),
 )
 
-copy_envelopes = Table(
-    "copy_envelopes",
+copy_key_pages = Table(
+    "copy_key_pages",
     metadata,
     Column("copy_id", row_id(), ForeignKey("copies.id", ondelete="CASCADE"), primary_key=True),
-    Column("envelope", Identity(UUID_BYTES), primary_key=True),
-    Index("ix_copy_envelopes_envelope", "envelope"),
+    Column("page", Identity(DIGEST_BYTES), primary_key=True),
+    Index("ix_copy_key_pages_page", "page"),
 )
 
 # Keyed by name, not by row: a fact may be read before the copy's header, and a tombstone stays after it.
@@ -157,10 +178,20 @@ copy_facts = Table(
     Column("number", Integer, primary_key=True),
     Column("expiry_set", Boolean, nullable=False),
     Column("expires_ns", BigInteger),
-    Column("hold", Boolean, nullable=False),
     Column("locked_until_ns", BigInteger, nullable=False),
     Column("tombstone", Boolean, nullable=False),
     Column("unknown_kind", String(32)),
+)
+
+copy_holds = Table(
+    "copy_holds",
+    metadata,
+    Column("image", Identity(UUID_BYTES), primary_key=True),
+    Column("domain", Identity(DIGEST_BYTES), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("hold", Identity(UUID_BYTES), primary_key=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("reason", String(256), nullable=False),
 )
 
 file_lists = Table(
@@ -183,6 +214,7 @@ journal_outbox = Table(
     Column("kind", String(16), nullable=False),
     Column("at_ns", BigInteger, nullable=False),
     Column("until_ns", BigInteger),
+    Column("hold", Identity(UUID_BYTES)),
     Column("object", LargeBinary),
     Column("reason", String(256), nullable=False),
     Index("ix_journal_outbox_medium_id", "medium", "id"),
