@@ -19,9 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pyarrow.parquet.encryption as pe
+import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.parquet.encryption as pe  # type: ignore[import-untyped]  # it carries no types
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import Connection, delete, insert, select
@@ -143,7 +143,7 @@ def write_file_list(lists: FileLists, image: ImageId, entries: Iterable[FileEntr
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 with _writer(file, lists, image, salt) as writer:
                     for group in _groups(entries):
                         writer.write_table(pa.table(_columns(group), schema=SCHEMA))

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.compute as pc  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
 from sqlalchemy import Connection, select
 
 from strongroom.catalog.errors import FileListDamagedError, PatternError

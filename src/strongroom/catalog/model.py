@@ -87,8 +87,8 @@ class Copy:
     """A copy as the catalog knows it. Times are nanoseconds since 1970; a lock that ends at 0 never was.
 
     ``slp`` and its version are this copy's, in the domain that wrote it. ``source_copy`` is 0 when the copy was
-    not made from another one there. The roots are those that hold for this copy; a tape has none. ``journal_named`` is the last
-    batch of ``journal_medium`` that the copy's headers mention.
+    not made from another one there. The roots are those that hold for this copy; a tape has none.
+    ``journal_named`` is the last batch of ``journal_medium`` that the copy's headers mention.
     """
 
     id: int
