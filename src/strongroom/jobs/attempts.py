@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, literal, select, update
 
+from strongroom.database import Moment
 from strongroom.jobs.endings import Ending
 from strongroom.jobs.errors import FencedError
 from strongroom.jobs.fencing import check_fence
@@ -71,7 +72,7 @@ def begin(connection: Connection, job_id: JobId, executor_id: bytes, now: dateti
             attempt=attempt,
             fence=fence,
             executor_id=executor_id,
-            started=func.coalesce(jobs.c.started, now),
+            started=func.coalesce(jobs.c.started, literal(now, Moment())),
         )
         .returning(*jobs.c)
     ).one()

@@ -27,6 +27,7 @@ from strongroom.jobs.endings import Ending, after_cut_off, after_stop
 from strongroom.jobs.errors import FencedError
 from strongroom.jobs.exclusive import ExclusiveFile
 from strongroom.jobs.executors import LeaseWatch
+from strongroom.jobs.heartbeat import Heartbeat
 from strongroom.jobs.model import Job, JobId, JobState
 from strongroom.jobs.policy import Queue, RetryPolicy
 from strongroom.jobs.runner import Handler, Runner
@@ -93,6 +94,7 @@ class JobEngine:
         self._intervals = intervals or Intervals()
         self._executor_id = b""
         self._exclusive: ExclusiveFile | None = None
+        self._heartbeat: Heartbeat | None = None
         self._watch = LeaseWatch(self._intervals.ttl.total_seconds())
         self._running: dict[tuple[JobId, int], Runner] = {}
         self._running_lock = threading.Lock()
@@ -157,6 +159,8 @@ class JobEngine:
         self._stopped.set()
         self._wake.set()
         self._thread.join()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         try:
             for runner in self._runners():
                 self._end(
@@ -219,13 +223,16 @@ class JobEngine:
             if alone:  # the file lock says that all others are dead
                 executors.remove(connection, set(executors.beats(connection)))
             executors.register(connection, executor_id, socket.gethostname(), os.getpid(), now)
-            executors.take_over(connection, executors.orphans(connection), self._cut_off, now)
+            executors.take_over(connection, self._cut_off, now)
 
         transact(self._database, enter)
         self._executor_id = executor_id
+        if not alone:
+            self._heartbeat = Heartbeat(self._database, executor_id, self._intervals.beat)
+            self._heartbeat.start()
 
     def _keep_lease(self) -> None:
-        if not transact(self._database, lambda connection: executors.beat(connection, self._executor_id)):
+        if self._heartbeat is not None and self._heartbeat.lost:
             self._lose_lease()
         with read(self._database) as connection:
             beats = executors.beats(connection)
@@ -242,15 +249,14 @@ class JobEngine:
                 executor for executor in dead if executors.beats(connection).get(executor) == beats[executor]
             }
             executors.remove(connection, still)
-            orphans = executors.orphans(connection)
-            executors.take_over(connection, orphans, self._cut_off, now)
-            return len(orphans)
+            return executors.take_over(connection, self._cut_off, now)
 
         count = transact(self._database, replace_dead)
-        logger.warning(
-            "took over from dead executors",
-            extra={"event": "jobs.taken-over", "executors": [one.hex() for one in dead], "jobs": count},
-        )
+        if dead or count:
+            logger.warning(
+                "took over from dead executors",
+                extra={"event": "jobs.taken-over", "executors": [one.hex() for one in dead], "jobs": count},
+            )
 
     def _lose_lease(self) -> None:
         logger.warning("was declared dead, and begins anew", extra={"event": "jobs.lease-lost"})

@@ -9,7 +9,7 @@ attempts from doing harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from strongroom.jobs import attempts
 from strongroom.jobs.endings import Ending
 from strongroom.jobs.model import Job, JobId, JobState, LogLine
-from strongroom.jobs.tables import job_executors, jobs
+from strongroom.jobs.tables import job_attempts, job_executors, jobs
 
 
 @dataclass(slots=True)
@@ -91,15 +91,27 @@ def orphans(connection: Connection) -> list[tuple[JobId, int]]:
     return [(JobId(row.id), row.attempt) for row in rows]
 
 
-def take_over(
-    connection: Connection, lost: Iterable[tuple[JobId, int]], decide: Callable[[Job], Ending], now: datetime
-) -> None:
-    """End attempts that nobody runs any more, as ``decide`` says.
+def take_over(connection: Connection, decide: Callable[[Job], Ending], now: datetime) -> int:
+    """End the orphans, as ``decide`` says, and tell how many.
 
-    Raises:
-        FencedError: one of them has ended meanwhile; look again for those that are lost.
+    Those that hold the lock of their fence at the moment are left: they were stopped in the middle of an effect, and
+    the server ends that soon. Until then they stay orphans, and are found the next time.
     """
-    for job_id, attempt in lost:
+    count = 0
+    for job_id, attempt in orphans(connection):
+        row = connection.execute(
+            select(job_attempts.c.id)
+            .where(
+                job_attempts.c.job_id == job_id,
+                job_attempts.c.attempt == attempt,
+                job_attempts.c.ended.is_(None),
+            )
+            .with_for_update(skip_locked=True)
+        ).first()
+        if row is None:
+            continue
         ending = attempts.end(connection, job_id, attempt, decide, now)
         message = f"the process ended in the middle; the job is now {ending.state.value}"
         attempts.append_log(connection, job_id, [LogLine(attempt, now, "warning", message, {})])
+        count += 1
+    return count

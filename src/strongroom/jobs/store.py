@@ -243,7 +243,7 @@ def _check(job: NewJob) -> None:
     for name, text, shortest, longest in (
         ("kind", job.kind, 1, LONGEST_KIND),
         ("subject", job.subject, 0, LONGEST_SUBJECT),
-        ("unique key", job.unique_key or "-", 1, LONGEST_KEY),
+        ("unique key", "-" if job.unique_key is None else job.unique_key, 1, LONGEST_KEY),
     ):
         if not shortest <= len(text) <= longest or not text.isprintable():
             raise BadJobError(f"the {name} of a job has {shortest} to {longest} printable characters")
