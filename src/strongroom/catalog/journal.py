@@ -178,16 +178,12 @@ def read_batch(connection: Connection, medium: MediumId, data: bytes) -> bool:
         [data],
         domain=where.domain,
         medium=medium,
-        after=JournalState(where.journal_sequence, where.journal_digest),
+        after=JournalState(where.journal_sequence, where.journal_digest, where.journal_incarnation),
     )
     if state.problem is not None:
         raise JournalBrokenError(
             f"the journal of '{where.label}' ends at batch {where.journal_sequence}: {state.problem.message}"
         ) from state.problem
-    if batch.incarnation < where.journal_incarnation:
-        raise JournalBrokenError(
-            f"batch {batch.sequence} of the journal of '{where.label}' is of an older incarnation than the one before"
-        )
     for record in batch.records:
         _read_record(connection, where, record)
     _move_on(connection, medium, batch.sequence, batch.incarnation, data)

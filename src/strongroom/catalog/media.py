@@ -51,7 +51,7 @@ def add_medium(
                 location=location,
                 journal_sequence=0,
                 journal_digest=bytes(DIGEST_BYTES),
-                journal_incarnation=0,
+                journal_incarnation=1,
                 journal_written=0,
                 journal_complete=True,
                 epoch=FIRST_EPOCH,

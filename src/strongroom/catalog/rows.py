@@ -12,7 +12,9 @@ from strongroom.catalog.errors import ConflictError, CopyNotFoundError, HeaderMi
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, ExpiryBlock, Image, Readability
 from strongroom.catalog.tables import copies, copy_key_pages, copy_tags, fragments, images
 from strongroom.core.ids import DomainId, ImageId, KeyGroupId, KeyTag, MediumId, PageId, to_text
-from strongroom.formats.copy_header import CopyHeader
+from strongroom.formats import signed
+from strongroom.formats.algorithms import digest
+from strongroom.formats.copy_header import COPY_HEADER, CopyHeader
 from strongroom.formats.fragment import Fragment
 from strongroom.formats.image_header import ImageHeader, Stream, header_digest
 from strongroom.formats.signed import Verified
@@ -69,12 +71,12 @@ def write_image(connection: Connection, header: Verified[ImageHeader]) -> None:
         TextError: a text of the header cannot be kept.
     """
     said = header.payload
-    digest = header_digest(header.data)
+    whole = header_digest(header.data)
     known = connection.execute(select(images.c.digest).where(images.c.image == said.image)).scalar_one_or_none()
     if known is not None:
-        if known != digest:
+        if known != whole:
             raise ConflictError(
-                f"the image '{to_text(said.image)}' has the header '{known.hex()}' here, and '{digest.hex()}' there"
+                f"the image '{to_text(said.image)}' has the header '{known.hex()}' here, and '{whole.hex()}' there"
             )
         return
     check_text(said.backup_id, said.client, said.policy, said.schedule, said.slp, said.data_class)
@@ -102,7 +104,7 @@ def write_image(connection: Connection, header: Verified[ImageHeader]) -> None:
             files=said.files,
             content_bytes=said.content,
             problems=said.problems,
-            digest=digest,
+            digest=whole,
             header=header.data,
         )
     )
@@ -115,7 +117,7 @@ def write_fragment(connection: Connection, copy_id: int, fragment: Fragment) -> 
         Whether it is new.
 
     Raises:
-        ConflictError: this fragment is known with other bytes.
+        ConflictError: this fragment is known with other bytes, or is not of the attempt that wrote its neighbours.
     """
     header, trailer = fragment.copy.payload, fragment.trailer.payload
     known = connection.execute(
@@ -130,6 +132,7 @@ def write_fragment(connection: Connection, copy_id: int, fragment: Fragment) -> 
                 "is known with other headers"
             )
         return False
+    _check_chain(connection, copy_id, fragment)
     connection.execute(
         insert(fragments).values(
             copy_id=copy_id,
@@ -161,6 +164,26 @@ def write_keys(connection: Connection, copy_id: int, fragment: Fragment, known: 
     pages = [{"copy_id": copy_id, "page": page} for page in dict.fromkeys(said.key_pages) if page not in held]
     if pages:
         connection.execute(insert(copy_key_pages), pages)
+
+
+def _check_chain(connection: Connection, copy_id: int, fragment: Fragment) -> None:
+    """Refuse a fragment whose neighbour was written by another attempt at the same copy."""
+    header = fragment.copy.payload
+    rows = connection.execute(
+        select(fragments.c.number, fragments.c.header, fragments.c.trailer).where(
+            fragments.c.copy_id == copy_id, fragments.c.number.in_([header.fragment - 1, header.fragment + 1])
+        )
+    )
+    for row in rows:
+        if row.number < header.fragment:
+            named, there = header.previous, bytes(row.trailer)
+        else:
+            named, there = signed.verify(COPY_HEADER, bytes(row.header)).payload.previous, fragment.trailer.data
+        if named != digest(there):
+            raise ConflictError(
+                f"fragments {row.number} and {header.fragment} of copy {header.copy} of the image "
+                f"'{to_text(header.image)}' are of two attempts"
+            )
 
 
 def check_neighbours(one: Fragment, other: Fragment) -> None:

@@ -104,7 +104,7 @@ copies = Table(
     Column("locked_until_ns", BigInteger, nullable=False),
     Column("encrypted", Boolean, nullable=False),
     Column("cipher", BigInteger, nullable=False),
-    Column("slp", String(112), nullable=False),
+    Column("slp", String(448), nullable=False),
     Column("slp_version", BigInteger, nullable=False),
     Column("source_copy", Integer, nullable=False),
     Column("entries_root", Identity(DIGEST_BYTES)),
