@@ -154,8 +154,9 @@ def commit_copy(
     """
     lease = connection.execute(
         select(copy_leases.c.copy_id)
-        .join(copies)
-        .join(media)
+        .select_from(copy_leases)
+        .join(copies, copies.c.id == copy_leases.c.copy_id)
+        .join(media, media.c.medium == copies.c.medium)
         .where(
             copy_leases.c.session == session,
             copy_leases.c.deadline >= now,
@@ -210,7 +211,8 @@ def committing(connection: Connection, medium: MediumId) -> list[tuple[CopyKey, 
     """
     query = (
         select(copies.c.image, copies.c.domain, copies.c.number.label("copy"), fragments)
-        .join(fragments)
+        .select_from(copies)
+        .join(fragments, fragments.c.copy_id == copies.c.id)
         .where(and_(fragments.c.medium == medium, copies.c.state == CopyState.COMMITTING))
         .order_by(copies.c.id, fragments.c.number)
     )

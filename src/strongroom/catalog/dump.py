@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from strongroom.catalog.model import Copy, CopyState
 from strongroom.catalog.rows import load_copies
 from strongroom.catalog.tables import copies, copy_facts, copy_holds, fragments, images, receipts, sent_hops
-from strongroom.core.ids import to_text
+from strongroom.core.ids import UUID_BYTES, to_text
 from strongroom.formats.algorithms import digest
 
 _IMAGES_AT_ONCE = 200
@@ -26,7 +26,7 @@ def dump(connection: Connection) -> Iterator[str]:
 
     A few hundred images are in memory at a time, whatever the size of the catalog.
     """
-    last = b""
+    last = bytes(UUID_BYTES)
     while True:
         found = connection.execute(
             select(images.c.image, images.c.digest)

@@ -125,6 +125,7 @@ def sign_batch(
             previous=where.journal_digest,
             at=to_ns(now),
             records=tuple(records),
+            features=(),
         )
     )
     connection.execute(insert(journal_batches).values(medium=medium, sequence=sequence, data=data))

@@ -52,7 +52,7 @@ def get_policy(connection: Connection, name: str, version: int | None = None) ->
     Raises:
         PolicyNotFoundError: there is no such policy, or no such version.
     """
-    query = select(policies.c.active, policies.c.newest, policy_versions).join(policy_versions)
+    query = select(policies.c.active, policies.c.newest, policy_versions).select_from(policies.join(policy_versions))
     query = query.where(policies.c.name == name)
     query = query.where(policy_versions.c.version == (policies.c.newest if version is None else version))
     row = connection.execute(query).one_or_none()
@@ -77,7 +77,7 @@ def require_active(connection: Connection, name: str) -> StoredPolicy:
 
 def list_policies(connection: Connection) -> list[StoredPolicy]:
     """Give the newest version of every policy, by name."""
-    query = select(policies.c.active, policies.c.newest, policy_versions).join(policy_versions)
+    query = select(policies.c.active, policies.c.newest, policy_versions).select_from(policies.join(policy_versions))
     query = query.where(policy_versions.c.version == policies.c.newest)
     return [_stored(row) for row in connection.execute(query.order_by(policies.c.name))]
 

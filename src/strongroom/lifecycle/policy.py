@@ -26,7 +26,7 @@ _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=LONGEST_RETENTION_SECONDS)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Source = Annotated[int, msgspec.Meta(ge=1, le=MAX_OPERATIONS)]
-DomainText = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\z")]
+DomainText = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Fixed(msgspec.Struct, frozen=True, tag="fixed", forbid_unknown_fields=True):
