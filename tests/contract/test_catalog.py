@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, Table
@@ -97,7 +98,7 @@ def begin(connection: Connection, fragment: Fragment, *, session: bytes = SESSIO
     )
 
 
-def stored(connection: Connection, name: str = "image", **changes: object) -> CopyKey:
+def stored(connection: Connection, name: str = "image", **changes: Any) -> CopyKey:
     """A complete copy of this domain."""
     fragment = ORIGIN.copy(ORIGIN.image(name), **changes)
     key = begin(connection, fragment, session=fixed(name, 16))
@@ -523,8 +524,8 @@ def test_filters_narrow_the_choice(db: Connection) -> None:
     stored(db, "beta")
     import_fragment(db, ORIGIN.copy(ORIGIN.image("gamma"), tags=[SECOND_TAG]), own=ORIGIN.id, known=KNOWN)
 
-    def found(**wanted: object) -> set[str]:
-        page = find_images(db, ImageFilter(**wanted))  # type: ignore[arg-type]
+    def found(**wanted: Any) -> set[str]:
+        page = find_images(db, ImageFilter(**wanted))
         return {image.backup_id.removeprefix("files1_") for image in page.images}
 
     everything = {"alpha", "beta", "gamma"}

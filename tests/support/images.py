@@ -64,7 +64,7 @@ class Domain:
 
     def image(self, name: str = "image", *, encrypted: bool = True, **changes: Any) -> Verified[ImageHeader]:
         salt = fixed(f"salt of {name}", 16)
-        values = {
+        values: dict[str, Any] = {
             "domain": self.id,
             "image": image_id_of(self.id, salt),
             "salt": salt,
@@ -154,7 +154,7 @@ class Domain:
         return signed.verify(HOP, signed.sign(HOP, said, self.signer))
 
     def receipt(self, hop: Verified[Hop], **changes: Any) -> Verified[Receipt]:
-        values = {
+        values: dict[str, Any] = {
             "domain": self.id,
             "receipt": fixed("receipt", 16),
             "source": hop.payload.domain,
@@ -179,7 +179,7 @@ class Domain:
     def _header(
         self, image: Verified[ImageHeader], number: int, tags: Sequence[KeyTag], changes: dict[str, Any]
     ) -> CopyHeader:
-        values = {
+        values: dict[str, Any] = {
             "domain": self.id,
             "medium": self.pool,
             "image": image.payload.image,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -140,25 +141,28 @@ def write_file_list(lists: FileLists, image: ImageId, entries: Iterable[FileEntr
     path = lists.path(image, salt)
     unfinished = path.with_suffix(".part")
     count = 0
-    try:
+    with _storage():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                with _writer(file, lists, image, salt) as writer:
-                    for group in _groups(entries):
-                        writer.write_table(pa.table(_columns(group), schema=SCHEMA))
-                        count += len(group)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file, _writer(file, lists, image, salt) as writer:
+            # Errors of whoever gives the entries are theirs, even if a broken connection is an OSError too.
+            for group in _groups(entries):
+                with _storage():
+                    writer.write_table(pa.table(_columns(group), schema=SCHEMA))
+                count += len(group)
+            with _storage():
+                writer.close()
                 file.flush()
                 os.fsync(file.fileno())
                 size = file.tell()
+        with _storage():
             unfinished.rename(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        _sync(path.parent)
-        _sync(lists.folder)  # the entry of a new subfolder
-    except OSError as error:
-        raise FileListStorageError(f"a file list cannot be written: {error.strerror or error}") from error
+            _sync(path.parent)
+            _sync(lists.folder)  # the entry of a new subfolder
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     return WrittenList(image, salt, count, size)
 
 
@@ -185,12 +189,10 @@ def remove_file_list(lists: FileLists, image: ImageId, salt: bytes) -> None:
         FileListStorageError: the file cannot be removed.
     """
     path = lists.path(image, salt)
-    try:
+    with _storage():
         path.unlink(missing_ok=True)
         if path.parent.exists():
             _sync(path.parent)
-    except OSError as error:
-        raise FileListStorageError(f"a file list cannot be removed: {error.strerror or error}") from error
 
 
 def sweep(connection: Connection, lists: FileLists) -> int:
@@ -198,6 +200,9 @@ def sweep(connection: Connection, lists: FileLists) -> int:
 
     Returns:
         How many files were removed.
+
+    Raises:
+        FileListStorageError: a file cannot be removed.
     """
     removed = 0
     for folder in sorted(lists.folder.glob("??")):
@@ -211,7 +216,8 @@ def sweep(connection: Connection, lists: FileLists) -> int:
         named = {lists.path(ImageId(row.image), row.salt).name for row in rows}
         for file in folder.iterdir():
             if file.name not in named and file.suffix in (".f", ".part"):
-                file.unlink()
+                with _storage():
+                    file.unlink()
                 removed += 1
     return removed
 
@@ -226,7 +232,7 @@ def open_file_list(connection: Connection, lists: FileLists, image: ImageId) -> 
     salt = connection.execute(select(file_lists.c.salt).where(file_lists.c.image == image)).scalar_one_or_none()
     if salt is None:
         raise NoFileListError(f"the image '{to_text(image)}' has no file list yet")
-    with _damage(image):
+    with reading(image):
         properties = pe.create_decryption_properties(_key(lists, image, salt), aad_prefix=image + salt)
         file = pq.ParquetFile(lists.path(image, salt), decryption_properties=properties)
         if file.schema_arrow.names != SCHEMA.names:
@@ -234,18 +240,25 @@ def open_file_list(connection: Connection, lists: FileLists, image: ImageId) -> 
     return file
 
 
-class _damage:  # noqa: N801 - used like a function
-    """Translates what pyarrow says of a file that is not what was written."""
+@contextmanager
+def _storage() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileListStorageError(f"a file list cannot be written: {error.strerror or error}") from error
 
-    def __init__(self, image: bytes) -> None:
-        self._image = image
 
-    def __enter__(self) -> None:
-        return None
+@contextmanager
+def reading(image: bytes) -> Iterator[None]:
+    """Translate what pyarrow says of a file that is not what was written.
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | pa.ArrowException):
-            raise FileListDamagedError(f"the file list of the image '{to_text(self._image)}' cannot be read") from error
+    Raises:
+        FileListDamagedError: the file is missing, changed, or of another key.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise FileListDamagedError(f"the file list of the image '{to_text(image)}' cannot be read") from error
 
 
 def _writer(file: Any, lists: FileLists, image: ImageId, salt: bytes) -> pq.ParquetWriter:

@@ -19,10 +19,10 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]  # it carries no ty
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
 from sqlalchemy import Connection, select
 
-from strongroom.catalog.errors import FileListDamagedError, PatternError
-from strongroom.catalog.file_list import FileEntry, FileLists, open_file_list
+from strongroom.catalog.errors import PatternError
+from strongroom.catalog.file_list import FileEntry, FileLists, open_file_list, reading
 from strongroom.catalog.tables import file_lists
-from strongroom.core.ids import ImageId, to_text
+from strongroom.core.ids import ImageId
 
 LONGEST_PATTERN = 4_096
 LARGEST_PAGE = 10_000
@@ -195,10 +195,8 @@ def _may_hold(about: Any, parent: bytes) -> bool:
 
 
 def _read(file: pq.ParquetFile, image: ImageId, group: int, columns: list[str]) -> pa.Table:
-    try:
+    with reading(image):
         return file.read_row_group(group, columns=columns, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise FileListDamagedError(f"the file list of the image '{to_text(image)}' cannot be read") from error
 
 
 def _bounded(limit: int) -> int:
