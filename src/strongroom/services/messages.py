@@ -14,6 +14,7 @@ from strongroom.formats import records
 from strongroom.formats.copy_header import COPY_HEADER, MAX_TAGS
 from strongroom.formats.fragment import MAX_BYTES as MAX_FRAGMENT_BYTES
 from strongroom.formats.hop import HOP
+from strongroom.formats.journal import BATCH
 from strongroom.formats.key_envelope import KEY_ENVELOPE
 from strongroom.formats.records import Bytes16, Bytes32, Count
 
@@ -153,11 +154,12 @@ class FragmentToWrite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """A fragment is on stable storage."""
+    """A fragment is on stable storage; or, with a sequence, a journal batch."""
 
     medium: Bytes16
-    image: Bytes16
-    copy: Count
+    image: Bytes16 | None = None
+    copy: Count = 0
+    sequence: Count = 0
 
 
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,19 +179,28 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     pools: Annotated[list[PoolState], msgspec.Meta(max_length=1_024)]
 
 
-class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a media server must know, and what it must write again."""
-
-    write: list[FragmentToWrite] = []
-    pools: list[PoolToOpen] = []
-    revoked: list[Bytes32] = []
-
-
 class PoolToOpen(msgspec.Struct, frozen=True, kw_only=True):
     """A pool that the media server serves."""
 
     medium: Bytes16
     path: Text
+
+
+class BatchToWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal batch that the primary signed."""
+
+    medium: Bytes16
+    sequence: Count
+    data: Annotated[bytes, msgspec.Meta(max_length=BATCH.max_bytes)]
+
+
+class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a media server serves, what it must write (again), and whom it must refuse."""
+
+    pools: list[PoolToOpen] = []
+    fragments: list[FragmentToWrite] = []
+    batches: list[BatchToWrite] = []
+    crls: list[bytes] = []
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
@@ -334,11 +345,10 @@ class WrittenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     receipt: bytes | None = None
 
 
-class IssueHostCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """The media server makes a key for another domain, whose certificate its primary will fetch."""
+class MakeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The media server is to make a key for its part in another domain, and a certificate request with it."""
 
     domain: Bytes32
-    name: Text
 
 
 class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
