@@ -4,105 +4,41 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, text
 
 from strongroom.core.clock import ManualClock
 from strongroom.core.errors import InputError, UnavailableError
-from strongroom.database import is_sqlite, read, transact
+from strongroom.database import DatabaseBusyError, DatabaseFullError, is_sqlite, open_engine, read, transact, write
 from strongroom.jobs import (
     EngineRunningError,
     FencedError,
     Handler,
     Intervals,
-    Job,
     JobContext,
     JobEngine,
-    JobId,
     JobState,
     JobStore,
-    NewJob,
     Queue,
     RetryPolicy,
     executors,
 )
 from strongroom.jobs import attempts as job_attempts
+from strongroom.jobs import runner as job_runner
 from strongroom.jobs.endings import after_cut_off
-from strongroom.settings.system import SystemClock, SystemEntropy
-
-INTERVALS = Intervals(
-    poll=timedelta(milliseconds=20),
-    report=timedelta(milliseconds=20),
-    beat=timedelta(milliseconds=100),
-    ttl=timedelta(milliseconds=600),
-    trouble=timedelta(milliseconds=20),
-)
-QUEUE = Queue("all", concurrency=4)
-Run = Callable[[JobContext], Mapping[str, Any]]
-
-
-class Bench:
-    """A database, and engines that are stopped at the end."""
-
-    def __init__(self, database: Engine) -> None:
-        self.database = database
-        self.clock = SystemClock()
-        self.store = JobStore(self.clock)
-        self.engines: list[JobEngine] = []
-
-    def make(
-        self,
-        handlers: Mapping[str, Run | Handler],
-        queues: Sequence[Queue] = (QUEUE,),
-        clock: ManualClock | None = None,
-        intervals: Intervals = INTERVALS,
-    ) -> JobEngine:
-        complete = {
-            kind: handler if isinstance(handler, Handler) else Handler(handler, "all")
-            for kind, handler in handlers.items()
-        }
-        engine = JobEngine(self.database, complete, queues, clock or self.clock, SystemEntropy(), intervals)
-        self.engines.append(engine)
-        return engine
-
-    def start(self, handlers: Mapping[str, Run | Handler], **options: Any) -> JobEngine:
-        engine = self.make(handlers, **options)
-        engine.start()
-        return engine
-
-    def submit(self, kind: str = "work", **options: Any) -> JobId:
-        return transact(self.database, lambda c: self.store.submit(c, NewJob(kind, **options))).id
-
-    def get(self, job_id: JobId) -> Job:
-        with read(self.database) as connection:
-            return self.store.get(connection, job_id)
-
-    def wait(self, job_id: JobId, *states: JobState) -> Job:
-        """Wait until a job is in one of the states, by default until it has ended."""
-        wanted = states or (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
-        pause = threading.Event()
-        for _ in range(1000):
-            job = self.get(job_id)
-            if job.state in wanted:
-                return job
-            pause.wait(0.01)
-        raise AssertionError(f"job {job_id} is {job.state.value} after ten seconds")
-
-    def cancel(self, job_id: JobId) -> None:
-        transact(self.database, lambda connection: self.store.request_cancel(connection, job_id))
+from tests.support.job_bench import Bench, Run
 
 
 @pytest.fixture
 def bench(database: Engine) -> Iterator[Bench]:
     bench = Bench(database)
     yield bench
-    for engine in bench.engines:
-        engine.stop(timedelta(seconds=2))
+    bench.stop()
 
 
 def nothing(context: JobContext) -> dict[str, Any]:
@@ -189,9 +125,7 @@ def test_each_queue_keeps_its_limit(bench: Bench) -> None:
         return {}
 
     numbers = [bench.submit(kind) for kind in ("small", "large") for _ in range(6)]
-    bench.start(
-        {"small": Handler(work, "s"), "large": Handler(work, "l")}, queues=[Queue("s", 1), Queue("l", 3)]
-    )
+    bench.start({"small": Handler(work, "s"), "large": Handler(work, "l")}, queues=[Queue("s", 1), Queue("l", 3)])
     for number in numbers:
         bench.wait(number)
     assert most == {"small": 1, "large": 3}
@@ -280,7 +214,10 @@ def test_defect_fails_the_job_and_is_told_only_to_the_log(
 
 
 def test_result_that_is_no_json_fails_the_job(bench: Bench) -> None:
-    bench.start({"work": lambda context: {"data": b"bytes"}})
+    def work(context: JobContext) -> dict[str, Any]:
+        return {"data": b"bytes"}
+
+    bench.start({"work": work})
     job = bench.wait(bench.submit())
     assert job.error is not None
     assert job.error.code == "database.bad-document"
@@ -359,6 +296,16 @@ def test_second_engine_on_a_file_is_refused(bench: Bench) -> None:
     assert "PostgreSQL" in caught.value.hint
     engine.stop()
     bench.start({"work": nothing})
+
+
+def test_engine_on_another_name_of_the_file_is_refused(bench: Bench, tmp_path: Path) -> None:
+    if not is_sqlite(bench.database):
+        pytest.skip("PostgreSQL is shared")
+    bench.start({"work": nothing})
+    (tmp_path / "other.db").symlink_to("strongroom.db")
+    other = Bench(open_engine(f"sqlite:///{tmp_path / 'other.db'}"))
+    with pytest.raises(EngineRunningError):
+        other.start({"work": nothing})
 
 
 def test_engines_share_a_server_and_its_limits(bench: Bench) -> None:
@@ -481,6 +428,53 @@ def test_job_starts_soon_after_its_commit(bench: Bench) -> None:
         job = bench.wait(bench.submit())
         assert job.started is not None
         assert job.started - job.created < timedelta(seconds=0.5)
+
+
+def test_end_that_cannot_be_recorded_is_recorded_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full for a while: the work is done, and must not be done again."""
+    refusals = iter([DatabaseFullError("no space left"), DatabaseBusyError("another transaction was in the way")])
+    runs: list[int] = []
+
+    def full(database: Engine, function: Callable[[Connection], Any]) -> object:
+        if threading.current_thread().name.startswith("job-") and (refusal := next(refusals, None)):
+            raise refusal
+        return transact(database, function)
+
+    def work(context: JobContext) -> dict[str, Any]:
+        runs.append(context.attempt)
+        return {}
+
+    monkeypatch.setattr(job_runner, "transact", full)
+    monkeypatch.setattr(job_runner, "SETTLE_AGAIN_SECONDS", 0.02)
+    bench.start({"work": work})
+    assert bench.wait(bench.submit()).state is JobState.DONE
+    assert runs == [1]
+
+
+def test_engine_outlives_its_connections(bench: Bench) -> None:
+    """The server restarts, or a proxy ends what it finds idle."""
+    if is_sqlite(bench.database):
+        pytest.skip("there is no server")
+    go_on = threading.Event()
+
+    def work(context: JobContext) -> dict[str, Any]:
+        go_on.wait(10)
+        return {}
+
+    engine = bench.start({"work": work})
+    job_id = bench.submit()
+    bench.wait(job_id, JobState.RUNNING)
+    with write(bench.database) as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    go_on.set()
+    assert bench.wait(job_id).attempt == 1
+    assert bench.wait(bench.submit()).state is JobState.DONE
+    assert engine.trouble is None
 
 
 def test_engine_says_nothing_on_its_own(

@@ -1,12 +1,13 @@
-"""A process that runs jobs until it is killed: ``jobs_worker.py URL``. It tells what it does on standard output.
+"""A process that runs jobs until it is killed: ``jobs_worker.py URL``. It prints what it does.
 
-Two kinds of job, both over ``params["steps"]`` steps, each of which adds a row to the table ``harvest``:
-``steps`` does each step in a transaction with its effect, and says so. ``hold`` does the same, and waits
-before the commit of the step ``params["hold"]`` of its first attempt until the file ``params["go"]`` exists.
+A job has ``params["steps"]`` steps, each of which adds a row to the table ``harvest`` in one transaction
+with its effect. The first attempt waits at the step ``params["hold"]`` until the file ``params["go"]``
+exists: before the step, or, with ``params["inside"]``, before its commit.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Mapping
@@ -31,35 +32,38 @@ def say(*words: object) -> None:
     print(*words, flush=True)  # noqa: T201 - the test reads it
 
 
+def hold(context: JobContext) -> None:
+    say("holds", context.job_id)
+    while not Path(context.params["go"]).exists():
+        threading.Event().wait(0.01)
+
+
+def do_step(context: JobContext, number: int, holds: bool, connection: sa.Connection) -> None:
+    if not context.effect(connection, f"step {number}"):
+        return
+    connection.execute(harvest.insert().values(step=number, attempt=context.attempt))
+    if holds:
+        hold(context)
+
+
 def main(url: str) -> None:
     database = open_engine(url)
 
     def run(context: JobContext) -> Mapping[str, Any]:
         inside = context.params.get("inside", False)
-
-        def step(number: int, connection: sa.Connection) -> None:
-            if not context.effect(connection, f"step {number}"):
-                return
-            connection.execute(harvest.insert().values(step=number, attempt=context.attempt))
-            if inside and number == context.params["hold"] and context.attempt == 1:
-                hold(context)
-
         for number in range(context.params["steps"]):
-            if not inside and number == context.params.get("hold") and context.attempt == 1:
+            holds = number == context.params.get("hold") and context.attempt == 1
+            if holds and not inside:
                 hold(context)
+            step = functools.partial(do_step, context, number, holds and inside)
             try:
-                transact(database, lambda connection, number=number: step(number, connection))
+                transact(database, step)
             except StrongroomError as error:
                 say("refused", number, error.code)
                 raise
             say("step", number, context.attempt)
         say("done", context.job_id, context.attempt)
         return {"attempt": context.attempt}
-
-    def hold(context: JobContext) -> None:
-        say("holds", context.job_id)
-        while not Path(context.params["go"]).exists():
-            threading.Event().wait(0.01)
 
     engine = JobEngine(
         database, {"steps": Handler(run, "all")}, [Queue("all", 4)], SystemClock(), SystemEntropy(), INTERVALS

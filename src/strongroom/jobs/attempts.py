@@ -79,9 +79,7 @@ def begin(connection: Connection, job_id: JobId, executor_id: bytes, now: dateti
     return to_job(row)
 
 
-def end(
-    connection: Connection, job_id: JobId, attempt: int, decide: Callable[[Job], Ending], now: datetime
-) -> Ending:
+def end(connection: Connection, job_id: JobId, attempt: int, decide: Callable[[Job], Ending], now: datetime) -> Ending:
     """End an attempt, and do with its job what ``decide`` says.
 
     Raises:
@@ -90,9 +88,7 @@ def end(
     # First of all, and whatever else: this waits for an effect that is being written under the fence.
     ended = connection.execute(
         update(job_attempts)
-        .where(
-            job_attempts.c.job_id == job_id, job_attempts.c.attempt == attempt, job_attempts.c.ended.is_(None)
-        )
+        .where(job_attempts.c.job_id == job_id, job_attempts.c.attempt == attempt, job_attempts.c.ended.is_(None))
         .values(ended=now)
     )
     if ended.rowcount != 1:

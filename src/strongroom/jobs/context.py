@@ -99,9 +99,7 @@ class JobContext:
         Raises:
             DocumentError: the facts are not JSON, or too long.
         """
-        encode_document(
-            facts, MOST_FACT_BYTES
-        )  # here, where the handler can be blamed, not when it is written
+        encode_document(facts, MOST_FACT_BYTES)  # here, where the handler can be blamed, not when it is written
         line = LogLine(self.attempt, self._clock.now(), level[:8], _clean(message), dict(facts))
         with self._lock:
             self._lines.append(line)

@@ -69,8 +69,6 @@ def after_cut_off(job: Job, policy: RetryPolicy, now: datetime) -> Ending:
         return after_cancel(job)
     interruptions = job.interruptions + 1
     if interruptions > policy.interruptions:
-        error = JobError.of(
-            JobCutOffError(f"the process ended in the middle of the job {interruptions} times")
-        )
+        error = JobError.of(JobCutOffError(f"the process ended in the middle of the job {interruptions} times"))
         return Ending("cut-off", JobState.FAILED, job.failures, interruptions, error=error)
     return Ending("cut-off", JobState.QUEUED, job.failures, interruptions, not_before=now)

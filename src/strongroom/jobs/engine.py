@@ -30,7 +30,7 @@ from strongroom.jobs.executors import LeaseWatch
 from strongroom.jobs.heartbeat import Heartbeat
 from strongroom.jobs.model import Job, JobId, JobState
 from strongroom.jobs.policy import Queue, RetryPolicy
-from strongroom.jobs.runner import Handler, Runner
+from strongroom.jobs.runner import Handler, Runner, log_defect
 from strongroom.jobs.store import JobStore
 from strongroom.jobs.tables import EXECUTOR_BYTES, jobs
 
@@ -125,7 +125,7 @@ class JobEngine:
         if self._thread is not None:
             raise RuntimeError("an engine is started once")
         if is_sqlite(self._database):
-            self._exclusive = ExclusiveFile(Path(f"{self._database.url.database}.jobs-lock"))
+            self._exclusive = ExclusiveFile(lock_path(self._database))
             self._exclusive.acquire()
         try:
             self._register(alone=self._exclusive is not None)
@@ -171,9 +171,7 @@ class JobEngine:
             transact(self._database, lambda connection: executors.remove(connection, {self._executor_id}))
         except StrongroomError as error:
             # The next engine finds the same as after a crash, and does the same.
-            logger.warning(
-                "jobs were not given back", extra={"event": "jobs.stop-failed", "code": error.code}
-            )
+            logger.warning("jobs were not given back", extra={"event": "jobs.stop-failed", "code": error.code})
         self._release_exclusive()
 
     def wake(self) -> None:
@@ -188,13 +186,11 @@ class JobEngine:
                 self._trouble = None
             except StrongroomError as error:
                 if self._trouble is None or self._trouble.code != error.code:
-                    logger.warning(
-                        "the database cannot be used", extra={"event": "jobs.trouble", "code": error.code}
-                    )
+                    logger.warning("the database cannot be used", extra={"event": "jobs.trouble", "code": error.code})
                 self._trouble = error
                 pause = self._intervals.trouble
-            except Exception:
-                logger.exception("looking after the jobs failed", extra={"event": "jobs.defect"})
+            except Exception as error:  # noqa: BLE001 - a defect in one look must not end all jobs
+                log_defect("looking after the jobs failed", error)
                 pause = self._intervals.trouble
             self._wake.wait(pause.total_seconds())
             self._wake.clear()
@@ -245,9 +241,7 @@ class JobEngine:
 
         def replace_dead(connection: Connection) -> int:
             # Only who has not beaten since: it may have woken up, and be at work.
-            still = {
-                executor for executor in dead if executors.beats(connection).get(executor) == beats[executor]
-            }
+            still = {executor for executor in dead if executors.beats(connection).get(executor) == beats[executor]}
             executors.remove(connection, still)
             return executors.take_over(connection, self._cut_off, now)
 
@@ -328,9 +322,7 @@ class JobEngine:
     def _end(self, job_id: JobId, attempt: int, decide: Callable[[Job], Ending]) -> None:
         now = self._clock.now()
         try:
-            transact(
-                self._database, lambda connection: attempts.end(connection, job_id, attempt, decide, now)
-            )
+            transact(self._database, lambda connection: attempts.end(connection, job_id, attempt, decide, now))
         except FencedError:
             logger.info("the attempt had ended", extra={"event": "jobs.fenced", "job": job_id})
 
@@ -338,9 +330,7 @@ class JobEngine:
         store = JobStore(self._clock)
         before = self._clock.now() - self._intervals.keep
         while (
-            transact(
-                self._database, lambda connection: store.remove_ended(connection, before, REMOVED_AT_ONCE)
-            )
+            transact(self._database, lambda connection: store.remove_ended(connection, before, REMOVED_AT_ONCE))
             == REMOVED_AT_ONCE
         ):
             if self._stopping.is_set():
@@ -351,9 +341,13 @@ class JobEngine:
             self._exclusive.release()
 
 
-def _by_name(
-    handlers: Mapping[str, Handler], queues: Sequence[Queue]
-) -> dict[str, tuple[Queue, frozenset[str]]]:
+def lock_path(database: Engine) -> Path:
+    """Name the file whose lock an engine holds: one for each database file, by whatever name that was opened."""
+    file = Path(str(database.url.database)).resolve()
+    return file.with_name(f"{file.name}.jobs-lock")
+
+
+def _by_name(handlers: Mapping[str, Handler], queues: Sequence[Queue]) -> dict[str, tuple[Queue, frozenset[str]]]:
     missing = {handler.queue for handler in handlers.values()} - {queue.name for queue in queues}
     if missing:
         raise InputError(f"no queue is named '{min(missing)}'")

@@ -65,9 +65,7 @@ def beat(connection: Connection, executor_id: bytes) -> bool:
 
 def beats(connection: Connection) -> dict[bytes, int]:
     """Give the number of every executor."""
-    return {
-        row.id: row.beats for row in connection.execute(select(job_executors.c.id, job_executors.c.beats))
-    }
+    return {row.id: row.beats for row in connection.execute(select(job_executors.c.id, job_executors.c.beats))}
 
 
 def remove(connection: Connection, dead: set[bytes]) -> None:
@@ -94,8 +92,8 @@ def orphans(connection: Connection) -> list[tuple[JobId, int]]:
 def take_over(connection: Connection, decide: Callable[[Job], Ending], now: datetime) -> int:
     """End the orphans, as ``decide`` says, and tell how many.
 
-    Those that hold the lock of their fence at the moment are left: they were stopped in the middle of an effect, and
-    the server ends that soon. Until then they stay orphans, and are found the next time.
+    Those that hold the lock of their fence at the moment are left: they were stopped in the middle of an
+    effect, and the server ends that soon. Until then they stay orphans, and are found the next time.
     """
     count = 0
     for job_id, attempt in orphans(connection):

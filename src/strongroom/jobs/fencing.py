@@ -83,7 +83,5 @@ def record_effect(
 
 def effects(connection: Connection, job_id: JobId) -> dict[str, dict[str, Any]]:
     """Give the steps that have had their effect, each with its document."""
-    rows = connection.execute(
-        select(job_effects.c.step, job_effects.c.document).where(job_effects.c.job_id == job_id)
-    )
+    rows = connection.execute(select(job_effects.c.step, job_effects.c.document).where(job_effects.c.job_id == job_id))
     return {row.step: row.document for row in rows}

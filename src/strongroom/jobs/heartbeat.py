@@ -51,9 +51,7 @@ class Heartbeat:
                 alive = transact(self._database, lambda c: executors.beat(c, self._executor_id))
             except StrongroomError as error:
                 # Whoever can reach the database will take over; nothing else is to be done here.
-                logger.warning(
-                    "a sign of life was not given", extra={"event": "jobs.trouble", "code": error.code}
-                )
+                logger.warning("a sign of life was not given", extra={"event": "jobs.trouble", "code": error.code})
                 continue
             if not alive:
                 self._lost.set()

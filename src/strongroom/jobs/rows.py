@@ -25,9 +25,7 @@ def to_error(document: dict[str, Any] | None) -> JobError | None:
 
 def to_attempt(row: Row[Any]) -> Attempt:
     """Read a row of ``job_attempts``."""
-    return Attempt(
-        row.id, row.attempt, row.executor_id, row.started, row.ended, row.outcome, to_error(row.error)
-    )
+    return Attempt(row.id, row.attempt, row.executor_id, row.started, row.ended, row.outcome, to_error(row.error))
 
 
 def to_log_line(row: Row[Any]) -> LogLine:

@@ -67,16 +67,25 @@ class Runner:
         self._handler = handler
         self._clock = clock
         self._ended = ended
+        self._over = threading.Event()
         # A daemon: the process must be able to end while a handler hangs.
         self._thread = threading.Thread(target=self._run, name=f"job-{context.job_id}", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Begin.
+
+        Raises:
+            RuntimeError: the machine has no thread left; the attempt has ended then, though the table says otherwise.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._ended(self)
+            raise
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait for the end of the attempt."""
-        self._thread.join(timeout_seconds)
+        """Wait for the end of the attempt, even if it has not begun."""
+        self._over.wait(timeout_seconds)
 
     def report(self) -> None:
         """Write the newest progress and log lines, if there are any."""
@@ -99,6 +108,7 @@ class Runner:
             self._settle(self._decide())
         finally:
             self._ended(self)
+            self._over.set()
 
     def _decide(self) -> Callable[[Job], Ending]:
         """Call the handler; give what to do with the job after it."""
@@ -110,11 +120,8 @@ class Runner:
                 return self._after(reason)
             self._log_failure(error)
             known = JobError.of(error)
-        except BaseException as error:
-            logger.exception(
-                "a job failed of a defect",
-                extra={"event": "jobs.defect", "job": self.context.job_id, "kind": self.context.job.kind},
-            )
+        except BaseException as error:  # noqa: BLE001 - a handler's SystemExit, too, ends one job only
+            log_defect("a job failed of a defect", error, job=self.context.job_id, kind=self.context.job.kind)
             said = InternalError(f"the job failed of a defect: {type(error).__name__}")
             self._log_failure(said)
             known = JobError.of(said)
@@ -164,3 +171,8 @@ class Runner:
                     extra={"event": f"jobs.{ending.outcome}", "job": job.id, "attempt": job.attempt},
                 )
                 return
+
+
+def log_defect(message: str, error: BaseException, **facts: str | int) -> None:
+    """Put a traceback into the log: the only place that it goes to."""
+    logger.error(message, exc_info=error, extra={"event": "jobs.defect", **facts})

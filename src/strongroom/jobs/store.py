@@ -162,9 +162,7 @@ class JobStore:
             .values(state=JobState.CANCELLED, cancel_requested=True, ended=self.clock.now())
         )
         connection.execute(
-            update(jobs)
-            .where(jobs.c.id.in_(found), jobs.c.state == JobState.RUNNING)
-            .values(cancel_requested=True)
+            update(jobs).where(jobs.c.id.in_(found), jobs.c.state == JobState.RUNNING).values(cancel_requested=True)
         )
         return self.get(connection, job_id)
 

@@ -84,9 +84,7 @@ def test_log_refuses_facts_that_cannot_be_kept(context: JobContext) -> None:
         (StopReason.FENCED, FencedError),
     ],
 )
-def test_check_raises_the_reason_to_stop(
-    context: JobContext, reason: StopReason, error: type[Exception]
-) -> None:
+def test_check_raises_the_reason_to_stop(context: JobContext, reason: StopReason, error: type[Exception]) -> None:
     context.check()
     assert not context.cancelled()
     context.stop(reason)

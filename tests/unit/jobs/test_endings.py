@@ -12,9 +12,7 @@ from strongroom.jobs import Job, JobError, JobId, JobState, RetryPolicy
 from strongroom.jobs.endings import after_cut_off, after_error, after_result, after_stop
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-POLICY = RetryPolicy(
-    failures=3, first=timedelta(seconds=10), factor=3, longest=timedelta(seconds=60), interruptions=2
-)
+POLICY = RetryPolicy(failures=3, first=timedelta(seconds=10), factor=3, longest=timedelta(seconds=60), interruptions=2)
 LATER = JobError("database.busy", "the database is busy", "", "later")
 NEVER = JobError("kms.refused", "the key is destroyed", "", "never")
 

@@ -49,9 +49,7 @@ def upgrade() -> None:
             "state IN ('cancelled', 'done', 'failed', 'queued', 'running', 'waiting')",
             name=op.f("ck_jobs_state"),
         ),
-        sa.ForeignKeyConstraint(
-            ["parent_id"], ["jobs.id"], name=op.f("fk_jobs_parent_id"), ondelete="SET NULL"
-        ),
+        sa.ForeignKeyConstraint(["parent_id"], ["jobs.id"], name=op.f("fk_jobs_parent_id"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sqlite_autoincrement=True,
     )
@@ -76,9 +74,7 @@ def upgrade() -> None:
         sa.Column("ended", MOMENT),
         sa.Column("outcome", sa.String(16)),
         sa.Column("error", DOCUMENT),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_job_attempts_job_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_attempts_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_attempts")),
         sqlite_autoincrement=True,
     )
@@ -104,9 +100,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("at", MOMENT, nullable=False),
         sa.Column("document", DOCUMENT, nullable=False),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_job_effects_job_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_effects_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "step", name=op.f("pk_job_effects")),
     )
     op.create_table(

@@ -7,21 +7,19 @@ import stat
 import threading
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
 from strongroom.database import (
-    DatabaseBusyError,
     DatabaseDamagedError,
     DatabaseFullError,
     DatabaseUnreachableError,
     DatabaseURLError,
     open_engine,
     read,
+    transact,
     write,
 )
-from strongroom.database.errors import translate
 
 
 def pragma(engine: sa.Engine, name: str) -> object:
@@ -113,35 +111,13 @@ def test_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
 
 def test_no_space_left_is_said_so(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'a.db'}")
-    with pytest.raises(DatabaseFullError) as caught, write(engine) as connection:
+
+    def fill(connection: sa.Connection) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count=3")
         connection.exec_driver_sql("CREATE TABLE a (b)")
         connection.exec_driver_sql("INSERT INTO a VALUES (zeroblob(100000))")
+
+    with pytest.raises(DatabaseFullError) as caught:
+        transact(engine, fill)
     assert (caught.value.code, caught.value.http_status) == ("database.full", 507)
     engine.dispose()
-
-
-class Refusal(psycopg.OperationalError):
-    def __init__(self, state: str) -> None:
-        super().__init__("no")
-        self.sqlstate = state
-
-
-@pytest.mark.parametrize(
-    ("state", "error"),
-    [
-        ("40001", DatabaseBusyError),
-        ("40P01", DatabaseBusyError),
-        ("55P03", DatabaseBusyError),
-        ("53100", DatabaseFullError),
-        ("53300", DatabaseUnreachableError),
-        ("57P01", DatabaseUnreachableError),
-        ("XX001", DatabaseDamagedError),
-    ],
-)
-def test_postgresql_states_have_their_errors(state: str, error: type[Exception]) -> None:
-    assert type(translate(sa.exc.OperationalError("SELECT", {}, Refusal(state)))) is error
-
-
-def test_wrong_statement_is_no_error_of_the_database() -> None:
-    assert translate(sa.exc.OperationalError("SELECT", {}, Refusal("42601"))) is None
