@@ -22,6 +22,7 @@ import msgspec
 from strongroom.core.errors import InputError, StrongroomError
 from strongroom.core.ids import DomainId
 from strongroom.pki import errors, messages
+from strongroom.pki.crl import CRLStore
 from strongroom.pki.errors import NotStrongroomError, UnreachableError
 from strongroom.pki.tls import check_server, explain, peer_certificate
 
@@ -124,6 +125,7 @@ def open_channel(
     context: ssl.SSLContext,
     *,
     primary_of: DomainId | None = None,
+    crls: CRLStore | None = None,
     deadline: timedelta = DEADLINE,
 ) -> Channel:
     """Connect, do the TLS handshake, and check that the server is the one that was meant.
@@ -132,6 +134,7 @@ def open_channel(
         address: where to.
         context: from :mod:`strongroom.pki.tls`.
         primary_of: the server must be this domain's primary; None only for an unverified connection.
+        crls: lists of that domain; None only before the first could be fetched.
         deadline: for the connection, and for each exchange over it.
 
     Raises:
@@ -139,6 +142,7 @@ def open_channel(
         NotStrongroomError: what is there does not speak TLS 1.3.
         WrongNameError, ExpiredError, NotYetValidError, ChainError: its certificate is refused.
         NotThePrimaryError: it is another host of the domain.
+        RevokedError, CRLMissingError, CRLExpiredError: as the lists say.
     """
     try:
         plain = socket.create_connection((address.host, address.port), timeout=deadline.total_seconds())
@@ -151,7 +155,7 @@ def open_channel(
         raise
     try:
         if primary_of is not None:
-            check_server(peer_certificate(secured), primary_of=primary_of)
+            check_server(peer_certificate(secured), primary_of=primary_of, crls=crls)
     except StrongroomError:
         secured.close()
         raise
