@@ -119,11 +119,7 @@ def seal(
     """
     plain_bytes = sum(length for _, length in rows)
     body_bytes = len(packed) + (GCM_TAG_BYTES if frame_key else 0)
-    if (
-        not 1 <= len(rows) <= MAX_SEGMENTS
-        or not 1 <= plain_bytes <= MAX_PLAIN_BYTES
-        or body_bytes > MAX_BODY_BYTES
-    ):
+    if not 1 <= len(rows) <= MAX_SEGMENTS or not 1 <= plain_bytes <= MAX_PLAIN_BYTES or body_bytes > MAX_BODY_BYTES:
         raise ValueError("too many segments or bytes for a frame")
     if (frame_key is None) != (data_key == NO_KEY) or (frame_key is None) != (counter == 0):
         raise ValueError("a frame has a data key, a frame key and a counter, or none of them")
@@ -235,9 +231,7 @@ def open_body(data: Buffer, head: Head, frame_key: Secret | None, what: str = "f
         try:
             body = AESGCM(frame_key.reveal()).decrypt(head.nonce, body, view[: head.head_bytes])
         except InvalidTag as error:
-            raise DamagedError(
-                f"{what} does not authenticate under data key '{head.data_key.hex()}'"
-            ) from error
+            raise DamagedError(f"{what} does not authenticate under data key '{head.data_key.hex()}'") from error
     if head.compression is Compression.NONE:
         plain = bytes(body)
     else:
@@ -265,14 +259,10 @@ class _Fixed:
 def _parse_fixed(data: Buffer, what: str) -> _Fixed:
     if len(data) < FIXED_BYTES:
         raise DamagedError(f"{what} is cut short in its head")
-    magic, cipher, compression, name_hash, zero, count, plain_bytes, body_bytes, key, nonce = (
-        _FIXED.unpack_from(data)
-    )
+    magic, cipher, compression, name_hash, zero, count, plain_bytes, body_bytes, key, nonce = _FIXED.unpack_from(data)
     if magic != MAGIC:
         if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(
-                f"{what} has version {magic[3:].decode()}, which this program does not have"
-            )
+            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
         raise DamagedError(f"{what} begins with {magic!r}")
     if zero != 0:
         raise DamagedError(f"{what} has a reserved byte that is not zero")
@@ -283,9 +273,7 @@ def _parse_fixed(data: Buffer, what: str) -> _Fixed:
     try:
         known = Cipher(cipher), Compression(compression), NameHash(name_hash)
     except ValueError as error:
-        raise NewerFormatError(
-            f"{what} uses an algorithm that this program does not have: {error}"
-        ) from error
+        raise NewerFormatError(f"{what} uses an algorithm that this program does not have: {error}") from error
     if known[0] is Cipher.NONE:
         if key != NO_KEY or nonce != bytes(NONCE_BYTES):
             raise DamagedError(f"{what} is not encrypted, and names a data key or a nonce")

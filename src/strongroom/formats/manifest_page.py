@@ -122,9 +122,7 @@ def encode_leaf(
 
 def encode_interior(level: int, children: Sequence[tuple[bytes, int, int]]) -> bytes:
     """Write an interior page of a level from rows in the fields and order of :class:`ChildRow`."""
-    return b"".join(
-        [_FIXED.pack(MAGIC, level, bytes(3), len(children), 0), *(_CHILD.pack(*row) for row in children)]
-    )
+    return b"".join([_FIXED.pack(MAGIC, level, bytes(3), len(children), 0), *(_CHILD.pack(*row) for row in children)])
 
 
 def length_at(fixed: Buffer, what: str = "page") -> int:
@@ -165,9 +163,7 @@ def _parse_fixed(data: Buffer, what: str) -> tuple[int, int, int, int]:
     magic, level, zero, first, second = _FIXED.unpack_from(data)
     if magic != MAGIC:
         if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(
-                f"{what} has version {magic[3:].decode()}, which this program does not have"
-            )
+            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
         raise DamagedError(f"{what} begins with {magic!r}")
     if zero != bytes(3) or level > MAX_LEVEL or first > MAX_ROWS or second > MAX_ROWS:
         raise DamagedError(f"{what} has a level or a count that is not allowed")
@@ -195,11 +191,7 @@ def _leaf(frame_rows: memoryview, reference_rows: memoryview, what: str) -> Leaf
             raise DamagedError(f"{what} lists the frame '{row.frame.hex()}' with impossible lengths")
     used = set()
     for _, frame_index, position, length in references:
-        if (
-            frame_index >= len(frames)
-            or position >= MAX_FRAME_SEGMENTS
-            or not 1 <= length <= MAX_SEGMENT_BYTES
-        ):
+        if frame_index >= len(frames) or position >= MAX_FRAME_SEGMENTS or not 1 <= length <= MAX_SEGMENT_BYTES:
             raise DamagedError(f"{what} has a reference to no frame, position or length that can be")
         used.add(frame_index)
     if len(used) != len(frames):

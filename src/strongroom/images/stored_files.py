@@ -14,6 +14,7 @@ from strongroom.formats.entry_stream import EntriesReader
 from strongroom.images.errors import BrokenImageError
 from strongroom.pool.references import Reference
 
+
 def read_records(chunks: Iterable[bytes | memoryview]) -> Iterator[Record]:
     """Read the records of a whole stream.
 

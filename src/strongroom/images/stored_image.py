@@ -56,9 +56,7 @@ class StoredImage:
         threads: threads that read and decrypt.
     """
 
-    def __init__(
-        self, pool: OpenPool, origin: DomainId, roots: Roots, opener: KeyOpener, *, threads: int = 2
-    ) -> None:
+    def __init__(self, pool: OpenPool, origin: DomainId, roots: Roots, opener: KeyOpener, *, threads: int = 2) -> None:
         self.roots = roots
         self._pages = pool.pages(origin)
         self._keys = OpenedKeys(opener, pool.envelopes, origin)

@@ -179,7 +179,7 @@ def enter_host(
         with racing():
             connection.execute(insert(pki_hosts).values(home=home, id=host, **facts))
     if not role.is_foreign:
-        _claim_names(connection, home, host, names)
+        _claim_names(connection, home, host, role, names)
     return get_host(connection, home, host)
 
 
@@ -336,7 +336,7 @@ def _stranger(connection: Connection, certificate: x509.Certificate) -> NotRegis
     return UnknownIssuerError("the certificate was not issued by this domain")
 
 
-def _claim_names(connection: Connection, home: DomainId, host: HostId, names: HostNames) -> None:
+def _claim_names(connection: Connection, home: DomainId, host: HostId, role: Role, names: HostNames) -> None:
     for name in names.texts:
         taken = connection.execute(
             select(pki_hosts.c.label)
@@ -344,12 +344,12 @@ def _claim_names(connection: Connection, home: DomainId, host: HostId, names: Ho
                 pki_host_names,
                 (pki_host_names.c.home == pki_hosts.c.home) & (pki_host_names.c.host == pki_hosts.c.id),
             )
-            .where(pki_host_names.c.name == name)
+            .where(pki_host_names.c.name == name, pki_host_names.c.role == role.value)
         ).one_or_none()
         if taken is not None:
             raise NameTakenError(f"the name '{name}' belongs to the host '{taken.label}'")
         with racing():
-            connection.execute(insert(pki_host_names).values(name=name, home=home, host=host))
+            connection.execute(insert(pki_host_names).values(name=name, role=role.value, home=home, host=host))
 
 
 def _host(row: Row[Any]) -> Host:

@@ -102,9 +102,10 @@ def _authorities_and_hosts() -> None:
     op.create_table(
         "pki_host_names",
         sa.Column("name", sa.String(253), nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
         sa.Column("home", DIGEST, nullable=False),
         sa.Column("host", ID, nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_pki_host_names"),
+        sa.PrimaryKeyConstraint("name", "role", name="pk_pki_host_names"),
         sa.ForeignKeyConstraint(["home", "host"], ["pki_hosts.home", "pki_hosts.id"], name="fk_pki_host_names_home"),
     )
     op.create_index("ix_pki_host_names_home_host", "pki_host_names", ["home", "host"])
