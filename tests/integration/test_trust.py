@@ -211,9 +211,7 @@ def post_exchange(two: Two, credential: Credential | None) -> str:
     context = client_context([two.b.root.certificate], credential)
     sent = b"not looked at before the certificate"
     with open_channel(two.at_b, context) as channel:
-        status, body = channel.ask(
-            "POST", call.EXCHANGE_PATH, sent, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20
-        )
+        status, body = channel.ask("POST", call.EXCHANGE_PATH, sent, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20)
     assert status != 200
     return wire.decode(body, wire.ErrorRecord).code
 
@@ -256,9 +254,7 @@ def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(tw
         record = wire.encode(transact(two.a.engine, lambda c: two.a.exchange.make_request(c, two.b.domain)))
     context = client_context([two.b.root.certificate], Credential(issued.chain, key))
     with open_channel(two.at_b, context) as channel:
-        _, body = channel.ask(
-            "POST", call.EXCHANGE_PATH, record, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20
-        )
+        _, body = channel.ask("POST", call.EXCHANGE_PATH, record, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20)
     assert wire.decode(body, wire.ErrorRecord).code == "trust.not-a-primary"
 
 
@@ -394,6 +390,11 @@ def legs(two: Two) -> dict[str, Leg]:
     return {leg.name: leg for leg in found}
 
 
+def move(primary: Primary, address: str) -> None:
+    change = t.trusts.update().values(address=address)
+    transact(primary.engine, lambda connection: connection.execute(change))
+
+
 def bad(two: Two) -> list[str]:
     return [leg.name for leg in legs(two).values() if leg.verdict is Verdict.BAD]
 
@@ -414,8 +415,7 @@ def test_t12_a_bad_leg_is_named_with_its_cure(two: Two) -> None:
     two.a.clock.shift = timedelta()
     moved = {"nowhere.invalid:1": "name", "127.0.0.1:1": "port", f"localhost:{two.at_b.port}": "certificate-name"}
     for address, leg in moved.items():
-        change = t.trusts.update().values(address=address)
-        transact(two.a.engine, lambda c, change=change: c.execute(change))
+        move(two.a, address)
         found = legs(two)
         assert [one.name for one in found.values() if one.verdict is Verdict.BAD] == [leg]
         assert found[leg].cure
