@@ -203,12 +203,14 @@ def replace_key(two: Two, request: wire.TrustRequest) -> bytes:
     return wire.encode(msgspec.structs.replace(request, request=fresh))
 
 
-def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(two: Two) -> None:
+def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
     two.make()
     agreed = two.a.maker._agree(two.b.invitation(two.at_b))
     desk(two.a).remove(two.b.domain, ADMIN)
     before = dict(two.a.keys.kept)
-    two.a.maker._agree = lambda _invitation: agreed  # type: ignore[method-assign]
+    monkeypatch.setattr(two.a.maker, "_agree", lambda _invitation: agreed)
     assert code_of(lambda: two.a.maker.add(two.b.invitation(two.at_b), ADMIN)) == "trust.not-possible"
     assert two.a.keys.kept == before
     assert peer(two.a, two.b).trust.state is TrustState.REMOVED
