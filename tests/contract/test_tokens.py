@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -80,7 +81,7 @@ def test_each_misuse_is_its_own_error_and_spends_nothing(database: sa.Engine) ->
     withdrawn = create(database, trust("withdrawn"))
     transact(database, lambda connection: tokens.revoke(connection, "withdrawn", now=NOW))
     day = timedelta(days=1)
-    misuses = [
+    misuses: list[tuple[str, Callable[[], object]]] = [
         ("token.unknown", lambda: redeem(database, Secret(b"SRT-" + b"A" * 40))),
         ("token.unknown", lambda: redeem(database, Secret(b"hello"))),
         ("token.unknown", lambda: redeem(database, Secret("ß".encode()))),
