@@ -18,7 +18,7 @@ from strongroom.core.errors import StrongroomError
 from strongroom.database import open_engine, read, transact, upgrade
 from strongroom.formats import peer_messages as wire
 from strongroom.formats.peer_messages import ExchangeRecord
-from strongroom.pki import keys, registry, revocation, tokens
+from strongroom.pki import keys, messages, registry, revocation, tokens
 from strongroom.pki.ca import load_certificate
 from strongroom.pki.channel import Address, open_channel
 from strongroom.pki.enrol import Application
@@ -203,9 +203,7 @@ def replace_key(two: Two, request: wire.TrustRequest) -> bytes:
     return wire.encode(msgspec.structs.replace(request, request=fresh))
 
 
-def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(
-    two: Two, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     two.make()
     agreed = two.a.maker._agree(two.b.invitation(two.at_b))
     desk(two.a).remove(two.b.domain, ADMIN)
@@ -255,6 +253,19 @@ def test_t5_a_caller_with_its_own_domains_certificate_is_refused(two: Two) -> No
     except StrongroomError as error:  # the handshake itself ends it
         code = error.code
     assert code in ("pki.not-strongroom", "pki.unreachable")
+
+
+def test_the_open_routes_are_limited_and_say_so_in_the_words_of_each_protocol(two: Two) -> None:
+    two.b.routes.limit._per_minute = 0
+    for path, content_type in (("/v1/ca", "application/json"), ("/v1/domain", wire.CONTENT_TYPE)):
+        with open_channel(two.at_b, client_context([two.b.root.certificate])) as channel:
+            status, body = channel.ask("GET", path, content_type=content_type, max_bytes=1 << 20)
+        assert status == 503
+        code = "peer.rate-limited"
+        if path == "/v1/ca":
+            assert messages.decode(body, messages.Problem).code == code
+        else:
+            assert wire.decode(body, wire.ErrorRecord).code == code
 
 
 def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(two: Two) -> None:
