@@ -16,7 +16,7 @@ from strongroom.formats.algorithms import Cipher
 from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.segment import SegmentNamer, clear_naming_key
 
-FOLDER = Path(__file__).with_name("vectors")
+FOLDER = Path(__file__).with_name("pool")
 FILE = json.loads((FOLDER / "pool.json").read_text())
 OUTCOMES = {"damaged": DamagedError, "newer": NewerFormatError}
 

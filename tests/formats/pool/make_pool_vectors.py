@@ -1,7 +1,7 @@
 """Makes ``pool.json``: frames, containers and manifest pages, right ones and wrong ones.
 
 Written from the pages in ``docs/reference/formats`` with struct, BLAKE3 and AES-GCM alone, without the product's own
-code. Run it from the root of the repository: ``python tests/formats/vectors/make_pool_vectors.py``.
+code. Run it from the root of the repository: ``python tests/formats/pool/make_pool_vectors.py``.
 """
 
 from __future__ import annotations
