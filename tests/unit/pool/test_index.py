@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from strongroom.formats.container import HEADER_BYTES
 from strongroom.pool import names
+from strongroom.pool.errors import IndexBusyError, PoolFullError
 from strongroom.pool.index import FILE_NAME
 from strongroom.pool.references import Reference
 from strongroom.pool.writer import WriterLimits
@@ -30,7 +32,7 @@ def write(pool: Pool, count: int = 40) -> list[Reference]:
 
 def facts(pool: Pool) -> list[tuple[object, ...]]:
     """Everything that the index knows, without its own numbers."""
-    with sqlite3.connect(pool.folder.index_path / FILE_NAME) as db:
+    with closing(sqlite3.connect(pool.folder.index_path / FILE_NAME)) as db:
         return sorted(
             db.execute(
                 "SELECT c.id, c.origin, c.content, c.size_bytes, c.created_ns, i.id, i.offset, i.length,"
@@ -69,7 +71,7 @@ def test_an_index_of_another_schema_is_made_anew(pool: Pool) -> None:
     write(pool)
     kept = facts(pool)
     pool.index.close()
-    with sqlite3.connect(pool.folder.index_path / FILE_NAME) as db:
+    with closing(sqlite3.connect(pool.folder.index_path / FILE_NAME)) as db:
         db.execute("PRAGMA user_version = 99")
     assert facts(Pool.open(pool.folder.path)) == kept
 
@@ -158,3 +160,26 @@ def test_a_container_with_a_damaged_header_is_named_and_left_out(pool: Pool) -> 
     report = pool.index.rebuild(pool.store)
     assert [problem[0] for problem in report.problems] == [container]
     assert list(pool.index.containers()) == []
+
+
+def test_an_index_in_use_by_another_process_is_not_thrown_away(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(pool)
+    kept = facts(pool)
+    monkeypatch.setattr("strongroom.pool.index._BUSY_SECONDS", 0.05)
+    pool.index.close()
+    with closing(sqlite3.connect(pool.folder.index_path / FILE_NAME)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(IndexBusyError):
+            Pool.open(pool.folder.path)
+    assert facts(pool) == kept
+
+
+def test_an_index_without_room_says_so(pool: Pool) -> None:
+    with pool.index._using() as db:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(PoolFullError, match="index"):
+        write(pool, 2_000)
