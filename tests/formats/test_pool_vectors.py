@@ -23,7 +23,7 @@ OUTCOMES = {"damaged": DamagedError, "newer": NewerFormatError}
 Vector = dict[str, Any]
 
 
-def named(kind: str) -> Any:
+def named(kind: str) -> pytest.MarkDecorator:
     vectors = [vector for vector in FILE["vectors"] if vector["kind"] == kind]
     return pytest.mark.parametrize("vector", vectors, ids=[vector["name"] for vector in vectors])
 

@@ -1,4 +1,4 @@
-"""P1, P4: frames, containers and pages on hostile bytes: nothing is believed, and only format errors come out."""
+"""P1, P4: frames, containers and pages on hostile bytes: only format errors come out."""
 
 from __future__ import annotations
 
@@ -193,5 +193,5 @@ def test_lengths_over_their_bounds_are_refused_before_anything_is_read() -> None
     page[12:16] = (1_025).to_bytes(4, "big")
     with pytest.raises(DamagedError):
         manifest_page.length_at(bytes(page))
-    with pytest.raises(DamagedError, match="256|262144"):
+    with pytest.raises(DamagedError, match="more than the 262144"):
         manifest_page.decode(bytes(manifest_page.MAX_PAGE_BYTES + 1), PageId(bytes(32)))

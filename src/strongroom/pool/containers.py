@@ -14,6 +14,7 @@ from strongroom.formats import frame, manifest_page
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.segment import Buffer
 from strongroom.pool import names
+from strongroom.pool.errors import PoolWriteError
 from strongroom.pool.store import Store
 
 
@@ -131,9 +132,10 @@ class ContainerWriter:
         raw = format.encode_header(self._header)
         self._footer = format.FooterBuilder(raw)
         self._items: list[ItemFacts] = []
+        self._is_broken = False
         self._upload = store.upload()
         try:
-            self._upload.append(raw)
+            self._append(raw)
         except BaseException:
             self._upload.abort()
             raise
@@ -159,7 +161,7 @@ class ContainerWriter:
             PoolFullError, PoolWriteError: the storage refused; the container can only be aborted.
         """
         head = frame.parse_head(data)
-        self._upload.append(data)
+        self._append(data)
         rows = memoryview(data)[frame.FIXED_BYTES : head.head_bytes]
         offset = self._footer.add(frame_id, len(data), rows, head.data_key)
         self._items.append(ItemFacts(frame_id, offset, len(data), head.data_key, head.segments))
@@ -170,7 +172,7 @@ class ContainerWriter:
         Raises:
             PoolFullError, PoolWriteError: as in :meth:`append_frame`.
         """
-        self._upload.append(data)
+        self._append(data)
         offset = self._footer.add(page_id, len(data))
         self._items.append(ItemFacts(page_id, offset, len(data), frame.NO_KEY, ()))
 
@@ -182,7 +184,7 @@ class ContainerWriter:
         """
         end = self._footer.finish()
         try:
-            self._upload.append(end)
+            self._append(end)
             self._upload.finish(names.container_key(self.id))
         except BaseException:
             self._upload.abort()
@@ -192,6 +194,14 @@ class ContainerWriter:
     def abort(self) -> None:
         """Drop everything; the container never gets a name."""
         self._upload.abort()
+
+    def _append(self, data: Buffer) -> None:
+        """Append, unless an append failed before: part of it may lie where the next item would go."""
+        if self._is_broken:
+            raise PoolWriteError(f"container '{self.id.hex()}' was not written whole")
+        self._is_broken = True
+        self._upload.append(data)
+        self._is_broken = False
 
 
 def list_containers(store: Store) -> Iterator[ContainerId]:

@@ -102,7 +102,9 @@ class Folder:
         """Remove what dead writers left in ``incoming``; tell how many files."""
         removed = 0
         with _writing(self.path / INCOMING):
-            for path in list((self.path / INCOMING).iterdir()):
+            with os.scandir(self.path / INCOMING) as scan:
+                paths = [Path(entry.path) for entry in scan if entry.is_file(follow_symlinks=False)]
+            for path in paths:
                 try:
                     handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 except FileNotFoundError:

@@ -247,9 +247,7 @@ class Index:
     def containers(self) -> Iterator[tuple[ContainerId, DomainId, Content, int]]:
         """Give id, origin, content and length of every container."""
         with self._using() as db:
-            rows = db.execute(
-                "SELECT id, origin, content, size_bytes FROM container ORDER BY id"
-            ).fetchall()
+            rows = db.execute("SELECT id, origin, content, size_bytes FROM container ORDER BY id").fetchall()
         for container, origin, content, size_bytes in rows:
             yield ContainerId(container), DomainId(origin), Content(content), size_bytes
 

@@ -1,7 +1,7 @@
 """Makes ``pool.json``: frames, containers and manifest pages, right ones and wrong ones.
 
-Written from the pages in ``docs/reference/formats`` with struct, BLAKE3 and AES-GCM alone, without the product's own
-code. Run it from the root of the repository: ``python tests/formats/pool/make_pool_vectors.py``.
+Written from the pages in ``docs/reference/formats`` with struct, BLAKE3 and AES-GCM alone, without the
+product's own code. From the root of the repository: ``python tests/formats/pool/make_pool_vectors.py``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def container(items: list[tuple[bytes, bytes, list[tuple[bytes, int]]]], content
         ">8s16s16s32sQB7s", b"SRCONT01", CONTAINER, MEDIUM, ORIGIN, 1_000_000_007, content, bytes(7)
     )
     header = front + digest(front)[:8]
-    data, rows, segments = header, b"", []
+    data, rows = header, b""
+    segments: list[tuple[bytes, int]] = []
     for item, data_key, names in items:
         rows += digest(item) + struct.pack(">QII", len(data), len(item), len(segments)) + data_key
         segments += names
@@ -173,16 +174,31 @@ def pages() -> list[Vector]:
         vector("page", "interior", interior(1, [child, child]), references=4, bytes=38),
         vector("page", "frame listed twice", leaf([row, row], uses), "damaged"),
         vector("page", "frame not used", leaf([row, other], uses), "damaged"),
-        vector("page", "reference to no frame", leaf([row], [uses[0], NAMES[1] + struct.pack(">HHI", 1, 1, 6)]), "damaged"),
-        vector("page", "reference without bytes", leaf([row], [NAMES[0] + struct.pack(">HHI", 0, 0, 0)]), "damaged"),
+        vector(
+            "page",
+            "reference to no frame",
+            leaf([row], [uses[0], NAMES[1] + struct.pack(">HHI", 1, 1, 6)]),
+            "damaged",
+        ),
+        vector(
+            "page",
+            "reference without bytes",
+            leaf([row], [NAMES[0] + struct.pack(">HHI", 0, 0, 0)]),
+            "damaged",
+        ),
         vector("page", "level over 8", interior(9, [child]), "damaged"),
         vector("page", "interior without children", interior(1, []), "damaged"),
         vector("page", "reserved number set", interior(1, [child], zero=1), "damaged"),
-        vector("page", "child without references", interior(1, [digest(right) + struct.pack(">QQ", 0, 0)]), "damaged"),
+        vector(
+            "page",
+            "child without references",
+            interior(1, [digest(right) + struct.pack(">QQ", 0, 0)]),
+            "damaged",
+        ),
         vector("page", "cut short", right[:-1], "damaged"),
         vector("page", "something behind", right + b"\0", "damaged"),
         vector("page", "later version", leaf([row], uses, magic=b"SRP2"), "newer"),
-    ]  # fmt: skip
+    ]
 
 
 def containers() -> list[Vector]:
@@ -204,10 +220,20 @@ def containers() -> list[Vector]:
         vector("container", "cut short", right[:-1], "damaged"),
         vector("container", "gap before an item", with_footer_again(right, 16 + 39, b"\x61"), "damaged"),
         vector("container", "first segment not 0", with_footer_again(right, 16 + 47, b"\x01"), "damaged"),
-        vector("container", "first segments do not rise", with_footer_again(right, 16 + 64 + 47, b"\x00"), "damaged"),
-        vector("container", "segment too long", with_footer_again(right, 16 + 128 + 32, b"\x00\x40\x00\x01"), "damaged"),
+        vector(
+            "container",
+            "first segments do not rise",
+            with_footer_again(right, 16 + 64 + 47, b"\x00"),
+            "damaged",
+        ),
+        vector(
+            "container",
+            "segment too long",
+            with_footer_again(right, 16 + 128 + 32, b"\x00\x40\x00\x01"),
+            "damaged",
+        ),
         vector("container", "later version", b"SRCONT02" + right[8:], "newer"),
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:

@@ -126,3 +126,26 @@ def test_a_link_planted_in_a_pool_is_not_followed(folder: Folder, tmp_path: Path
     (folder.path / "journal" / "1").symlink_to(tmp_path / "secret")
     with pytest.raises(PoolReadError):
         folder.read("journal/1")
+
+
+def test_bytes_are_stable_before_they_have_a_name_and_the_name_after(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def note_fsync(handle: int) -> None:
+        steps.append(
+            "fsync " + str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(folder.path)).split("/")[0]
+        )
+        fsync(handle)
+
+    def note_link(source: Path, target: Path) -> None:
+        steps.append("link")
+        link(source, target)
+
+    folder.put("containers/ab/abce", b"makes the folder")
+    monkeypatch.setattr("os.fsync", note_fsync)
+    monkeypatch.setattr("os.link", note_link)
+    folder.put("containers/ab/abcd", b"x")
+    assert steps == ["fsync incoming", "link", "fsync containers"]

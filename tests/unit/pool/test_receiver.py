@@ -111,8 +111,13 @@ def test_presence_is_not_told_across_origins(sender: Sender, target: Pool) -> No
     send(sender, to)
     to.flush()
     other = FrameReceiver(
-        target.store, target.index, medium=MEDIUM, origin=OTHER_DOMAIN, clock=target.clock, entropy=target.entropy
-    )  # fmt: skip
+        target.store,
+        target.index,
+        medium=MEDIUM,
+        origin=OTHER_DOMAIN,
+        clock=target.clock,
+        entropy=target.entropy,
+    )
     assert other.lacking_frames(list(sender.frames)) == list(sender.frames)
     assert {origin for _, origin, _, _ in target.index.containers()} == {DOMAIN}
 
