@@ -15,9 +15,7 @@ def test_server_answers_on_a_socket_and_on_no_network(postgresql_url: str) -> No
 
 
 @pytest.mark.parametrize("table", ["one", "two", "three", "four"])
-def test_each_worker_has_one_database_for_all_its_tests(
-    postgresql_url: str, worker_id: str, table: str
-) -> None:
+def test_each_worker_has_one_database_for_all_its_tests(postgresql_url: str, worker_id: str, table: str) -> None:
     with psycopg.connect(postgresql_url) as connection:
         connection.execute(f"CREATE TABLE {table} (id int)")
         assert connection.info.dbname == f"strongroom_{worker_id}"

@@ -65,9 +65,7 @@ class PostgreSQL:
                 return
             socket = self.folder / ".s.PGSQL.5432"
             if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
-                raise PostgreSQLUnavailableError(
-                    f"the path of the socket is too long, set TMPDIR: '{socket}'"
-                )
+                raise PostgreSQLUnavailableError(f"the path of the socket is too long, set TMPDIR: '{socket}'")
             shutil.rmtree(self._data, ignore_errors=True)  # of a process that failed half-way
             self._run("initdb", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-U", SUPERUSER)
             with (self._data / "postgresql.conf").open("a") as settings:

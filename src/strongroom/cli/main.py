@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
+from typing import Any
 
 import click
 
 from strongroom import __version__
 from strongroom.cli import commands
+from strongroom.core.errors import StrongroomError
+
+INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -30,6 +35,19 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"{commands.__name__}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn an error of the product into cause, cure, code and exit code."""
+        try:
+            return super().invoke(ctx)
+        except StrongroomError as error:
+            from strongroom.cli.output import show_error  # only commands that fail pay for it
+
+            show_error(error, as_json=bool(ctx.meta.get("strongroom.json")))
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print("strongroom: interrupted", file=sys.stderr)  # noqa: T201 - talk to people
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

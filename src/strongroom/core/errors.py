@@ -39,9 +39,7 @@ class StrongroomError(Exception):
     retry: Retry = "never"
     default_hint: ClassVar[str] = ""
 
-    def __init__(
-        self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", context: Mapping[str, str | int] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint or self.default_hint
@@ -101,7 +99,7 @@ class KeyUnavailableError(StrongroomError):
     code = "core.key-unavailable"
     exit_code = 7
     http_status = 423
-    retry = "later"
+    retry: Retry = "later"
 
 
 class UnavailableError(StrongroomError):
@@ -110,7 +108,7 @@ class UnavailableError(StrongroomError):
     code = "core.unavailable"
     exit_code = 8
     http_status = 503
-    retry = "later"
+    retry: Retry = "later"
 
 
 class ResourceError(StrongroomError):
@@ -119,7 +117,7 @@ class ResourceError(StrongroomError):
     code = "core.out-of-resources"
     exit_code = 9
     http_status = 507
-    retry = "later"
+    retry: Retry = "later"
 
 
 _BRANCHES: tuple[type[StrongroomError], ...] = (
@@ -161,9 +159,7 @@ def from_document(document: Mapping[str, object]) -> StrongroomError:
     error = branch(
         str(document.get("detail") or "the other side gave no reason"),
         hint=hint if isinstance(hint, str) else "",
-        context={k: v for k, v in context.items() if isinstance(v, str | int)}
-        if isinstance(context, dict)
-        else None,
+        context={k: v for k, v in context.items() if isinstance(v, str | int)} if isinstance(context, dict) else None,
     )
     if isinstance(code, str):
         error.code = code

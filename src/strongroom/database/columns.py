@@ -15,6 +15,7 @@ from strongroom.core.clock import EPOCH
 from strongroom.core.errors import InputError
 from strongroom.database.errors import DocumentError
 
+DOCUMENT_BYTES = 65_536
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -27,6 +28,21 @@ class ColumnValueError(InputError, DontWrapMixin):
 def row_id() -> TypeEngine[int]:
     """Give the type of a rising row number: SQLite numbers rows by itself only for INTEGER."""
     return BigInteger().with_variant(Integer(), "sqlite")
+
+
+def encode_document(value: Any, limit_bytes: int) -> str:
+    """Write a value as the JSON that :class:`Document` keeps.
+
+    Raises:
+        DocumentError: not JSON (secrets, bytes, NaN), or longer than ``limit_bytes``.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DocumentError(f"a document cannot be written as JSON: {error}") from error
+    if len(text) > limit_bytes:
+        raise DocumentError(f"a document of {len(text)} bytes is longer than {limit_bytes}")
+    return text
 
 
 class Identity(TypeDecorator[bytes]):
@@ -47,7 +63,7 @@ class Identity(TypeDecorator[bytes]):
         """Check the length."""
         if value is None:
             return None
-        if not isinstance(value, bytes) or len(value) != self.length:
+        if len(value) != self.length:
             raise ColumnValueError(f"an identity of {self.length} bytes was expected")
         return value
 
@@ -85,7 +101,7 @@ class Document(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
-    def __init__(self, limit_bytes: int = 65_536) -> None:
+    def __init__(self, limit_bytes: int = DOCUMENT_BYTES) -> None:
         super().__init__()
         self.limit_bytes = limit_bytes
 
@@ -95,15 +111,7 @@ class Document(TypeDecorator[Any]):
         Raises:
             DocumentError: not JSON (secrets, bytes, NaN), or too long.
         """
-        if value is None:
-            return None
-        try:
-            text = json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise DocumentError(f"a document cannot be written as JSON: {error}") from error
-        if len(text) > self.limit_bytes:
-            raise DocumentError(f"a document of {len(text)} bytes is longer than {self.limit_bytes}")
-        return text
+        return None if value is None else encode_document(value, self.limit_bytes)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - as above
         """Read the JSON."""

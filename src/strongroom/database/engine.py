@@ -33,8 +33,8 @@ def open_engine(url: str, *, statement_timeout: timedelta = STATEMENT_TIMEOUT) -
         statement_timeout: how long one statement may take; PostgreSQL only.
 
     Returns:
-        An engine for :func:`~strongroom.database.transactions.read` and its fellows; dispose of it at the end. On
-        PostgreSQL nothing has been connected yet.
+        An engine for :func:`~strongroom.database.transactions.read` and its fellows; dispose of it at the
+        end. On PostgreSQL nothing has been connected yet.
 
     Raises:
         DatabaseURLError: the URL cannot be read, or names another kind of database.

@@ -1,12 +1,12 @@
 """Errors of the database, and their translation from what the drivers raise.
 
-    database.bad-url       the URL names no database this program can use
-    database.bad-document  a value is not JSON, or is too long
-    database.busy          another writer was in the way, even after waiting; may be tried again
-    database.unreachable   the file or the server is not there
-    database.full          no space left, or writing failed
-    database.damaged       the file is not a database, or its pages contradict each other
-    database.newer         the schema was written by a newer program
+database.bad-url       the URL names no database this program can use
+database.bad-document  a value is not JSON, or is too long
+database.busy          another writer was in the way, even after waiting; may be tried again
+database.unreachable   the file or the server is not there
+database.full          no space left, or writing failed
+database.damaged       the file is not a database, or its pages contradict each other
+database.newer         the schema was written by a newer program
 """
 
 from __future__ import annotations

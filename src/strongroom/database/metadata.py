@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import MetaData
 
-# A migration can only drop or change a constraint whose name it knows; the databases would each invent another.
+# A migration can only drop or change a constraint whose name it knows; the databases would each invent
+# another.
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

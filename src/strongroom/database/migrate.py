@@ -32,6 +32,9 @@ def upgrade(engine: Engine) -> str:
     """
     newest = latest_version()
     if schema_version(engine) != newest:
+        if not is_sqlite(engine):
+            # After waiting for the lock, what the other process did must be seen, not the snapshot before it.
+            engine = engine.execution_options(isolation_level="READ COMMITTED")
         transact(engine, _upgrade)
     return newest
 

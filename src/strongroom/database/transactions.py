@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from strongroom.database.engine import read_options
@@ -29,7 +29,11 @@ def read(engine: Engine) -> Iterator[Connection]:
     Raises:
         DatabaseUnreachableError, DatabaseBusyError, DatabaseDamagedError: as the database says.
     """
-    with _translated(), engine.connect().execution_options(**read_options(engine)) as connection, connection.begin():
+    with (
+        _translated(),
+        engine.connect().execution_options(**read_options(engine)) as connection,
+        connection.begin(),
+    ):
         yield connection
 
 
@@ -73,6 +77,23 @@ def transact(engine: Engine, function: Callable[[Connection], T], *, tries: int 
             # Not one clock for all: two that collided and wait equally long would collide again.
             time.sleep(longest * (50 + secrets.randbelow(50)) / 100)
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+@contextmanager
+def racing() -> Iterator[None]:
+    """Take a violated constraint for another writer's doing, which :func:`transact` answers by another try.
+
+    For statements that were preceded, in the same transaction, by a look that found nothing in their way:
+    then somebody else has put it there since, and PostgreSQL does not always call that a serialization
+    failure.
+
+    Raises:
+        DatabaseBusyError: a constraint was violated; the transaction cannot go on.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        raise DatabaseBusyError("another transaction has written the same at the same time") from error
 
 
 @contextmanager

@@ -6,13 +6,14 @@ Source: ``docs/reference/formats/conventions.md``. An id never gets a second mea
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from blake3 import blake3
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from strongroom.core.secret import Secret
+from strongroom.formats.errors import NewerFormatError
 
 
 class Signature(IntEnum):
@@ -57,6 +58,21 @@ class Chunker(IntEnum):
 NONCE_BYTES: Final = 12
 GCM_TAG_BYTES: Final = 16
 KEY_BYTES: Final = 32
+
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def known(kind: type[E], number: int, what: str) -> E:
+    """Give the algorithm that has this id.
+
+    Raises:
+        NewerFormatError: no algorithm that this program has; a later one may.
+    """
+    try:
+        return kind(number)
+    except ValueError as error:
+        raise NewerFormatError(f"{what} {number} is not one that this program has") from error
 
 
 def label(name: str) -> bytes:

@@ -137,11 +137,7 @@ class FooterBuilder:
     def fits(self, length: int, segments: int = 0) -> bool:
         """Tell whether one more item keeps the container within the format's bounds."""
         grown = self.sealed_bytes + length + _ITEM.size + segments * frame.ROW.size
-        return (
-            self.items < MAX_ITEMS
-            and self.segments + segments <= MAX_SEGMENTS
-            and grown <= MAX_CONTAINER_BYTES
-        )
+        return self.items < MAX_ITEMS and self.segments + segments <= MAX_SEGMENTS and grown <= MAX_CONTAINER_BYTES
 
     def add(self, item_id: bytes, length: int, rows: Buffer = b"", data_key: DataKeyId = frame.NO_KEY) -> int:
         """Note an item that was appended.
@@ -321,7 +317,5 @@ def _check_magic(magic: bytes, expected: bytes, what: str) -> None:
         return
     prefix = expected.rstrip(b"0123456789")
     if magic.startswith(prefix) and magic[len(prefix) :].isdigit() and magic > expected:
-        raise NewerFormatError(
-            f"{what} has version {magic[len(prefix) :].decode()}, which this program does not have"
-        )
+        raise NewerFormatError(f"{what} has version {magic[len(prefix) :].decode()}, which this program does not have")
     raise DamagedError(f"{what} has {magic!r} where {expected!r} belongs")

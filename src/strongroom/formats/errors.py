@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from strongroom.core.errors import IntegrityError
+from strongroom.core.errors import IntegrityError, RefusedError
 
 
 class DamagedError(IntegrityError):
     """The bytes do not follow their format: cut, changed, or never right."""
 
     code = "format.damaged"
-    default_hint = (
-        "look at the file with 'strongroom inspect'; if another copy of the image exists, use that one"
-    )
+    default_hint = "look at the file with 'strongroom inspect'; if another copy of the image exists, use that one"
 
 
 class NewerFormatError(IntegrityError):
@@ -33,3 +31,17 @@ class ForeignError(IntegrityError):
 
     code = "format.foreign"
     default_hint = "compare the identities in the message with the ones you expect"
+
+
+class RevokedError(IntegrityError):
+    """The signature holds, and the domain has revoked the archive key that made it."""
+
+    code = "format.revoked"
+    default_hint = "use it only if a receipt of a trusted domain, made before the key was lost, names the same bytes"
+
+
+class OutOfBoundsError(RefusedError):
+    """A value that its format cannot hold was to be written."""
+
+    code = "format.out-of-bounds"
+    default_hint = "shorten the value that the message names"

@@ -1,30 +1,52 @@
 """Records: MessagePack with exactly one encoding, typed, bounded before it is believed.
 
 Source: ``docs/reference/formats/conventions.md``, section *Records*.
+
+Most records have the fields that their type has, in its order. Then one typed reading and one writing are
+all there is to do: equal bytes show that the encoding is the allowed one and that nothing unknown is in it.
+Only a record with other keys, or in another order, is read a second time to see whether it is merely new or
+wrong.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+from collections.abc import Collection, Sequence
+from itertools import islice
+from operator import lt
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.errors import DamagedError, NewerFormatError, OutOfBoundsError
 
 MAX_DEPTH: Final = 16
+_MAX_REASON_CHARACTERS: Final = 200
 
+Bytes8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 Bytes12 = Annotated[bytes, msgspec.Meta(min_length=12, max_length=12)]
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Moment = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Bytes48 = Annotated[bytes, msgspec.Meta(min_length=48, max_length=48)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1, extra={"unit": "ns"})]
 """Nanoseconds since 1970."""
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
-Features = Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(max_length=64)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Number = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+"""A number that rises: of a certificate, a list, a generation."""
+CopyNumber = Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)]
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+"""One of a page's words; a word that is not there yet is for the type to refuse as newer."""
+Feature = Annotated[str, msgspec.Meta(max_length=64)]
+Features = Annotated[tuple[Feature, ...], msgspec.Meta(max_length=64)]
 
 T = TypeVar("T")
 
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
+_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}  # one for each type, made at its first use
+
+
+class _Features(msgspec.Struct, frozen=True):
+    features: Features = ()
 
 
 def encode(value: object) -> bytes:
@@ -32,53 +54,123 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
-def decode(data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str) -> T:
+def encode_checked(value: T, *, max_bytes: int, what: str) -> bytes:
+    """Write a record, after making sure that a reader will take it.
+
+    Raises:
+        OutOfBoundsError: a field, or the whole, breaks a rule of its format.
+    """
+    try:
+        data = _encoder.encode(value)
+        decode(data, type(value), max_bytes=max_bytes, what=what)
+    except (DamagedError, NewerFormatError, UnicodeEncodeError, OverflowError) as error:
+        raise OutOfBoundsError(f"a {what} cannot say this: {_reason(error)}") from error
+    return data
+
+
+def decode(data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str, exact: bool = False) -> T:
     """Read a record of a known type.
 
     Args:
         data: the whole record and nothing else.
-        kind: a msgspec struct whose annotations carry the bounds of every field.
+        kind: a msgspec struct whose annotations carry the bounds of every field. Its ``__post_init__`` may
+            refuse with ``ValueError`` what annotations cannot say, and with ``NewerFormatError`` what is
+            not known yet.
         max_bytes: bound of the record's length.
         what: what is being read, for messages.
+        exact: refuse unknown keys and any other order of keys than the type's.
 
     Raises:
         DamagedError: too long, not MessagePack, not in canonical form, or not of this type.
-        NewerFormatError: the record needs a feature that this program does not have.
+        NewerFormatError: the record needs a feature, or uses an id or a word, that this program does not
+            have.
     """
     if len(data) > max_bytes:
-        raise DamagedError(f"{what} has {len(data)} bytes, more than the {max_bytes} that are allowed")
+        raise DamagedError(f"the {what} has {len(data)} bytes, more than the {max_bytes} that are allowed")
+    try:
+        value = _decoder(kind).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # A later version may have changed the very field that does not fit.
+        _refuse_features(_features_of(data), what)
+        raise DamagedError(f"the {what} is not as its format says: {_reason(error)}") from error
+    if _encoder.encode(value) != data:
+        if exact:
+            raise DamagedError(f"the {what} is not in its only allowed encoding")
+        decode_plain(data, max_bytes=max_bytes, what=what)
+    _refuse_features(getattr(value, "features", None), what)
+    return value
+
+
+def decode_plain(data: bytes | memoryview, *, max_bytes: int, what: str) -> object:
+    """Read any record into plain values, known or not.
+
+    Raises:
+        DamagedError: too long, not MessagePack, nested too deeply, or not in canonical form.
+    """
+    if len(data) > max_bytes:
+        raise DamagedError(f"the {what} has {len(data)} bytes, more than the {max_bytes} that are allowed")
     try:
         plain = _plain.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{what} is not a record: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedError(f"the {what} is not a record: {_reason(error)}") from error
     _check_plain(plain, what, MAX_DEPTH)
     if _encoder.encode(plain) != data:
-        raise DamagedError(f"{what} is not in its only allowed encoding")
-    _check_features(plain, what)
+        raise DamagedError(f"the {what} is not in its only allowed encoding")
+    return plain
+
+
+def check_word(word: str, known: Collection[str], what: str) -> None:
+    """Refuse a word that a later version may know.
+
+    Raises:
+        NewerFormatError: it is not one of the known words.
+    """
+    if word not in known:
+        raise NewerFormatError(f"{what} {word!r} is not one that this program has")
+
+
+def check_ascending(values: Sequence[bytes], what: str) -> None:
+    """Refuse values that do not rise from each to the next.
+
+    Raises:
+        ValueError: two are equal or out of order; :func:`decode` makes a ``DamagedError`` of it.
+    """
+    if not all(map(lt, values, islice(values, 1, None))):
+        raise ValueError(f"'{what}' is not ascending")
+
+
+def _decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    return decoder
+
+
+def _features_of(data: bytes | memoryview) -> Sequence[str]:
     try:
-        return msgspec.convert(plain, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise DamagedError(f"{what} does not have its fields: {error}") from error
+        return _decoder(_Features).decode(data).features
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
+
+
+def _refuse_features(features: Sequence[str] | None, what: str) -> None:
+    if features:
+        raise NewerFormatError(f"the {what} needs the feature {features[0]!r}, which this program does not have")
 
 
 def _check_plain(value: object, what: str, depth: int) -> None:
     """Refuse the types that records do not have, and deep nesting."""
-    if depth == 0:
-        raise DamagedError(f"{what} is nested too deeply")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise DamagedError(f"{what} has a key that is not text")
-            _check_plain(item, what, depth - 1)
-    elif isinstance(value, list):
-        for item in value:
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise DamagedError(f"the {what} is nested too deeply")
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            raise DamagedError(f"the {what} has a key that is not text")
+        for item in value.values() if isinstance(value, dict) else value:
             _check_plain(item, what, depth - 1)
     elif value is not None and not isinstance(value, bool | int | str | bytes):
-        raise DamagedError(f"{what} has a value of a type that records do not have: {type(value).__name__}")
+        raise DamagedError(f"the {what} has a value of a type that records do not have: {type(value).__name__}")
 
 
-def _check_features(plain: object, what: str) -> None:
-    """Refuse features that this program lacks, before the typed reading can call them damage."""
-    features = plain.get("features") if isinstance(plain, dict) else None
-    if isinstance(features, list) and features:
-        raise NewerFormatError(f"{what} needs the feature {features[0]!r}, which this program does not have")
+def _reason(error: Exception) -> str:
+    """Say what a library found, without repeating much of hostile input."""
+    return str(error)[:_MAX_REASON_CHARACTERS]

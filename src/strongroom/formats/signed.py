@@ -6,6 +6,7 @@ Source: ``docs/reference/formats/signed-object.md`` and ``identity.md``. The dom
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,15 +17,16 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from strongroom.core.ids import DomainId
-from strongroom.formats import records
-from strongroom.formats.algorithms import Signature, label
+from strongroom.formats import ed25519, records
+from strongroom.formats.algorithms import Signature, known, label
 from strongroom.formats.errors import DamagedError, ForeignError, NewerFormatError, SignatureError
-from strongroom.formats.records import Bytes32, Moment
+from strongroom.formats.records import Bytes32, Moment, Number
 
 MAGIC_BYTES: Final = 8
 MAX_SEAL_BYTES: Final = 2_048
 MAX_CERTIFICATE_BYTES: Final = 1_024
 _U32: Final = struct.Struct(">I")
+_VERSION: Final = re.compile(rb"[0-9]{2}")
 _SIGNED_LABEL: Final = label("signed-object")
 _DOMAIN_LABEL: Final = label("domain-id")
 
@@ -57,11 +59,14 @@ class Kind(Generic[P]):
 class ArchiveCertificate(Payload, frozen=True, kw_only=True):
     """Says which key signs what lasts; made by the root key."""
 
-    number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+    number: Number
     alg: int
     key: Bytes32
     # ``from`` is a word of the language
     issued: Moment = msgspec.field(name="from")
+
+    def __post_init__(self) -> None:
+        known(Signature, self.alg, "signature algorithm")
 
 
 ARCHIVE_CERTIFICATE: Final = Kind(b"SRARCC01", ArchiveCertificate, 512, "archive certificate", by_root=True)
@@ -72,6 +77,9 @@ class _Seal(msgspec.Struct, frozen=True, kw_only=True):
     root: Bytes32
     cert: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE_BYTES)] | None
     sig: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+    def __post_init__(self) -> None:
+        known(Signature, self.alg, "signature algorithm")
 
 
 class Signer(Protocol):
@@ -95,6 +103,7 @@ class Verified(Generic[P]):
 
     payload: P
     signer: DomainId
+    root: bytes
     archive_number: int | None
     data: bytes
 
@@ -104,32 +113,44 @@ def domain_id_of(root_public_key: bytes, algorithm: int = Signature.ED25519) -> 
     return DomainId(hashlib.sha256(_DOMAIN_LABEL + bytes((algorithm,)) + root_public_key).digest())
 
 
+@dataclass(frozen=True)
+class _Authority:
+    """A key that may sign, and for whom; made once for each certificate."""
+
+    signer: DomainId
+    key: Ed25519PublicKey
+    archive_number: int | None
+    bound: bytes
+
+
 def sign(kind: Kind[P], payload: P, signer: Signer) -> bytes:
     """Make a signed object.
 
     Raises:
+        OutOfBoundsError: a field of the payload breaks a rule of its format.
         ValueError: the signer is not of the sort that this kind needs, or the payload names another domain:
             mistakes of the caller, never of data.
     """
     if (signer.certificate is None) != kind.by_root:
-        raise ValueError(f"{kind.what} is not signed by this sort of key")
+        raise ValueError(f"the {kind.what} is not signed by this sort of key")
     if payload.domain != domain_id_of(signer.root_public_key):
-        raise ValueError(f"{kind.what} names another domain than its signer's")
-    body = records.encode(payload)
-    if len(body) > kind.max_payload_bytes:
-        raise DamagedError(
-            f"{kind.what} would have {len(body)} bytes, more than its bound {kind.max_payload_bytes}"
-        )
+        raise ValueError(f"the {kind.what} names another domain than its signer's")
+    body = records.encode_checked(payload, max_bytes=kind.max_payload_bytes, what=kind.what)
     front = kind.magic + _U32.pack(len(body)) + body
-    signature = signer.sign(_message(front, signer.certificate))
-    seal = records.encode(
-        _Seal(alg=Signature.ED25519, root=signer.root_public_key, cert=signer.certificate, sig=signature)
+    signature = signer.sign(_message(front, _bound(signer.certificate)))
+    seal = records.encode_checked(
+        _Seal(alg=Signature.ED25519, root=signer.root_public_key, cert=signer.certificate, sig=signature),
+        max_bytes=MAX_SEAL_BYTES,
+        what=f"seal of the {kind.what}",
     )
     return front + _U32.pack(len(seal)) + seal
 
 
 def verify(kind: Kind[P], data: bytes, *, pinned: DomainId | None = None) -> Verified[P]:
     """Check a signed object and give its payload.
+
+    Whether the certificate was revoked is another question:
+    :func:`strongroom.formats.identity.check_revocation`.
 
     Args:
         kind: what it must be.
@@ -142,31 +163,27 @@ def verify(kind: Kind[P], data: bytes, *, pinned: DomainId | None = None) -> Ver
         NewerFormatError: a later version, algorithm or feature.
         ForeignError: authentic, and signed by another domain than the pinned one.
     """
-    front, seal_bytes = _split(kind, data)
-    seal = records.decode(seal_bytes, _Seal, max_bytes=MAX_SEAL_BYTES, what=f"seal of the {kind.what}")
-    if seal.alg != Signature.ED25519:
-        raise NewerFormatError(
-            f"{kind.what} is signed with algorithm {seal.alg}, which this program does not have"
-        )
-    if (seal.cert is None) != kind.by_root:
-        raise SignatureError(f"{kind.what} is signed by the wrong sort of key")
-    signer = domain_id_of(seal.root, seal.alg)
-    if seal.cert is None:
-        key, number = seal.root, None
-    else:
-        certificate = _checked_certificate(seal.cert, seal.root)
-        key, number = certificate.key, certificate.number
-    _check_signature(key, seal.sig, _message(front, seal.cert), kind.what)
-    payload = records.decode(
-        front[MAGIC_BYTES + 4 :], kind.payload, max_bytes=kind.max_payload_bytes, what=kind.what
+    seal_at = _seal_offset(kind, data)
+    front = data[:seal_at]
+    # Nothing signs the seal, so nothing in it may be free: else one object could have many digests.
+    seal = records.decode(
+        data[seal_at + 4 :], _Seal, max_bytes=MAX_SEAL_BYTES, what=f"seal of the {kind.what}", exact=True
     )
-    if payload.domain != signer:
+    if (seal.cert is None) != kind.by_root:
+        raise SignatureError(f"the {kind.what} is signed by the wrong sort of key")
+    authority = _root_authority(seal.root) if seal.cert is None else _archive_authority(seal.cert, seal.root)
+    try:
+        authority.key.verify(seal.sig, _message(front, authority.bound))
+    except InvalidSignature as error:
+        raise SignatureError(f"the signature of the {kind.what} does not hold") from error
+    payload = records.decode(front[MAGIC_BYTES + 4 :], kind.payload, max_bytes=kind.max_payload_bytes, what=kind.what)
+    if payload.domain != authority.signer:
         raise SignatureError(
-            f"{kind.what} names the domain {payload.domain.hex()} and is signed by {signer.hex()}"
+            f"the {kind.what} names the domain {payload.domain.hex()}, and {authority.signer.hex()} signed it"
         )
-    if pinned is not None and signer != pinned:
-        raise ForeignError(f"{kind.what} belongs to the domain {signer.hex()}, not to {pinned.hex()}")
-    return Verified(payload, signer, number, data)
+    if pinned is not None and authority.signer != pinned:
+        raise ForeignError(f"the {kind.what} belongs to the domain {authority.signer.hex()}, not to {pinned.hex()}")
+    return Verified(payload, authority.signer, seal.root, authority.archive_number, data)
 
 
 def length_at(kind: Kind[P], data: bytes | memoryview, offset: int = 0) -> int:
@@ -176,65 +193,73 @@ def length_at(kind: Kind[P], data: bytes | memoryview, offset: int = 0) -> int:
         DamagedError: not an object of this kind, or its lengths go beyond its bounds or the data.
         NewerFormatError: a later version of this kind.
     """
-    view = memoryview(data)[offset:]
-    _check_magic(kind, bytes(view[:MAGIC_BYTES]))
-    if len(view) < MAGIC_BYTES + 4:
-        raise DamagedError(f"{kind.what} is cut short")
-    (payload_length,) = _U32.unpack_from(view, MAGIC_BYTES)
-    if payload_length > kind.max_payload_bytes:
-        raise DamagedError(
-            f"{kind.what} claims {payload_length} bytes, more than its bound {kind.max_payload_bytes}"
-        )
+    check_name(kind.magic, bytes(data[offset : offset + MAGIC_BYTES]), kind.what)
+    payload_length = _length_field(data, offset + MAGIC_BYTES, kind.max_payload_bytes, kind.what)
     seal_at = MAGIC_BYTES + 4 + payload_length
-    if len(view) < seal_at + 4:
-        raise DamagedError(f"{kind.what} is cut short")
-    (seal_length,) = _U32.unpack_from(view, seal_at)
-    if seal_length > MAX_SEAL_BYTES or len(view) < seal_at + 4 + seal_length:
-        raise DamagedError(f"the seal of the {kind.what} is cut short or too long")
-    return int(seal_at + 4 + seal_length)
+    seal_length = _length_field(data, offset + seal_at, MAX_SEAL_BYTES, f"seal of the {kind.what}")
+    return seal_at + 4 + seal_length
 
 
-def _split(kind: Kind[P], data: bytes) -> tuple[bytes, bytes]:
-    """Cut an object into what is signed (magic, length, payload) and its seal."""
-    if len(data) > kind.max_bytes:
-        raise DamagedError(f"{kind.what} has {len(data)} bytes, more than its bound {kind.max_bytes}")
+def check_name(expected: bytes, magic: bytes, what: str) -> None:
+    """Refuse what does not begin with the magic of its kind: six letters and two digits, the version.
+
+    Raises:
+        NewerFormatError: the same letters with a higher number.
+        DamagedError: anything else.
+    """
+    if magic == expected:
+        return
+    if magic[:6] == expected[:6] and _VERSION.fullmatch(magic[6:]) and magic[6:] > expected[6:]:
+        raise NewerFormatError(f"this {what} has version {magic[6:].decode()}, which is not known here")
+    raise DamagedError(f"this is not a {what}: it begins with {magic!r}")
+
+
+def _seal_offset(kind: Kind[P], data: bytes) -> int:
+    """Tell where the length of the seal stands, after checking that the lengths fill the data exactly."""
     if length_at(kind, data) != len(data):
         raise DamagedError(f"something follows the {kind.what}")
     (payload_length,) = _U32.unpack_from(data, MAGIC_BYTES)
-    seal_at = MAGIC_BYTES + 4 + payload_length
-    return data[:seal_at], data[seal_at + 4 :]
+    return MAGIC_BYTES + 4 + int(payload_length)
 
 
-def _check_magic(kind: Kind[P], magic: bytes) -> None:
-    if magic == kind.magic:
-        return
-    if magic[:6] == kind.magic[:6] and magic[6:].isdigit() and magic[6:] > kind.magic[6:]:
-        raise NewerFormatError(
-            f"this {kind.what} has version {magic[6:].decode()}, which this program does not have"
-        )
-    raise DamagedError(f"this is not a {kind.what}: it begins with {magic!r}")
+def _length_field(data: bytes | memoryview, offset: int, bound: int, what: str) -> int:
+    """Read a length; refuse one that goes beyond its bound or behind the end of the data."""
+    if len(data) < offset + 4:
+        raise DamagedError(f"the {what} is cut short")
+    (length,) = _U32.unpack_from(data, offset)
+    if length > bound:
+        raise DamagedError(f"the {what} claims {length} bytes, more than the {bound} that are allowed")
+    if len(data) < offset + 4 + length:
+        raise DamagedError(f"the {what} is cut short")
+    return int(length)
 
 
-def _message(front: bytes, certificate: bytes | None) -> bytes:
-    bound = bytes(32) if certificate is None else hashlib.sha256(certificate).digest()
-    return _SIGNED_LABEL + front + bound
+def _message(front: bytes, bound: bytes) -> bytes:
+    return b"".join((_SIGNED_LABEL, front, bound))
 
 
-def _check_signature(key: bytes, signature: bytes, message: bytes, what: str) -> None:
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-    except (InvalidSignature, ValueError) as error:
-        raise SignatureError(f"the signature of the {what} does not hold") from error
+def _bound(certificate: bytes | None) -> bytes:
+    """Give what ties a signature to its certificate."""
+    return bytes(32) if certificate is None else hashlib.sha256(certificate).digest()
 
 
+def _root_authority(root: bytes) -> _Authority:
+    return _Authority(domain_id_of(root), _public_key(root), None, _bound(None))
+
+
+# All objects of a domain carry one of few certificates. Only what is right is kept, and not much of it, so
+# hostile certificates can cost time and nothing else.
 @lru_cache(maxsize=256)
-def _checked_certificate(certificate: bytes, root: bytes) -> ArchiveCertificate:
-    """Check an archive certificate; cached, because all objects of a domain carry the same few."""
+def _archive_authority(certificate: bytes, root: bytes) -> _Authority:
+    """Check an archive certificate against the root key that the seal beside it names."""
     verified = verify(ARCHIVE_CERTIFICATE, certificate)
     if verified.signer != domain_id_of(root):
         raise SignatureError("the archive certificate belongs to another root key than the seal names")
-    if verified.payload.alg != Signature.ED25519:
-        raise NewerFormatError(
-            f"archive certificate for algorithm {verified.payload.alg}, which is not known here"
-        )
-    return verified.payload
+    return _Authority(verified.signer, _public_key(verified.payload.key), verified.payload.number, _bound(certificate))
+
+
+def _public_key(data: bytes) -> Ed25519PublicKey:
+    try:
+        return ed25519.public_key(data)
+    except ValueError as error:
+        raise SignatureError(str(error)) from error

@@ -1,15 +1,15 @@
 """Errors of jobs.
 
-    jobs.not-found       no job has this number
-    jobs.bad-job         what was submitted cannot be a job
-    jobs.ended           the job has ended, so it cannot be cancelled
-    jobs.live            the job, or its like, is live, so it cannot be resumed
-    jobs.fenced          another attempt has taken over
-    jobs.cancelled       somebody asked for the job to be cancelled
-    jobs.stopping        the engine stops; the job goes on later
-    jobs.cut-off         the process ended in the middle of the job, too often
-    jobs.internal        a defect of the product; the log has the traceback
-    jobs.engine-running  another process runs the jobs of this database file
+jobs.not-found       no job has this number
+jobs.bad-job         what was submitted cannot be a job
+jobs.ended           the job has ended, so it cannot be cancelled
+jobs.live            the job, or its like, is live, so it cannot be resumed
+jobs.fenced          another attempt has taken over
+jobs.cancelled       somebody asked for the job to be cancelled
+jobs.stopping        the engine stops; the job goes on later
+jobs.cut-off         the process ended in the middle of the job, too often
+jobs.internal        a defect of the product; the log has the traceback
+jobs.engine-running  another process runs the jobs of this database file
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from strongroom.core.errors import (
     InputError,
     NotFoundError,
     RefusedError,
-    ResourceError,
     StrongroomError,
     UnavailableError,
 )
@@ -67,11 +66,10 @@ class JobStoppingError(UnavailableError):
     code = "jobs.stopping"
 
 
-class JobCutOffError(ResourceError):
-    """The process ended in the middle of the job again and again: perhaps the job ends it."""
+class JobCutOffError(RefusedError):
+    """The process ended in the middle of the job again and again, perhaps because of it: no further try."""
 
     code = "jobs.cut-off"
-    retry = "never"
     default_hint = "Look in the system's log for the reason (memory?), then resume the job."
 
 

@@ -92,8 +92,9 @@ class NewJob:
 class Job:
     """A job as the table has it.
 
-    ``attempt`` counts the tries, ``failures`` those that ended with an error to be tried again, ``interruptions``
-    those whose process ended; the last two begin anew when a job is resumed. ``fence`` is the fencing token of the
+    ``attempt`` counts the tries, ``failures`` those that ended with an error to be tried again,
+    ``interruptions`` those whose process ended; the last two begin anew when a job is resumed. ``fence`` is
+    the fencing token of the
     latest attempt: it rises over all jobs.
     """
 
@@ -135,8 +136,8 @@ class LogLine:
 class Attempt:
     """One try: by which process, and how it ended.
 
-    ``outcome`` is ``done``, ``failed``, ``retry``, ``cancelled``, ``stopped`` (the engine stopped), ``cut-off``
-    (the process ended), or None while it runs.
+    ``outcome`` is ``done``, ``failed``, ``retry``, ``cancelled``, ``stopped`` (the engine stopped),
+    ``cut-off`` (the process ended), or None while it runs.
     """
 
     fence: int

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text, text
 from sqlalchemy import BigInteger as Big
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
 from strongroom.database import Document, Identity, Moment, metadata, row_id
 from strongroom.jobs.model import LIVE_STATES, JobState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -134,11 +135,10 @@ class ContainerWriter:
         self._items: list[ItemFacts] = []
         self._is_broken = False
         self._upload = store.upload()
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self._upload.abort)
             self._append(raw)
-        except BaseException:
-            self._upload.abort()
-            raise
+            on_error.pop_all()
 
     @property
     def size_bytes(self) -> int:
@@ -183,12 +183,11 @@ class ContainerWriter:
             PoolFullError, PoolWriteError: the storage refused; the container has no name.
         """
         end = self._footer.finish()
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self._upload.abort)
             self._append(end)
             self._upload.finish(names.container_key(self.id))
-        except BaseException:
-            self._upload.abort()
-            raise
+            on_error.pop_all()
         return Contents(self._header, self._footer.offset + len(end), self._items)
 
     def abort(self) -> None:

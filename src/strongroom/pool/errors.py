@@ -26,9 +26,7 @@ class PoolReadError(ResourceError):
     """The storage under the pool refused a read."""
 
     code = "pool.read-error"
-    default_hint = (
-        "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
-    )
+    default_hint = "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
 
 
 class PoolWriteError(ResourceError):
@@ -56,9 +54,7 @@ class NotAPoolError(NotFoundError):
     """The folder holds no pool."""
 
     code = "pool.not-a-pool"
-    default_hint = (
-        "name the folder that holds the file 'medium', or make a pool with 'strongroom pool create'"
-    )
+    default_hint = "name the folder that holds the file 'medium', or make a pool with 'strongroom pool create'"
 
 
 class PoolExistsError(RefusedError):

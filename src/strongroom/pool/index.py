@@ -174,8 +174,7 @@ class Index:
         with self._using() as db:
             row = (header.container, header.origin, header.content, contents.size_bytes, header.created_ns)
             cursor = db.execute(
-                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns) VALUES (?, ?, ?, ?, ?)",
                 row,
             )
             if cursor.rowcount == 0:
@@ -198,9 +197,7 @@ class Index:
         with self._using() as db:
             db.execute("DELETE FROM segment WHERE item NOT IN (SELECT num FROM item)")
 
-    def find_segments(
-        self, names: Collection[SegmentName], origin: DomainId
-    ) -> dict[SegmentName, list[SegmentHit]]:
+    def find_segments(self, names: Collection[SegmentName], origin: DomainId) -> dict[SegmentName, list[SegmentHit]]:
         """Find segments that the origin stored.
 
         Returns:
@@ -217,9 +214,7 @@ class Index:
             found.setdefault(hit.name, []).append(hit)
         return found
 
-    def locate(
-        self, ids: Collection[FrameId] | Collection[PageId], origin: DomainId
-    ) -> dict[bytes, list[Location]]:
+    def locate(self, ids: Collection[FrameId] | Collection[PageId], origin: DomainId) -> dict[bytes, list[Location]]:
         """Find frames or pages that belong to an origin.
 
         Returns:
@@ -237,10 +232,7 @@ class Index:
 
     def lacking(self, ids: Sequence[bytes], origin: DomainId) -> list[bytes]:
         """Tell which frames or pages the origin has not stored here, in the order asked."""
-        sql = (
-            "SELECT i.id FROM item i JOIN container c ON c.num = i.container"
-            " WHERE c.origin = ? AND i.id IN ({})"
-        )
+        sql = "SELECT i.id FROM item i JOIN container c ON c.num = i.container WHERE c.origin = ? AND i.id IN ({})"
         present = {row[0] for row in self._select(sql, origin, ids)}
         return [item for item in ids if item not in present]
 
@@ -258,9 +250,7 @@ class Index:
                 "SELECT number, container, is_sealed FROM event WHERE number > ? ORDER BY number LIMIT ?",
                 (after, limit),
             ).fetchall()
-        return [
-            Event(number, ContainerId(container), bool(is_sealed)) for number, container, is_sealed in rows
-        ]
+        return [Event(number, ContainerId(container), bool(is_sealed)) for number, container, is_sealed in rows]
 
     def _select(self, sql: str, origin: DomainId, ids: Collection[bytes]) -> Iterator[tuple[bytes, ...]]:
         """Ask in batches, in the order of the ids so that neighbours lie on one page of the file."""
@@ -268,16 +258,12 @@ class Index:
         for start in range(0, len(ordered), _BATCH):
             batch = ordered[start : start + _BATCH]
             with self._lock:
-                yield from self._db.execute(
-                    sql.format(",".join("?" * len(batch))), (origin, *batch)
-                ).fetchall()
+                yield from self._db.execute(sql.format(",".join("?" * len(batch))), (origin, *batch)).fetchall()
 
     def _add_items(self, db: sqlite3.Connection, container: int, contents: Contents) -> None:
         rest = iter(contents.items)
         while items := list(islice(rest, _ROWS)):
-            (last,) = db.execute(
-                "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'item'"
-            ).fetchone()
+            (last,) = db.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'item'").fetchone()
             db.executemany(
                 "INSERT INTO item (num, id, container, offset, length, plain_bytes, data_key)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",

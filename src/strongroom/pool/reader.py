@@ -83,9 +83,7 @@ def check_reference(reference: Reference, head: frame.Head, stored_bytes: int) -
         reference.name,
         reference.length,
     ):
-        raise DamagedError(
-            f"{what} has another segment at position {reference.position} than the manifest says"
-        )
+        raise DamagedError(f"{what} has another segment at position {reference.position} than the manifest says")
 
 
 class PageReader:
@@ -193,9 +191,7 @@ class FrameReader:
             PoolReadError: the storage refused.
         """
         what = f"frame '{frame_id.hex()}'"
-        failure: StrongroomError = FrameMissingError(
-            f"no container holds {what}", context={"frame": frame_id.hex()}
-        )
+        failure: StrongroomError = FrameMissingError(f"no container holds {what}", context={"frame": frame_id.hex()})
         for place in self._index.locate([frame_id], self._origin).get(frame_id, []):
             try:
                 data = _read_item(self._store, place)

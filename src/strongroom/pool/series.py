@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
@@ -116,11 +116,10 @@ class ContainerSeries:
                 clock=self._clock,
                 entropy=self._entropy,
             )
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self.abort)
             yield current
-        except BaseException:
-            self.abort()
-            raise
+            on_error.pop_all()
 
 
 class PageSink:

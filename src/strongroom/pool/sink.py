@@ -90,9 +90,7 @@ class FrameSink:
         self._sealing: deque[Future[None]] = deque()
         self._is_closed = False
 
-    def write(
-        self, rows: Sequence[tuple[bytes, int]], compression: Compression, packed: bytes
-    ) -> StoredFrame:
+    def write(self, rows: Sequence[tuple[bytes, int]], compression: Compression, packed: bytes) -> StoredFrame:
         """Encrypt and append one frame.
 
         Raises:
@@ -107,9 +105,7 @@ class FrameSink:
             counter = place.nonces.draw() if key else 0
         try:
             if key:
-                data = frame.seal(
-                    rows, compression, packed, data_key=key.data_key, frame_key=key.key, counter=counter
-                )
+                data = frame.seal(rows, compression, packed, data_key=key.data_key, frame_key=key.key, counter=counter)
             else:
                 data = frame.seal(rows, compression, packed)
             frame_id = frame.frame_id(data)

@@ -100,9 +100,7 @@ class ImageVerifier:
                     yield from self._verify_leaf(stream, first, leaf, heads, executor)
                 yield from _page_problems(stream, damages)
 
-    def _verify_keys(
-        self, stream: str, root: StreamRoot, leaf: Leaf, seen: set[DataKeyId]
-    ) -> Iterator[Problem]:
+    def _verify_keys(self, stream: str, root: StreamRoot, leaf: Leaf, seen: set[DataKeyId]) -> Iterator[Problem]:
         asked = {DataKeyId(row.data_key) for row in leaf.frames} - seen - {frame.NO_KEY}
         seen |= asked
         for key in sorted(asked.difference(self._covered(asked)) if asked else ()):

@@ -337,9 +337,7 @@ class _Room:
     def take(self, count: int) -> None:
         """Wait until there is room; a single piece over the limit goes alone."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._taken_bytes == 0 or self._taken_bytes + count <= self._limit_bytes
-            )
+            self._changed.wait_for(lambda: self._taken_bytes == 0 or self._taken_bytes + count <= self._limit_bytes)
             self._taken_bytes += count
 
     def give_back(self, count: int) -> None:

@@ -1,0 +1,176 @@
+"""A client of the REST interface: JSON over HTTP/1.1, TLS 1.3, one connection.
+
+Only the standard library: it starts in milliseconds, and a command is one or two requests. A session comes from the
+Unix socket of the primary's host, or from ``strongroom login``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import urlencode, urlsplit
+
+from strongroom.core.errors import InputError, StrongroomError, UnavailableError, from_document
+from strongroom.core.secret import Secret
+
+MAX_ANSWER_BYTES: Final = 64 << 20
+TIMEOUT_SECONDS: Final = 60.0
+
+
+class UnreachableServerError(UnavailableError):
+    """The server did not answer."""
+
+    code = "cli.unreachable"
+    default_hint = "check that 'strongroom serve' runs there, and the address and port"
+
+
+class UntrustedServerError(UnavailableError):
+    """The server's certificate does not belong to the domain that was asked for."""
+
+    code = "cli.untrusted-server"
+    retry = "never"
+    default_hint = "compare the fingerprint of the domain ('strongroom ca show') and log in again with it"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket of this host."""
+
+    def __init__(self, path: Path, timeout: float = TIMEOUT_SECONDS) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket instead of to a port."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def tls_context(ca_pem: str) -> ssl.SSLContext:
+    """Trust one domain's root and nothing else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=ca_pem)
+    return context
+
+
+def read_json(response: http.client.HTTPResponse) -> Any:
+    """Read a bounded JSON body; an error document becomes the error that it describes."""
+    body = response.read(MAX_ANSWER_BYTES + 1)
+    if len(body) > MAX_ANSWER_BYTES:
+        raise UnreachableServerError("the server's answer is longer than this program reads")
+    try:
+        document = json.loads(body) if body else None
+    except ValueError as error:
+        raise UnreachableServerError(f"the server's answer is not JSON (HTTP status {response.status})") from error
+    if response.status >= 400:
+        raise from_document(document if isinstance(document, dict) else {"status": response.status})
+    return document
+
+
+class ApiClient:
+    """One session with one primary.
+
+    Args:
+        url: ``https://host:port`` of the people's listener.
+        token: the session or API token.
+        ca_pem: root of the domain, PEM.
+    """
+
+    def __init__(self, url: str, token: Secret | None, ca_pem: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise InputError(f"'{url}' is not an address of a primary", hint="write https://HOST:PORT")
+        self.url = url
+        self._token = token
+        self._connection = http.client.HTTPSConnection(
+            parts.hostname, parts.port or 443, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
+        """Fetch a resource."""
+        words = {key: value for key, value in (query or {}).items() if value is not None}
+        return self.call("GET", f"{path}?{urlencode(words, doseq=True)}" if words else path)
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Make a resource, or act on one."""
+        return self.call("POST", path, body or {})
+
+    def patch(self, path: str, body: Mapping[str, object]) -> Any:
+        """Change a resource."""
+        return self.call("PATCH", path, body)
+
+    def delete(self, path: str, query: Mapping[str, object] | None = None) -> Any:
+        """Remove a resource."""
+        words = {key: value for key, value in (query or {}).items() if value is not None}
+        return self.call("DELETE", f"{path}?{urlencode(words, doseq=True)}" if words else path)
+
+    def pages(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
+        """Fetch all items of a paged listing, page by page."""
+        after: object = None
+        while True:
+            page = self.get(path, {**(query or {}), "after": after})
+            yield from page["items"]
+            after = page.get("next")
+            if after is None:
+                return
+
+    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Send one request and read its answer.
+
+        Raises:
+            UnreachableServerError: nobody answered, or not in HTTP.
+            UntrustedServerError: the certificate is not of this domain.
+            StrongroomError: what the server refused, as the server said it.
+        """
+        headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token.reveal().decode('ascii')}"
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            self._connection.request(method, f"/v1{path}", body=data, headers=headers)
+            return read_json(self._connection.getresponse())
+        except ssl.SSLCertVerificationError as error:
+            raise UntrustedServerError(
+                f"the certificate of '{self.url}' is not of the domain that was asked for: {error.verify_message}"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise UnreachableServerError(f"'{self.url}' does not answer: {error}") from error
+
+
+def local_session(socket_path: Path) -> ApiClient:
+    """Get a session for the caller's system account from the primary of this host.
+
+    Raises:
+        UnreachableServerError: no primary serves this home.
+        StrongroomError: the account is not registered.
+    """
+    connection = UnixConnection(socket_path)
+    try:
+        connection.request("POST", "/session")
+        document = read_json(connection.getresponse())
+    except (OSError, http.client.HTTPException) as error:
+        raise UnreachableServerError(
+            f"no primary serves this home: {error}", hint="start it with 'strongroom serve HOME'"
+        ) from error
+    finally:
+        connection.close()
+    try:
+        return ApiClient(document["url"], Secret(document["token"].encode("ascii")), document["ca"])
+    except (KeyError, TypeError) as error:
+        raise StrongroomError("the primary of this host answered something else than a session") from error

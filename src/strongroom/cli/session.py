@@ -1,0 +1,72 @@
+"""What every verb shares: which domain it speaks to, and how it shows its result."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from strongroom.cli import logins
+from strongroom.cli.api_client import ApiClient, local_session
+from strongroom.cli.output import Output
+from strongroom.core.errors import InputError
+from strongroom.settings.home import Home
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Session:
+    """One command's view of the world.
+
+    Args:
+        home: the home of a domain on this host, if the caller named one.
+        server: the address of a primary that the caller has logged in to, if named.
+        out: where results go.
+    """
+
+    def __init__(self, home: Path | None, server: str | None, out: Output) -> None:
+        self._home = home
+        self.server = server
+        self.out = out
+        self._api: ApiClient | None = None
+
+    @property
+    def home(self) -> Home:
+        """The home of the domain on this host.
+
+        Raises:
+            InputError: none was named.
+        """
+        if self._home is None:
+            raise InputError("no home was named", hint="give --home HOME, or set STRONGROOM_HOME")
+        return Home(self._home.absolute())
+
+    @property
+    def api(self) -> ApiClient:
+        """A session with the primary: of --server, else of this host's home, else of the only login there is."""
+        if self._api is None:
+            if self.server is None and self._home is not None:
+                self._api = local_session(self.home.session_socket)
+            else:
+                self._api = logins.connect(self.server)
+        return self._api
+
+
+def verb(function: F) -> F:
+    """Give a command ``--home``, ``--server`` and ``--json``, and a :class:`Session` as its first argument."""
+
+    @click.option("--home", type=click.Path(path_type=Path), envvar="STRONGROOM_HOME", help="Home of the domain.")
+    @click.option("--server", metavar="URL", help="A primary that you have logged in to, instead of a home.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
+    @functools.wraps(function)
+    def wrapped(home: Path | None, server: str | None, as_json: bool, **words: Any) -> Any:
+        if server is not None and os.environ.get("STRONGROOM_HOME") == str(home):
+            home = None  # what the caller typed wins over the environment
+        click.get_current_context().meta["strongroom.json"] = as_json
+        return function(Session(home, server, Output(as_json=as_json)), **words)
+
+    return wrapped  # type: ignore[return-value]  # click's decorators keep the type of what they wrap

@@ -1,0 +1,54 @@
+"""Trailer: what is known only at the end of a fragment. Without it the fragment is incomplete.
+
+Source: ``docs/reference/formats/trailer.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from strongroom.formats.algorithms import digest
+from strongroom.formats.copy_header import MAX_FRAGMENTS, CopyHeader
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.image_header import ImageHeader
+from strongroom.formats.records import Bytes16, Bytes32, CopyNumber, Count
+from strongroom.formats.signed import Kind, Payload
+
+
+class Trailer(Payload, frozen=True, kw_only=True):
+    """End of one fragment. ``domain`` wrote the copy."""
+
+    medium: Bytes16
+    image: Bytes16
+    copy: CopyNumber
+    fragment: Annotated[int, msgspec.Meta(ge=1, le=MAX_FRAGMENTS)]
+    bytes: Count
+    digest: Bytes32
+    files: Count
+    last: bool
+
+
+TRAILER: Final = Kind(b"SRTRLR01", Trailer, 16 << 10, "trailer")
+
+
+def check_belongs(trailer: Trailer, header: CopyHeader) -> None:
+    """Check that a trailer ends the fragment that a copy header began.
+
+    Raises:
+        DamagedError: it is of another fragment, copy, image, medium or domain.
+    """
+    for field in ("domain", "medium", "image", "copy", "fragment"):
+        if getattr(trailer, field) != getattr(header, field):
+            raise DamagedError(f"the trailer has another '{field}' than the copy header")
+
+
+def pool_digest(image: ImageHeader) -> bytes:
+    """Compute the digest that the trailer of a pool copy carries: over both root page ids, 32 bytes."""
+    return digest(image.entries.root + image.payload.root)
+
+
+def pool_bytes(image: ImageHeader) -> int:
+    """Compute the length that the trailer of a pool copy carries: both streams together."""
+    return image.entries.bytes + image.payload.bytes

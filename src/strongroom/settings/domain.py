@@ -1,0 +1,157 @@
+"""What an administrator sets: ``HOME/strongroom.toml``, overridden by ``STRONGROOM_*`` in the environment.
+
+An unknown key is an error, so that a slip of the pen does not leave a default in force.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from datetime import timedelta
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from strongroom.settings.errors import NoHomeError, SettingsError
+from strongroom.settings.home import Home
+
+DEFAULT_PORT: Final = 8710
+_ADDRESS: Final = re.compile(r"^(?P<host>\[[0-9A-Fa-f:]+\]|[^:\s]+):(?P<port>\d{1,5})$")
+
+
+def _checked_address(text: str) -> str:
+    match = _ADDRESS.match(text)
+    if match is None or not 0 < int(match["port"]) < 65_536:
+        raise ValueError(f"'{text}' is not ADDRESS:PORT")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_checked_address)]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split ``ADDRESS:PORT``; an IPv6 address loses its brackets."""
+    match = _ADDRESS.match(address)
+    if match is None:
+        raise SettingsError(f"'{address}' is not ADDRESS:PORT")
+    return match["host"].strip("[]"), int(match["port"])
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PrimarySection(_Section):
+    """The primary: catalog, CA, KMS."""
+
+    listen_peer: Address = Field(description="where hosts of this and other domains connect")
+    listen_people: Address = Field(description="where the REST interface is")
+    database: str = Field(default="", description="URL of a PostgreSQL database; empty: SQLite in the home")
+
+
+class MediaSection(_Section):
+    """The media server of this host."""
+
+    listen: Address = Field(description="where the primary and media servers of other domains connect")
+
+
+class TimesSection(_Section):
+    """How often things are looked at."""
+
+    exchange_seconds: float = Field(default=15.0, gt=0, description="between two exchanges with a trusted primary")
+    beat_seconds: float = Field(default=10.0, gt=0, description="between two beats of a media server")
+    retry_seconds: float = Field(default=10.0, gt=0, description="before the first retry of a job; it doubles")
+
+    @property
+    def exchange(self) -> timedelta:
+        """The same as a duration."""
+        return timedelta(seconds=self.exchange_seconds)
+
+    @property
+    def beat(self) -> timedelta:
+        """The same as a duration."""
+        return timedelta(seconds=self.beat_seconds)
+
+    @property
+    def retry(self) -> timedelta:
+        """The same as a duration."""
+        return timedelta(seconds=self.retry_seconds)
+
+
+class DomainSettings(BaseSettings):
+    """All settings of one domain's host."""
+
+    model_config = SettingsConfigDict(env_prefix="STRONGROOM_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    domain: str = Field(min_length=1, max_length=128, description="name of the domain")
+    host: str = Field(min_length=1, max_length=255, description="name by which other hosts reach this one")
+    primary: PrimarySection
+    media: MediaSection
+    times: TimesSection = TimesSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library calls it with these names
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the environment first, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def load(cls, home: Home) -> Self:
+        """Read the settings of a home.
+
+        Raises:
+            NoHomeError: there is no settings file.
+            SettingsError: a setting is unknown, missing or out of range; all of them are named.
+        """
+        if not home.settings_file.is_file():
+            raise NoHomeError(f"'{home.path}' is not the home of a domain")
+
+        class FromFile(cls):  # type: ignore[misc, valid-type]  # the library takes the file's name from a class
+            model_config = SettingsConfigDict(toml_file=home.settings_file)
+
+        try:
+            loaded: Self = FromFile()
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise SettingsError(f"'{home.settings_file}': {faults}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"'{home.settings_file}' is not TOML: {error}") from error
+        return loaded
+
+
+def write_settings(home: Home, *, domain: str, host: str, listen: str) -> None:
+    """Write the settings file of a new home; the people's and the media server's ports follow the peer port.
+
+    Raises:
+        SettingsError: the address cannot be read, or leaves no room for three ports.
+    """
+    address, port = split_address(listen)
+    if not 0 < port < 65_533:
+        raise SettingsError(f"'{listen}': the port and the two behind it must be below 65,536")
+    shown = f"[{address}]" if ":" in address else address
+    lines = (
+        f"domain = {_quoted(domain)}",
+        f"host = {_quoted(host)}",
+        "",
+        "[primary]",
+        f"listen_peer = {_quoted(f'{shown}:{port}')}",
+        f"listen_people = {_quoted(f'{shown}:{port + 1}')}",
+        "",
+        "[media]",
+        f"listen = {_quoted(f'{shown}:{port + 2}')}",
+        "",
+    )
+    home.settings_file.write_text("\n".join(lines), encoding="utf-8")
+    home.settings_file.chmod(0o600)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML basic string
