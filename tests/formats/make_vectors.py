@@ -66,6 +66,7 @@ def frame_cases(magic: bytes, body: Record, seal: Seal) -> list[Case]:
     sig_at = len(good) - 64
     too_big = int.from_bytes(good[-32:], "little") + ED25519_ORDER
     first, *others = body.items()
+    elsewhere = {"domain": THIRD.id} | ({"image": s.image_id(THIRD.id, s.SALT)} if "salt" in body else {})
     cases = [
         case("good", "ok", good, signer=body["domain"].hex(), fields=readable(body)),
         case("good-keys-in-another-order", "ok", seal(magic, pack(dict([*others, first])))),
@@ -80,10 +81,12 @@ def frame_cases(magic: bytes, body: Record, seal: Seal) -> list[Case]:
         case("signature-changed", SIGNATURE, altered(good, sig_at)),
         case("signature-not-canonical", SIGNATURE, good[:-32] + too_big.to_bytes(32, "little")),
         case("length-beyond-its-bound", DAMAGED, good[:8] + b"\xff\xff\xff\xff" + good[12:]),
-        case("domain-of-another", SIGNATURE, seal(magic, pack(body | {"domain": THIRD.id}))),
+        case("domain-of-another", SIGNATURE, seal(magic, pack(body | elsewhere))),
         case("record-not-canonical", DAMAGED, seal(magic, b"\xdf" + struct.pack(">I", len(body)) + entries)),
         case("record-with-key-twice", DAMAGED, seal(magic, map_head(len(body) + 1) + entries + entries[:41])),
         case("record-with-float", DAMAGED, seal(magic, pack(body | {"zz": 1.5}))),
+        case("text-with-a-zero-byte", DAMAGED, seal(magic, pack(body | {"zz": "a\0b"}))),
+        case("integer-beyond-its-range", DAMAGED, seal(magic, pack(body | {"zz": 1 << 63}))),
         case("record-with-nan", DAMAGED, seal(magic, pack(body | {"zz": float("nan")}))),
         case("record-cut", DAMAGED, seal(magic, packed[:-1])),
         case("record-is-an-array", DAMAGED, seal(magic, pack(list(body.values())))),
@@ -141,7 +144,13 @@ def kinds() -> dict[str, list[Case]]:
     receipt = changed(target, b"SRRCPT01", s.receipt)
     envelope = changed(origin, b"SRENVL01", s.key_envelope)
     journal = changed(origin, b"SRJRNL01", lambda **c: s.batch(1, bytes(32), s.state_record(**c)))
-    row = s.key_envelope()["keys"][0]
+    row = next(row for row in s.key_envelope()["keys"] if row["purpose"] == 1)
+    streams = s.image_header()
+    second = origin(b"SRCPYH01", pack(s.copy_header(fragment=2, earlier=[s.POOL], previous=s.fixed("trailer"))))
+    header = origin(b"SRIMGH01", pack(s.image_header(entries=None, payload=None)))
+    no_streams = origin(b"SRCPYH01", pack(s.copy_header(header=header)))
+    clear = origin(b"SRCPYH01", pack(s.copy_header(encrypted=False, cipher=0, tags=[], key_pages=[])))
+    elsewhere = origin(b"SRCPYH01", pack(s.copy_header(journal_medium=s.TARGET_POOL)))
     return {
         "archive-certificate": [
             *frame_cases(b"SRARCC01", key, root),
@@ -151,14 +160,21 @@ def kinds() -> dict[str, list[Case]]:
         "revocation-list": [
             *frame_cases(b"SRREVL01", s.revocation_list(), root),
             revocations("good-empty", "ok", revoked=[]),
-            revocations("reason-too-long", DAMAGED, revoked=[{"certificate": 1, "since": 0, "reason": "x" * 257}]),
+            revocations("reason-of-too-many-bytes", DAMAGED, revoked=[
+                {"certificate": 1, "since": 0, "reason": "\u00e9" * 129}]),
+            revocations("not-ascending", DAMAGED, revoked=[
+                {"certificate": n, "since": 0, "reason": ""} for n in (2, 1)]),
+            revocations("reason-too-long", DAMAGED, revoked=[
+                {"certificate": 1, "since": 0, "reason": "x" * 257}]),
         ],
         "media-header": [
             *frame_cases(b"SRMEDH01", s.media_header(), origin),
-            media("good-tape", "ok", kind="tape", label="\u00e9" * 128),
+            media("good-tape", "ok", kind="tape", label="\u00e9" * 64),
             media("another-kind", NEWER, kind="cloud"),
             media("label-empty", DAMAGED, label=""),
             media("label-too-long", DAMAGED, label="x" * 129),
+            media("label-of-too-many-bytes", DAMAGED, label="\u00e9" * 65),
+            media("label-with-a-zero-byte", DAMAGED, label="a\0b"),
             media("medium-too-short", DAMAGED, medium=s.POOL[:15]),
         ],
         "image-header": [
@@ -169,30 +185,44 @@ def kinds() -> dict[str, list[Case]]:
             image("kind-of-a-later-version", NEWER, kind="synthetic"),
             image("cipher-without-key-group", DAMAGED, key_group=bytes(16)),
             image("key-group-without-cipher", DAMAGED, cipher=0),
+            image("good-policy-of-112-characters", "ok", slp="\U0001f512" * 112),
+            image("good-not-in-a-pool", "ok", entries=None, payload=None),
+            image("one-stream-only", DAMAGED, payload=None),
+            image("identity-of-another-domain", DAMAGED, image=s.image_id(TARGET.id, s.SALT)),
+            image("salt-of-another-image", DAMAGED, salt=s.OTHER_SALT),
+            image("digest-of-a-later-version", NEWER, digest=3),
+            image("retention-too-long", DAMAGED, retention=(1 << 33) + 1),
             image("time-before-1970", DAMAGED, started=-1),
             image("stream-incomplete", DAMAGED, entries={"root": s.fixed("entries root"), "segments": 4}),
         ],
         "hop": [
             *frame_cases(b"SRHOPR01", s.hop(), origin),
             hop("good-with-retention", "ok", retention=86_400),
+            hop("retention-too-long", DAMAGED, retention=(1 << 33) + 1),
             hop("policy-name-too-long", DAMAGED, slp="x" * 113),
         ],
         "copy-header": [
             *frame_cases(b"SRCPYH01", s.copy_header(), origin),
             case("good-at-a-target", "ok", s.TARGET_COPY),
             case("good-at-the-end-of-a-cascade", "ok", s.copy_at(THIRD, [s.HOP, s.SECOND_HOP])),
-            case("good-returned-to-the-origin", "ok", s.copy_at(ORIGIN, [
+            copy("good-with-streams-of-its-own", "ok", entries=streams["payload"], payload=streams["entries"]),
+            copy("one-stream-only", DAMAGED, entries=streams["entries"]),
+            case("hops-in-the-domain-of-the-origin", DAMAGED, s.copy_at(ORIGIN, [
                 s.HOP, TARGET.signed(b"SRHOPR01", pack(s.hop(TARGET, ORIGIN, s.digest(s.HOP))))])),
-            copy("good-second-fragment", "ok", fragment=2, earlier=[s.fixed("tape 1", 16)]),
-            copy("good-not-encrypted", "ok", encrypted=False, cipher=0, tags=[], envelopes=[]),
-            copy("fragment-without-its-media", DAMAGED, fragment=2),
+            copy("good-second-fragment", "ok", fragment=2, earlier=[s.fixed("tape 1", 16)],
+                 previous=s.fixed("trailer")),
+            copy("second-fragment-without-the-trailer-before", DAMAGED, fragment=2, earlier=[s.fixed("tape 1", 16)]),
+            copy("first-fragment-with-a-trailer-before", DAMAGED, previous=s.fixed("trailer")),
+            copy("good-not-encrypted", "ok", encrypted=False, cipher=0, tags=[], key_pages=[]),
+            copy("fragment-without-its-media", DAMAGED, fragment=2, previous=s.fixed("trailer")),
             copy("encrypted-without-cipher", DAMAGED, cipher=0),
-            copy("clear-with-tags", DAMAGED, encrypted=False, cipher=0, envelopes=[]),
+            copy("clear-with-tags", DAMAGED, encrypted=False, cipher=0, key_pages=[]),
+            copy("clear-with-key-pages", DAMAGED, encrypted=False, cipher=0, tags=[]),
             copy("encrypted-without-tags", DAMAGED, tags=[]),
             copy("tags-not-ascending", DAMAGED, tags=[b"\2" * 32, b"\1" * 32]),
             copy("tag-twice", DAMAGED, tags=[s.TAG, s.TAG]),
             copy("copy-number-zero", DAMAGED, copy=0),
-            copy("header-of-another-image", DAMAGED, image=s.fixed("another image", 16)),
+            copy("header-of-another-image", DAMAGED, image=s.OTHER_IMAGE),
             copy("header-changed", SIGNATURE, header=altered(s.HEADER, 100)),
             copy("header-of-a-later-version", NEWER, header=b"SRIMGH02" + s.HEADER[8:]),
             case("foreign-header-without-hops", DAMAGED, s.copy_at(TARGET, [])),
@@ -200,7 +230,7 @@ def kinds() -> dict[str, list[Case]]:
             case("hops-in-the-wrong-order", DAMAGED, s.copy_at(THIRD, [s.SECOND_HOP, s.HOP])),
             case("hop-missing", DAMAGED, s.copy_at(THIRD, [s.SECOND_HOP])),
             case("hop-of-another-image", DAMAGED, s.copy_at(TARGET, [
-                origin(b"SRHOPR01", pack(s.hop(image=s.fixed("another image", 16))))])),
+                origin(b"SRHOPR01", pack(s.hop(image=s.OTHER_IMAGE)))])),
             case("hop-of-another-header", DAMAGED, s.copy_at(TARGET, [
                 origin(b"SRHOPR01", pack(s.hop(header=bytes(32))))])),
             case("hop-does-not-name-the-one-before", DAMAGED, s.copy_at(THIRD, [
@@ -215,7 +245,11 @@ def kinds() -> dict[str, list[Case]]:
         "fragment": [
             case("good", "ok", s.COPY + s.TRAILER),
             case("good-at-a-target", "ok", s.TARGET_COPY + target(
-                b"SRTRLR01", pack(s.trailer(domain=TARGET.id, medium=s.TARGET_POOL)))),
+                b"SRTRLR01", pack(s.trailer(s.TARGET_COPY, domain=TARGET.id, medium=s.TARGET_POOL)))),
+            case("clear-copy-of-an-encrypted-image", DAMAGED, clear + origin(b"SRTRLR01", pack(s.trailer(clear)))),
+            case("without-streams", DAMAGED, no_streams + origin(b"SRTRLR01", pack(s.trailer(no_streams)))),
+            case("journal-of-another-medium", DAMAGED, elsewhere + origin(
+                b"SRTRLR01", pack(s.trailer(elsewhere)))),
             case("without-trailer", DAMAGED, s.COPY),
             case("byte-between", DAMAGED, s.COPY + b"\0" + s.TRAILER),
             case("byte-behind", DAMAGED, s.COPY + s.TRAILER + b"\0"),
@@ -225,18 +259,17 @@ def kinds() -> dict[str, list[Case]]:
                 case(f"trailer-{name}", DAMAGED, s.COPY + origin(b"SRTRLR01", pack(s.trailer(**change))))
                 for name, change in dict[str, Record]({
                     "of-another-medium": {"medium": s.TARGET_POOL},
-                    "of-another-image": {"image": s.fixed("another image", 16)},
+                    "of-another-image": {"image": s.OTHER_IMAGE},
                     "of-another-copy": {"copy": 2},
                     "of-another-fragment": {"fragment": 2},
+                    "of-another-attempt": {"copy_header": bytes(32)},
                     "not-the-last": {"last": False},
                     "with-another-digest": {"digest": bytes(32)},
                     "with-another-length": {"bytes": 1},
                     "with-another-count": {"files": 1},
                 }).items()
             ],
-            case("second-fragment", DAMAGED, origin(
-                b"SRCPYH01", pack(s.copy_header(fragment=2, earlier=[s.POOL]))
-            ) + origin(b"SRTRLR01", pack(s.trailer(fragment=2)))),
+            case("second-fragment", DAMAGED, second + origin(b"SRTRLR01", pack(s.trailer(second, fragment=2)))),
         ],
         "receipt": [
             *frame_cases(b"SRRCPT01", s.receipt(), target),
@@ -258,7 +291,10 @@ def kinds() -> dict[str, list[Case]]:
         ],
         "journal-batch": [
             *frame_cases(b"SRJRNL01", s.batch(1, bytes(32), s.state_record("hold")), origin),
-            journal("good-unknown-kind", "ok", kind="legal-hold", until=5, object=b"x"),
+            journal("good-unknown-kind", "ok", kind="legal-hold", until=5, object=b"x", hold=s.HOLD),
+            journal("reason-of-too-many-bytes", DAMAGED, reason="\u00e9" * 129),
+            journal("hold-without-id", DAMAGED, hold=None),
+            journal("expiry-of-a-hold", DAMAGED, kind="expiry", hold=s.HOLD),
             journal("good-expiry-never", "ok", kind="expiry"),
             journal("hold-with-until", DAMAGED, until=5),
             journal("lock-without-until", DAMAGED, kind="lock"),
@@ -282,16 +318,25 @@ def journals() -> list[Record]:
     other_medium = ORIGIN.signed(b"SRJRNL01", pack(s.batch(1, bytes(32), s.state_record("hold"), medium=s.TARGET_POOL)))
     other_second = ORIGIN.signed(b"SRJRNL01", pack(s.batch(2, bytes(32), s.state_record("hold"))))
     foreign = TARGET.signed(b"SRJRNL01", pack(s.batch(1, bytes(32), s.state_record("hold"), domain=TARGET.id)))
+    after_one = s.digest(one)
+    restored = ORIGIN.signed(b"SRJRNL01", pack(s.batch(2, after_one, s.state_record("hold"), incarnation=2)))
+    third_after = ORIGIN.signed(b"SRJRNL01", pack(s.batch(3, s.digest(restored), s.state_record("hold"))))
+    other_branch = ORIGIN.signed(b"SRJRNL01", pack(s.batch(2, after_one, s.state_record("hold"))))
     rows: list[tuple[str, list[bytes], int, str]] = [
         ("none", [], 0, "ok"),
         ("whole", [one, two, three], 3, "ok"),
         ("second-missing", [one, three], 1, DAMAGED),
         ("first-missing", [two, three], 0, DAMAGED),
-        ("twice-the-same", [one, one], 1, DAMAGED),
+        ("twice-the-same", [one, one, two], 2, "ok"),
         ("second-changed", [one, altered(two, 60), three], 1, SIGNATURE),
         ("second-does-not-name-the-first", [one, other_second], 1, DAMAGED),
         ("of-another-medium", [other_medium], 0, "format.foreign"),
         ("of-another-domain", [foreign], 0, "format.foreign"),
+        ("third-of-an-earlier-incarnation", [one, restored, third_after], 2, DAMAGED),
+        ("second-of-two-incarnations", [one, two, restored], 2, "ok"),
+        ("second-of-two-incarnations-in-the-other-order", [one, restored, two], 2, "ok"),
+        ("second-of-an-older-history-only-before-the-third", [one, two, restored, three], 2, DAMAGED),
+        ("forked", [one, two, other_branch, three], 1, "journal.forked"),
         ("third-of-a-later-version", [one, two, b"SRJRNL02" + three[8:]], 2, NEWER),
     ]  # fmt: skip
     return [

@@ -97,7 +97,16 @@ class Domain:
 
 
 ORIGIN, TARGET, THIRD = Domain("origin"), Domain("target"), Domain("third")
-POOL, TARGET_POOL, IMAGE = fixed("pool", 16), fixed("target pool", 16), fixed("image", 16)
+POOL, TARGET_POOL, SALT = fixed("pool", 16), fixed("target pool", 16), fixed("image salt", 16)
+
+
+def image_id(domain: bytes, salt: bytes) -> bytes:
+    return hashlib.sha256(b"strongroom/image-id/v1\0" + domain + salt).digest()[:16]
+
+
+IMAGE, OTHER_SALT = image_id(ORIGIN.id, SALT), fixed("another image salt", 16)
+OTHER_IMAGE = image_id(ORIGIN.id, OTHER_SALT)
+CHUNKER = [1, 65_536, 262_144, 1_048_576]
 TAG, TARGET_TAG = fixed("tag"), fixed("target tag")
 GROUP, ENVELOPE = fixed("group", 16), fixed("envelope", 16)
 
@@ -117,6 +126,7 @@ def image_header(**changes: Any) -> Record:
     return {
         "domain": ORIGIN.id,
         "image": IMAGE,
+        "salt": SALT,
         "backup_id": "files1_1767229200",
         "client": "files1.example",
         "client_host": fixed("host", 16),
@@ -131,8 +141,9 @@ def image_header(**changes: Any) -> Record:
         "retention": 2_592_000,
         "key_group": GROUP,
         "cipher": 1,
-        "entries": {"root": fixed("entries root"), "segments": 4, "bytes": 1_000_000},
-        "payload": {"root": fixed("payload root"), "segments": 4_096, "bytes": 1 << 30},
+        "digest": 1,
+        "entries": {"root": fixed("entries root"), "segments": 4, "bytes": 1_000_000, "chunker": CHUNKER},
+        "payload": {"root": fixed("payload root"), "segments": 4_096, "bytes": 1 << 30, "chunker": CHUNKER},
         "files": 12_345,
         "content": 1 << 30,
         "problems": 0,
@@ -159,6 +170,7 @@ def hop(sender: Domain = ORIGIN, to: Domain = TARGET, previous: bytes = bytes(32
         "retention": None,
         "at": T0 + 7200 * NS,
         "previous": previous,
+        "features": [],
     } | changes
 
 
@@ -177,9 +189,17 @@ def copy_header(**changes: Any) -> Record:
         "expires": T0 + 2_595_600 * NS,
         "encrypted": True,
         "cipher": 1,
+        "incarnation": 1,
+        "slp": "gold",
+        "slp_version": 3,
+        "from_copy": 0,
         "tags": [TAG],
-        "envelopes": [ENVELOPE],
+        "key_pages": [fixed("key page")],
+        "entries": None,
+        "payload": None,
         "journal": 2,
+        "journal_medium": POOL,
+        "previous": bytes(32),
         "earlier": [],
         "hops": [],
         "header": HEADER,
@@ -188,7 +208,7 @@ def copy_header(**changes: Any) -> Record:
 
 
 def copy_at(domain: Domain, hops: list[bytes], **changes: Any) -> bytes:
-    body = copy_header(domain=domain.id, medium=TARGET_POOL, hops=hops, **changes)
+    body = copy_header(domain=domain.id, medium=TARGET_POOL, journal_medium=TARGET_POOL, hops=hops, **changes)
     return domain.signed(b"SRCPYH01", pack(body))
 
 
@@ -196,7 +216,7 @@ COPY = ORIGIN.signed(b"SRCPYH01", pack(copy_header()))
 TARGET_COPY = copy_at(TARGET, [HOP])
 
 
-def trailer(**changes: Any) -> Record:
+def trailer(header: bytes = COPY, **changes: Any) -> Record:
     roots = fixed("entries root") + fixed("payload root")
     return {
         "domain": ORIGIN.id,
@@ -204,10 +224,12 @@ def trailer(**changes: Any) -> Record:
         "image": IMAGE,
         "copy": 1,
         "fragment": 1,
+        "copy_header": digest(header),
         "bytes": 1_000_000 + (1 << 30),
         "digest": digest(roots),
         "files": 12_345,
         "last": True,
+        "features": [],
     } | changes
 
 
@@ -230,10 +252,14 @@ def receipt(**changes: Any) -> Record:
         "expires": None,
         "state": "sealed",
         "tags": [TAG],
+        "features": [],
     } | changes
 
 
 RECEIPT = TARGET.signed(b"SRRCPT01", pack(receipt()))
+
+
+HOLD = fixed("hold", 16)
 
 
 def state_record(kind: str = "hold", **changes: Any) -> Record:
@@ -243,6 +269,7 @@ def state_record(kind: str = "hold", **changes: Any) -> Record:
         "copy": 1,
         "at": T0 + 8000 * NS,
         "until": None,
+        "hold": HOLD if kind in ("hold", "release") else None,
         "object": None,
         "reason": "",
     } | changes
@@ -252,10 +279,12 @@ def batch(sequence: int, previous: bytes, *records: Record, **changes: Any) -> R
     return {
         "domain": ORIGIN.id,
         "medium": POOL,
+        "incarnation": 1,
         "sequence": sequence,
         "previous": previous,
         "at": T0 + (8000 + sequence) * NS,
         "records": list(records),
+        "features": [],
     } | changes
 
 
@@ -291,8 +320,6 @@ def revocation_list(**changes: Any) -> Record:
 REVOCATIONS = ORIGIN.root_signed(b"SRREVL01", pack(revocation_list()))
 
 WRAPPING_KEY, TARGET_WRAPPING_KEY = fixed("wrapping key"), fixed("target wrapping key")
-DATA_KEYS = {key: fixed(f"data key {key.hex()}") for key in sorted(fixed(f"id {n}", 16) for n in range(3))}
-NAMING_KEY_ID = max(DATA_KEYS)
 
 
 def hkdf(key: bytes, info: bytes) -> bytes:
@@ -301,15 +328,24 @@ def hkdf(key: bytes, info: bytes) -> bytes:
     return hmac.digest(secret, info + b"\x01", "sha256")
 
 
+def data_keys() -> dict[bytes, bytes]:
+    values = [fixed(f"data key {n}") for n in range(3)]
+    return dict(sorted((hkdf(value, b"strongroom/data-key/id/v1\0")[:16], value) for value in values))
+
+
+DATA_KEYS = data_keys()
+NAMING_KEY_ID = max(DATA_KEYS)
+
+
 def wrapped_key(key: bytes, wrapping_key: bytes, tag: bytes, **changes: Any) -> Record:
     purpose, medium = (2, POOL) if key == NAMING_KEY_ID else (1, bytes(16))
     nonce = fixed(f"nonce {key.hex()} {tag.hex()}", 12)
-    bound = b"strongroom/envelope-wrap/v1\0" + ORIGIN.id + ENVELOPE + key + bytes([purpose]) + medium
+    bound = b"strongroom/envelope-wrap/v1\0" + ORIGIN.id + ORIGIN.id + ENVELOPE + key + bytes([purpose]) + medium
     row = {
         "key": key,
         "purpose": purpose,
         "medium": medium,
-        "commitment": hkdf(DATA_KEYS[key], b"strongroom/data-key/commit/v1\0" + key),
+        "commitment": hkdf(DATA_KEYS[key], b"strongroom/data-key/commit/v1\0"),
         "nonce": nonce,
         "wrapped": AESGCM(wrapping_key).encrypt(nonce, DATA_KEYS[key], bound + GROUP + tag),
     }
@@ -320,6 +356,8 @@ def key_envelope(generation: int = 1, **changes: Any) -> Record:
     wrapping_key, tag = (WRAPPING_KEY, TAG) if generation == 1 else (TARGET_WRAPPING_KEY, TARGET_TAG)
     return {
         "domain": ORIGIN.id,
+        "incarnation": 1,
+        "origin": ORIGIN.id,
         "envelope": ENVELOPE,
         "generation": generation,
         "group": GROUP,
@@ -327,6 +365,7 @@ def key_envelope(generation: int = 1, **changes: Any) -> Record:
         "tag": tag,
         "cipher": 1,
         "keys": [wrapped_key(key, wrapping_key, tag) for key in DATA_KEYS],
+        "features": [],
     } | changes
 
 

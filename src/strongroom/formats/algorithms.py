@@ -22,6 +22,12 @@ class Signature(IntEnum):
     ED25519 = 1
 
 
+class Digest(IntEnum):
+    """Digest algorithms."""
+
+    BLAKE3 = 1
+
+
 class Cipher(IntEnum):
     """Authenticated ciphers."""
 

@@ -10,26 +10,29 @@ from typing import Annotated, Final
 
 import msgspec
 
-from strongroom.core.ids import DomainId
+from strongroom.core.ids import DIGEST_BYTES, DomainId
 from strongroom.formats import signed
 from strongroom.formats.algorithms import Cipher, known
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.hop import HOP, MAX_HOPS, Hop, verify_chain
-from strongroom.formats.image_header import IMAGE_HEADER, ImageHeader
+from strongroom.formats.image_header import IMAGE_HEADER, ImageHeader, Stream
 from strongroom.formats.records import (
     Bytes16,
     Bytes32,
     CopyNumber,
     Count,
     Features,
+    Incarnation,
     Moment,
     check_ascending,
 )
 from strongroom.formats.signed import Kind, Payload, Verified
 
-MAX_TAGS: Final = 4_096
-MAX_ENVELOPES: Final = 65_536
-MAX_FRAGMENTS: Final = 65_536
+MAX_TAGS: Final = 1_024
+MAX_KEY_PAGES: Final = 64
+MAX_FRAGMENTS: Final = 4_097
+NO_TRAILER: Final = bytes(DIGEST_BYTES)
+"""``previous`` of fragment 1."""
 
 
 class CopyHeader(Payload, frozen=True, kw_only=True):
@@ -43,29 +46,40 @@ class CopyHeader(Payload, frozen=True, kw_only=True):
     expires: Moment | None
     encrypted: bool
     cipher: int
+    incarnation: Incarnation
+    slp: Annotated[str, msgspec.Meta(max_length=448)]
+    slp_version: Count
+    from_copy: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
     tags: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_TAGS)]
-    envelopes: Annotated[tuple[Bytes16, ...], msgspec.Meta(max_length=MAX_ENVELOPES)]
+    key_pages: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_KEY_PAGES)]
+    entries: Stream | None
+    payload: Stream | None
     journal: Count
+    journal_medium: Bytes16
+    previous: Bytes32
     earlier: Annotated[tuple[Bytes16, ...], msgspec.Meta(max_length=MAX_FRAGMENTS - 1)]
     hops: Annotated[
         tuple[Annotated[bytes, msgspec.Meta(max_length=HOP.max_bytes)], ...],
         msgspec.Meta(max_length=MAX_HOPS),
     ]
-    header: Annotated[bytes, msgspec.Meta(max_length=68 << 10)]
+    header: Annotated[bytes, msgspec.Meta(max_length=67_600)]
     features: Features
 
     def __post_init__(self) -> None:
         if self.encrypted != (known(Cipher, self.cipher, "cipher") is not Cipher.NONE):
             raise ValueError("a copy has a cipher exactly when it is encrypted")
-        if self.encrypted != bool(self.tags) or (self.envelopes and not self.encrypted):
-            raise ValueError("a copy names key tags exactly when it is encrypted, and envelopes only then")
+        if self.encrypted != bool(self.tags) or (self.key_pages and not self.encrypted):
+            raise ValueError("a copy names key tags exactly when it is encrypted, and key pages only then")
+        if (self.entries is None) != (self.payload is None):
+            raise ValueError("a copy has both streams of its own or none")
         if len(self.earlier) != self.fragment - 1:
             raise ValueError("a fragment names the media of exactly the fragments before it")
+        if (self.fragment == 1) != (self.previous == NO_TRAILER):
+            raise ValueError("a fragment names the trailer before it exactly when it is not the first")
         check_ascending(self.tags, "tags")
-        check_ascending(self.envelopes, "envelopes")
 
 
-COPY_HEADER: Final = Kind(b"SRCPYH01", CopyHeader, 2 << 20, "copy header")
+COPY_HEADER: Final = Kind(b"SRCPYH01", CopyHeader, 512 << 10, "copy header")
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,18 @@ class CheckedCopy:
     copy: Verified[CopyHeader]
     image: Verified[ImageHeader]
     hops: tuple[Verified[Hop], ...]
+
+    @property
+    def streams(self) -> tuple[Stream, Stream]:
+        """The streams *entries* and *payload* that apply to this copy.
+
+        Raises:
+            DamagedError: no header names any, so this cannot be a copy in a pool.
+        """
+        for header in (self.copy.payload, self.image.payload):
+            if header.entries is not None and header.payload is not None:
+                return header.entries, header.payload
+        raise DamagedError("neither the copy header nor the image header names streams")
 
 
 def verify(data: bytes, *, pinned: DomainId | None = None) -> CheckedCopy:

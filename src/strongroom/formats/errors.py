@@ -37,7 +37,7 @@ class RevokedError(IntegrityError):
     """The signature holds, and the domain has revoked the archive key that made it."""
 
     code = "format.revoked"
-    default_hint = "use it only if a receipt of a trusted domain, made before the key was lost, names the same bytes"
+    default_hint = "an administrator must decide whether it is used: it may have been signed by whoever has the key"
 
 
 class OutOfBoundsError(RefusedError):

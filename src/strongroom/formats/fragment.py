@@ -10,6 +10,7 @@ from typing import Final
 
 from strongroom.core.ids import DomainId
 from strongroom.formats import copy_header, signed, trailer
+from strongroom.formats.algorithms import digest
 from strongroom.formats.copy_header import COPY_HEADER, CheckedCopy
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.signed import Signer, Verified
@@ -36,17 +37,20 @@ def encode(copy: bytes, signer: Signer) -> bytes:
         DamagedError: the copy header does not hold.
     """
     checked = copy_header.verify(copy)
-    header, image = checked.copy.payload, checked.image.payload
+    header = checked.copy.payload
+    total, roots = _streams(checked)
     end = Trailer(
         domain=header.domain,
         medium=header.medium,
         image=header.image,
         copy=header.copy,
         fragment=header.fragment,
-        bytes=trailer.pool_bytes(image),
-        digest=trailer.pool_digest(image),
-        files=image.files,
+        copy_header=digest(copy),
+        bytes=total,
+        digest=roots,
+        files=checked.image.payload.files,
         last=True,
+        features=(),
     )
     return copy + signed.sign(TRAILER, end, signer)
 
@@ -67,14 +71,20 @@ def verify(data: bytes, *, pinned: DomainId | None = None) -> Fragment:
     cut = signed.length_at(COPY_HEADER, data)
     checked = copy_header.verify(data[:cut], pinned=pinned)
     end = signed.verify(TRAILER, data[cut:], pinned=checked.copy.signer)
-    trailer.check_belongs(end.payload, checked.copy.payload)
-    image, said = checked.image.payload, end.payload
+    trailer.check_belongs(end.payload, checked.copy)
+    said = end.payload
     if said.fragment != 1 or not said.last:
         raise DamagedError("a copy in a pool is one fragment, and this is not the first and last")
-    if (said.bytes, said.digest, said.files) != (
-        trailer.pool_bytes(image),
-        trailer.pool_digest(image),
-        image.files,
-    ):
-        raise DamagedError("the trailer does not say of the image what the image header says")
+    if checked.copy.payload.journal_medium != said.medium:
+        raise DamagedError("a copy in a pool names the journal of another medium")
+    if checked.copy.payload.cipher != checked.image.payload.cipher:
+        raise DamagedError("a copy in a pool has another cipher than its image")
+    if (said.bytes, said.digest, said.files) != (*_streams(checked), checked.image.payload.files):
+        raise DamagedError("the trailer does not say of the image what the headers say")
     return Fragment(checked.copy, checked.image, checked.hops, end)
+
+
+def _streams(checked: CheckedCopy) -> tuple[int, bytes]:
+    """Give length and digest of the streams that apply to a pool copy."""
+    entries, payload = checked.streams
+    return trailer.pool_bytes(entries, payload), trailer.pool_digest(entries, payload)

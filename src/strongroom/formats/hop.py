@@ -6,16 +6,14 @@ Source: ``docs/reference/formats/hop.md``; the chain: ``copy-header.md``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
-
-import msgspec
+from typing import Final
 
 from strongroom.core.ids import DIGEST_BYTES, DomainId, to_text
 from strongroom.formats import signed
 from strongroom.formats.algorithms import digest
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.image_header import ImageHeader, header_digest
-from strongroom.formats.records import Bytes16, Bytes32, Count, Moment
+from strongroom.formats.records import Bytes16, Bytes32, Features, GivenPolicyName, Moment, RetentionSeconds
 from strongroom.formats.signed import Kind, Payload, Verified
 
 MAX_HOPS: Final = 16
@@ -31,13 +29,14 @@ class Hop(Payload, frozen=True, kw_only=True):
     origin: Bytes32
     header: Bytes32
     sending: Bytes16
-    slp: Annotated[str, msgspec.Meta(min_length=1, max_length=112)]
-    retention: Count | None
+    slp: GivenPolicyName
+    retention: RetentionSeconds | None
     at: Moment
     previous: Bytes32
+    features: Features
 
 
-HOP: Final = Kind(b"SRHOPR01", Hop, 16 << 10, "hop")
+HOP: Final = Kind(b"SRHOPR01", Hop, 2 << 10, "hop")
 
 
 def hop_digest(data: bytes) -> bytes:
@@ -57,6 +56,10 @@ def verify_chain(hops: Sequence[bytes], image: Verified[ImageHeader], holder: Do
         DamagedError: a hop is not valid by itself, is of another image, or does not follow the one before it.
         NewerFormatError: a hop is of a later version.
     """
+    if holder == image.signer:
+        if hops:
+            raise DamagedError("a copy in the domain that made the image has hops")
+        return ()
     chain = tuple(signed.verify(HOP, data) for data in hops)
     expected = header_digest(image.data)
     sender, previous = image.signer, NO_HOP

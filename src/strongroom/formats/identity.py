@@ -17,11 +17,12 @@ from strongroom.core.secret import Secret
 from strongroom.formats import signed
 from strongroom.formats.algorithms import Signature
 from strongroom.formats.errors import ForeignError, RevokedError
-from strongroom.formats.records import Moment, Number
+from strongroom.formats.records import Moment, Number, check_ascending
 from strongroom.formats.signed import (
     ARCHIVE_CERTIFICATE,
     ArchiveCertificate,
     Kind,
+    P,
     Payload,
     Verified,
     domain_id_of,
@@ -43,11 +44,14 @@ class RevocationList(Payload, frozen=True, kw_only=True):
     issued: Moment
     revoked: Annotated[tuple[Revocation, ...], msgspec.Meta(max_length=1_024)]
 
+    def __post_init__(self) -> None:
+        check_ascending([item.certificate for item in self.revoked], "revoked")
+
 
 REVOCATION_LIST: Final = Kind(b"SRREVL01", RevocationList, 1 << 20, "revocation list", by_root=True)
 
 
-def check_revocation(verified: Verified[Payload], revocations: RevocationList) -> None:
+def check_revocation(verified: Verified[P], revocations: RevocationList) -> None:
     """Refuse an object whose archive key its domain has revoked.
 
     Args:
@@ -55,7 +59,8 @@ def check_revocation(verified: Verified[Payload], revocations: RevocationList) -
         revocations: the newest list of the same domain.
 
     Raises:
-        RevokedError: the object counts only when something else covers it; the context has ``since`` in ns.
+        RevokedError: whether it is used all the same is for an administrator to decide; the context has
+            ``since`` in ns.
         ForeignError: the list is of another domain.
     """
     if revocations.domain != verified.signer:
@@ -63,11 +68,12 @@ def check_revocation(verified: Verified[Payload], revocations: RevocationList) -
             f"the revocation list is of the domain {to_text(revocations.domain)}, "
             f"the object of {to_text(verified.signer)}"
         )
-    since = [item.since for item in revocations.revoked if item.certificate == verified.archive_number]
-    if since:
+    revoked = {item.certificate: item.since for item in revocations.revoked}
+    number = verified.archive_number
+    if number is not None and number in revoked:
         raise RevokedError(
-            f"the archive key number {verified.archive_number} of the domain {to_text(verified.signer)} was revoked",
-            context={"archive_number": verified.archive_number or 0, "since": min(since)},
+            f"the archive key number {number} of the domain {to_text(verified.signer)} was revoked",
+            context={"archive_number": number, "since": revoked[number]},
         )
 
 

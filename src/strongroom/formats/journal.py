@@ -6,7 +6,7 @@ Source: ``docs/reference/formats/journal.md``. The chain check and its result ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
@@ -17,11 +17,11 @@ from strongroom.core.ids import DIGEST_BYTES, DomainId, ImageId, MediumId, to_te
 from strongroom.formats import signed
 from strongroom.formats.algorithms import digest
 from strongroom.formats.errors import DamagedError, ForeignError
-from strongroom.formats.hop import HOP
-from strongroom.formats.records import Bytes16, Bytes32, CopyNumber, Moment, Word
-from strongroom.formats.signed import Kind, Payload
+from strongroom.formats.records import Bytes16, Bytes32, CopyNumber, Features, Incarnation, Moment, Word
+from strongroom.formats.signed import Kind, Payload, Verified
 
 MAX_RECORDS: Final = 4_096
+MAX_OBJECT_BYTES: Final = 67_600
 NO_BATCH: Final = bytes(DIGEST_BYTES)
 """``previous`` of batch 1."""
 
@@ -44,7 +44,8 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
     copy: CopyNumber
     at: Moment
     until: Moment | None
-    object: Annotated[bytes, msgspec.Meta(max_length=HOP.max_bytes)] | None
+    hold: Bytes16 | None
+    object: Annotated[bytes, msgspec.Meta(max_length=MAX_OBJECT_BYTES)] | None
     reason: Annotated[str, msgspec.Meta(max_length=256)]
 
     def __post_init__(self) -> None:
@@ -54,6 +55,8 @@ class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("only an expiry and a lock have 'until'")
         if self.until is None and self.kind == LOCK:
             raise ValueError("a lock has no end")
+        if (self.hold is not None) != (self.kind in (HOLD, RELEASE)):
+            raise ValueError("a hold and a release, and nothing else, name a hold")
         if (self.object is not None) != (self.kind in _WITH_OBJECT):
             raise ValueError("a receipt and a hop, and nothing else, carry an object")
 
@@ -62,13 +65,22 @@ class Batch(Payload, frozen=True, kw_only=True):
     """A numbered file of state records. ``domain`` owns the medium."""
 
     medium: Bytes16
+    incarnation: Incarnation
     sequence: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     previous: Bytes32
     at: Moment
     records: Annotated[tuple[StateRecord, ...], msgspec.Meta(min_length=1, max_length=MAX_RECORDS)]
+    features: Features
 
 
 BATCH: Final = Kind(b"SRJRNL01", Batch, 4 << 20, "journal batch")
+
+
+class ForkedJournalError(DamagedError):
+    """Two batches of one number and one incarnation: the domain signed two histories."""
+
+    code = "journal.forked"
+    default_hint = "nothing on this medium expires until an administrator has compared the two batches"
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class CopyState:
     Attributes:
         expires: the newest expiry in ns, ``None`` for never; it counts only when ``expiry_changed``.
         expiry_changed: whether any record changed the expiry of the header.
-        held: whether a hold stands.
+        holds: the holds that stand, by their ids.
         locked_until: end of the longest retention lock, ns; 0 without one.
         expired: whether the copy was expired, and must not come back by an import.
         receipts: whole receipt objects, oldest first; who relies on one verifies it.
@@ -88,7 +100,7 @@ class CopyState:
 
     expires: int | None = None
     expiry_changed: bool = False
-    held: bool = False
+    holds: frozenset[bytes] = frozenset()
     locked_until: int = 0
     expired: bool = False
     receipts: tuple[bytes, ...] = ()
@@ -96,26 +108,28 @@ class CopyState:
     unknown: tuple[str, ...] = ()
 
     def stops_expiry(self, now: int) -> bool:
-        """Tell whether a hold, a lock or an unknown record forbids expiry at a moment (ns) of the lock clock."""
-        return self.held or bool(self.unknown) or now < self.locked_until
+        """Tell whether something forbids expiry at a moment of the lock clock, in ns."""
+        return bool(self.holds) or bool(self.unknown) or now < self.locked_until
 
     def with_record(self, record: StateRecord) -> CopyState:
         """Give the state after one more record."""
-        match record.kind, record.object:
-            case "expiry", _:
-                return replace(self, expires=record.until, expiry_changed=True)
-            case ("hold" | "release") as kind, _:
-                return replace(self, held=kind == HOLD)
-            case "lock", _:
+        match record:
+            case StateRecord(kind="expiry", until=until):
+                return replace(self, expires=until, expiry_changed=True)
+            case StateRecord(kind="hold", hold=bytes() as hold):
+                return replace(self, holds=self.holds | {hold})
+            case StateRecord(kind="release", hold=bytes() as hold):
+                return replace(self, holds=self.holds - {hold})
+            case StateRecord(kind="lock", until=int() as until):
                 # A lock is never shortened, not even by its owner.
-                return replace(self, locked_until=max(self.locked_until, record.until or 0))
-            case "receipt", bytes() as data:
+                return replace(self, locked_until=max(self.locked_until, until))
+            case StateRecord(kind="receipt", object=bytes() as data):
                 return replace(self, receipts=(*self.receipts, data))
-            case "hop", bytes() as data:
+            case StateRecord(kind="hop", object=bytes() as data):
                 return replace(self, hops=(*self.hops, data))
-            case "tombstone", _:
+            case StateRecord(kind="tombstone"):
                 return replace(self, expired=True)
-            case kind, _:
+            case StateRecord(kind=kind):
                 return replace(self, unknown=(*self.unknown, kind))
 
 
@@ -126,20 +140,25 @@ class JournalState:
     Attributes:
         complete_to: number of the last batch that fits; 0 when there is none.
         last_digest: digest of that batch; the next one names it as ``previous``.
+        incarnation: of the domain at that batch; it never falls along the chain.
         copies: state of each copy that a record names, by image and copy number.
         problem: why the next batch does not count; ``None`` when all that were given do.
     """
 
     complete_to: int = 0
     last_digest: bytes = NO_BATCH
+    incarnation: int = 1
     copies: Mapping[tuple[ImageId, int], CopyState] = field(default_factory=dict)
     problem: IntegrityError | None = None
 
     def is_complete(self, named: int) -> bool:
-        """Tell whether nothing is missing.
+        """Tell whether nothing is missing, as far as the medium shows.
+
+        The newest batches may have been removed together with what names them: after a rebuild that has no
+        newer word on the last number, an administrator must confirm.
 
         Args:
-            named: the highest ``journal`` of all copy headers of the medium.
+            named: the highest ``journal`` of all copy headers that name this journal, or a newer word on it.
         """
         return self.problem is None and self.complete_to >= named
 
@@ -149,42 +168,84 @@ def follow(
 ) -> JournalState:
     """Check the chain of a journal and apply what it says.
 
-    Nothing is applied from the first batch on that does not fit: what comes behind a gap may rest on what
-    is missing. One batch is in memory at a time.
+    Of batches with one number that of the highest incarnation counts: a primary that was restored went on
+    from an older state. Nothing is applied from the first batch on that does not fit: what comes behind a
+    gap may rest on what is missing. Two batches are in memory at a time.
 
     Args:
-        batches: whole batch objects in the order of their file names.
+        batches: whole batch objects by rising number; those of one number follow each other in any order.
         domain: who owns the medium; batches of another domain do not count.
         medium: the medium.
         after: where an earlier call ended without a problem; ``None`` begins with batch 1.
     """
     state = after or JournalState()
     copies = dict(state.copies)
-    complete_to, last_digest = state.complete_to, state.last_digest
     problem = state.problem
     if problem is None:
-        for data in batches:
-            try:
-                batch = _next(data, domain, medium, complete_to, last_digest)
-            except IntegrityError as error:
-                problem = error
+        for found in _prevailing(batches, domain, medium):
+            problem = found if isinstance(found, IntegrityError) else _misfit(found.payload, state)
+            if problem is not None or isinstance(found, IntegrityError):
                 break
+            batch = found.payload
             for record in batch.records:
                 place = (ImageId(record.image), record.copy)
                 copies[place] = copies.get(place, CopyState()).with_record(record)
-            complete_to, last_digest = batch.sequence, digest(data)
-    return JournalState(complete_to, last_digest, copies, problem)
+            state = JournalState(batch.sequence, digest(found.data), batch.incarnation)
+    return replace(state, copies=copies, problem=problem)
 
 
-def _next(data: bytes, domain: DomainId, medium: MediumId, number: int, previous: bytes) -> Batch:
-    """Check that a batch is the one that follows."""
-    batch = signed.verify(BATCH, data, pinned=domain).payload
+def _prevailing(
+    batches: Iterable[bytes], domain: DomainId, medium: MediumId
+) -> Iterator[Verified[Batch] | IntegrityError]:
+    """Give for each number the batch that counts, and last what is wrong, if anything is."""
+    best: Verified[Batch] | None = None
+    for data in batches:
+        try:
+            found = _checked(data, domain, medium)
+            if best is not None and found.payload.sequence == best.payload.sequence:
+                best = _later(best, found)
+                continue
+        except ForkedJournalError as fork:
+            yield fork
+            return
+        except IntegrityError as error:
+            if best is not None:
+                yield best
+            yield error
+            return
+        if best is not None:
+            yield best
+        best = found
+    if best is not None:
+        yield best
+
+
+def _checked(data: bytes, domain: DomainId, medium: MediumId) -> Verified[Batch]:
+    """Check a batch by itself."""
+    verified = signed.verify(BATCH, data, pinned=domain)
+    batch = verified.payload
     if batch.medium != medium:
         raise ForeignError(
             f"journal batch {batch.sequence} is of the medium {to_text(batch.medium)}, not {to_text(medium)}"
         )
-    if batch.sequence != number + 1:
-        raise DamagedError(f"journal batch {number + 1} is missing; the next one found is {batch.sequence}")
-    if batch.previous != previous:
-        raise DamagedError(f"journal batch {batch.sequence} does not follow the batch {number} found here")
-    return batch
+    return verified
+
+
+def _later(one: Verified[Batch], other: Verified[Batch]) -> Verified[Batch]:
+    """Give the one of two batches of one number that counts."""
+    if one.payload.incarnation == other.payload.incarnation and one.data != other.data:
+        raise ForkedJournalError(
+            f"there are two journal batches {one.payload.sequence} of incarnation {one.payload.incarnation}"
+        )
+    return max(one, other, key=lambda found: found.payload.incarnation)
+
+
+def _misfit(batch: Batch, state: JournalState) -> IntegrityError | None:
+    """Tell why a batch is not the one that follows; ``None`` when it is."""
+    if batch.sequence != state.complete_to + 1:
+        return DamagedError(f"journal batch {state.complete_to + 1} is missing; the next one found is {batch.sequence}")
+    if batch.previous != state.last_digest:
+        return DamagedError(f"journal batch {batch.sequence} does not follow batch {state.complete_to} found here")
+    if batch.incarnation < state.incarnation:
+        return DamagedError(f"journal batch {batch.sequence} is of an earlier incarnation than the one before it")
+    return None

@@ -13,15 +13,18 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.core.errors import IntegrityError
-from strongroom.core.ids import UUID_BYTES, to_text
+from strongroom.core.ids import UUID_BYTES, DataKeyId, to_text
 from strongroom.core.secret import Secret
 from strongroom.formats.algorithms import Cipher, derive, known, label
 from strongroom.formats.errors import DamagedError, ForeignError
+from strongroom.formats.image_header import ImageHeader
 from strongroom.formats.records import (
     Bytes12,
     Bytes16,
     Bytes32,
     Bytes48,
+    Features,
+    Incarnation,
     Moment,
     Number,
     check_ascending,
@@ -31,6 +34,7 @@ from strongroom.formats.signed import Kind, Payload
 MAX_KEYS: Final = 1_024
 NO_MEDIUM: Final = bytes(UUID_BYTES)
 _WRAP_LABEL: Final = label("envelope-wrap")
+_ID_LABEL: Final = label("data-key/id")
 _FRAME_LABEL: Final = label("data-key/frame")
 _COMMIT_LABEL: Final = label("data-key/commit")
 
@@ -73,8 +77,10 @@ class WrappedKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyEnvelope(Payload, frozen=True, kw_only=True):
-    """A batch of data keys. ``domain`` is the one whose KMS wraps."""
+    """A batch of data keys. ``domain`` is the one whose KMS wraps, ``origin`` the one whose KMS made them."""
 
+    incarnation: Incarnation
+    origin: Bytes32
     envelope: Bytes16
     generation: Number
     group: Bytes16
@@ -82,6 +88,7 @@ class KeyEnvelope(Payload, frozen=True, kw_only=True):
     tag: Bytes32
     cipher: int
     keys: Annotated[tuple[WrappedKey, ...], msgspec.Meta(min_length=1, max_length=MAX_KEYS)]
+    features: Features
 
     def __post_init__(self) -> None:
         if known(Cipher, self.cipher, "cipher") is Cipher.NONE:
@@ -96,6 +103,7 @@ class WrapContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a wrap is bound to, besides the data key's own row."""
 
     domain: Bytes32
+    origin: Bytes32
     envelope: Bytes16
     group: Bytes16
     tag: Bytes32
@@ -103,11 +111,19 @@ class WrapContext(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, envelope: KeyEnvelope) -> WrapContext:
         """Give the context of the wraps of an envelope."""
-        return cls(domain=envelope.domain, envelope=envelope.envelope, group=envelope.group, tag=envelope.tag)
+        return cls(
+            domain=envelope.domain,
+            origin=envelope.origin,
+            envelope=envelope.envelope,
+            group=envelope.group,
+            tag=envelope.tag,
+        )
 
     def associated_data(self, key: bytes, purpose: int, medium: bytes) -> bytes:
         """Give the associated data of one wrap."""
-        return b"".join((_WRAP_LABEL, self.domain, self.envelope, key, bytes((purpose,)), medium, self.group, self.tag))
+        return b"".join(
+            (_WRAP_LABEL, self.domain, self.origin, self.envelope, key, bytes((purpose,)), medium, self.group, self.tag)
+        )
 
 
 def wrap(
@@ -115,7 +131,6 @@ def wrap(
     *,
     wrapping_key: Secret,
     context: WrapContext,
-    key: bytes,
     nonce: bytes,
     purpose: Purpose = Purpose.FRAMES,
     medium: bytes = NO_MEDIUM,
@@ -126,17 +141,17 @@ def wrap(
         data_key: 32 bytes.
         wrapping_key: 32 bytes, derived from the KMS key (``docs/reference/formats/key-tag.md``).
         context: where the wrap will lie.
-        key: data key id, 16 bytes.
         nonce: 12 random bytes, of this wrap alone.
         purpose: what the data key is for.
         medium: the pool, for segment names; zeros for frames.
     """
+    key = data_key_id(data_key)
     bound = context.associated_data(key, purpose, medium)
     return WrappedKey(
         key=key,
         purpose=purpose,
         medium=medium,
-        commitment=commitment(data_key, key),
+        commitment=commitment(data_key),
         nonce=nonce,
         wrapped=AESGCM(wrapping_key.reveal()).encrypt(nonce, data_key.reveal(), bound),
     )
@@ -165,14 +180,19 @@ def unwrap(row: WrappedKey, *, wrapping_key: Secret, context: WrapContext) -> Se
             f"the data key {to_text(row.key)} does not open under the key with the tag {context.tag.hex()}"
         ) from error
     # AES-GCM alone lets its maker choose one ciphertext that opens under two keys.
-    if Secret(commitment(data_key, row.key)) != Secret(row.commitment):
+    if data_key_id(data_key) != row.key or commitment(data_key) != row.commitment:
         raise CommitmentError(f"the data key {to_text(row.key)} is not the one that its envelope commits to")
     return data_key
 
 
-def commitment(data_key: Secret, key: bytes) -> bytes:
+def data_key_id(data_key: Secret) -> DataKeyId:
+    """Compute the name of a data key, 16 bytes: no name can be given to two keys."""
+    return DataKeyId(derive(data_key, _ID_LABEL, UUID_BYTES).reveal())
+
+
+def commitment(data_key: Secret) -> bytes:
     """Compute what an envelope publishes of a data key, 32 bytes."""
-    return derive(data_key, _COMMIT_LABEL + key).reveal()
+    return derive(data_key, _COMMIT_LABEL).reveal()
 
 
 def frame_key(data_key: Secret) -> Secret:
@@ -187,14 +207,29 @@ def check_generations(one: KeyEnvelope, other: KeyEnvelope) -> None:
 
     Raises:
         ForeignError: they are not of one envelope.
-        DamagedError: a group, or a row's key, purpose, medium or commitment differs.
+        DamagedError: origin or group, or a row's key, purpose, medium or commitment differs.
     """
     if one.envelope != other.envelope:
         raise ForeignError(f"{to_text(one.envelope)} and {to_text(other.envelope)} are two key envelopes")
-    if one.group != other.group or list(map(_kept, one.keys)) != list(map(_kept, other.keys)):
+    if (one.origin, one.group) != (other.origin, other.group) or list(map(_kept, one.keys)) != list(
+        map(_kept, other.keys)
+    ):
         raise DamagedError(
             f"generations {one.generation} and {other.generation} of the key envelope "
             f"{to_text(one.envelope)} do not hold the same data keys"
+        )
+
+
+def check_opens(envelope: KeyEnvelope, image: ImageHeader) -> None:
+    """Check that data keys of an envelope may be used for an image.
+
+    Raises:
+        ForeignError: the envelope is of another origin or key group than the image.
+    """
+    if (envelope.origin, envelope.group) != (image.domain, image.key_group):
+        raise ForeignError(
+            f"the key envelope {to_text(envelope.envelope)} is of another origin or key group "
+            f"than the image {to_text(image.image)}"
         )
 
 

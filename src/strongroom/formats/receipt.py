@@ -16,6 +16,8 @@ from strongroom.formats.records import (
     Bytes16,
     Bytes32,
     CopyNumber,
+    Features,
+    GivenPolicyName,
     Moment,
     Word,
     check_ascending,
@@ -39,18 +41,19 @@ class Receipt(Payload, frozen=True, kw_only=True):
     header: Bytes32
     medium: Bytes16
     copy: CopyNumber
-    slp: Annotated[str, msgspec.Meta(min_length=1, max_length=112)]
+    slp: GivenPolicyName
     received: Moment
     expires: Moment | None
     state: Word
     tags: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=MAX_TAGS)]
+    features: Features
 
     def __post_init__(self) -> None:
         check_word(self.state, _STATES, "state of a receipt")
         check_ascending(self.tags, "tags")
 
 
-RECEIPT: Final = Kind(b"SRRCPT01", Receipt, 16 << 10, "receipt")
+RECEIPT: Final = Kind(b"SRRCPT01", Receipt, 64 << 10, "receipt")
 
 
 class ReceiptMismatchError(ForeignError):

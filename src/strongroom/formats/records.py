@@ -11,8 +11,7 @@ wrong.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import islice
-from operator import lt
+from itertools import pairwise
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -30,6 +29,13 @@ Bytes48 = Annotated[bytes, msgspec.Meta(min_length=48, max_length=48)]
 Moment = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1, extra={"unit": "ns"})]
 """Nanoseconds since 1970."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+StreamBytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+RetentionSeconds = Annotated[int, msgspec.Meta(ge=0, le=1 << 33)]
+Incarnation = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+"""Of a domain: raised by each restore of its primary."""
+PolicyName = Annotated[str, msgspec.Meta(max_length=112, extra={"unit": "characters"})]
+"""Name of a lifecycle policy; empty for none."""
+GivenPolicyName = Annotated[str, msgspec.Meta(min_length=1, max_length=112, extra={"unit": "characters"})]
 Number = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
 """A number that rises: of a certificate, a list, a generation."""
 CopyNumber = Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)]
@@ -39,6 +45,7 @@ Feature = Annotated[str, msgspec.Meta(max_length=64)]
 Features = Annotated[tuple[Feature, ...], msgspec.Meta(max_length=64)]
 
 T = TypeVar("T")
+Ordered = TypeVar("Ordered", bytes, int)
 
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
@@ -93,6 +100,7 @@ def decode(data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str
         # A later version may have changed the very field that does not fit.
         _refuse_features(_features_of(data), what)
         raise DamagedError(f"the {what} is not as its format says: {_reason(error)}") from error
+    _check_texts(value, what)
     if _encoder.encode(value) != data:
         if exact:
             raise DamagedError(f"the {what} is not in its only allowed encoding")
@@ -129,13 +137,13 @@ def check_word(word: str, known: Collection[str], what: str) -> None:
         raise NewerFormatError(f"{what} {word!r} is not one that this program has")
 
 
-def check_ascending(values: Sequence[bytes], what: str) -> None:
+def check_ascending(values: Sequence[Ordered], what: str) -> None:
     """Refuse values that do not rise from each to the next.
 
     Raises:
         ValueError: two are equal or out of order; :func:`decode` makes a ``DamagedError`` of it.
     """
-    if not all(map(lt, values, islice(values, 1, None))):
+    if not all(one < other for one, other in pairwise(values)):
         raise ValueError(f"'{what}' is not ascending")
 
 
@@ -163,12 +171,83 @@ def _check_plain(value: object, what: str, depth: int) -> None:
     if isinstance(value, dict | list):
         if depth == 0:
             raise DamagedError(f"the {what} is nested too deeply")
-        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
-            raise DamagedError(f"the {what} has a key that is not text")
+        for key in value if isinstance(value, dict) else ():
+            if not isinstance(key, str):
+                raise DamagedError(f"the {what} has a key that is not text")
+            _check_text(key, what)
         for item in value.values() if isinstance(value, dict) else value:
             _check_plain(item, what, depth - 1)
-    elif value is not None and not isinstance(value, bool | int | str | bytes):
+    elif isinstance(value, str):
+        _check_text(value, what)
+    elif isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            raise DamagedError(f"the {what} has an integer beyond 64 bits with a sign")
+    elif value is not None and not isinstance(value, bytes):
         raise DamagedError(f"the {what} has a value of a type that records do not have: {type(value).__name__}")
+
+
+class _Texts:
+    """Where text stands in structs of one type: what annotations bound in code points, and formats in bytes.
+
+    A bound counts bytes of UTF-8, unless the annotation says ``extra={"unit": "characters"}``.
+    """
+
+    def __init__(self, kind: type[msgspec.Struct]) -> None:
+        self.own: list[tuple[str, int]] = []
+        self.below: list[str] = []
+        for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]  # of a struct
+            for alternative in _alternatives(field.type):
+                found = alternative
+                if isinstance(found, msgspec.inspect.StrType):
+                    self.own.append((field.name, found.max_length or 0))
+                elif isinstance(found, msgspec.inspect.Metadata) and isinstance(found.type, msgspec.inspect.StrType):
+                    self.own.append((field.name, 0))
+                if isinstance(found, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+                    found = found.item_type
+                if isinstance(found, msgspec.inspect.StructType) and not _texts_of(found.cls).none:
+                    self.below.append(field.name)
+
+    @property
+    def none(self) -> bool:
+        """Whether there is no text, so that a long array of such structs need not be walked."""
+        return not self.own and not self.below
+
+
+_texts: dict[type, _Texts] = {}
+
+
+def _texts_of(kind: type[msgspec.Struct]) -> _Texts:
+    found = _texts.get(kind)
+    if found is None:
+        found = _texts[kind] = _Texts(kind)
+    return found
+
+
+def _alternatives(found: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    return found.types if isinstance(found, msgspec.inspect.UnionType) else (found,)
+
+
+def _check_texts(value: object, what: str) -> None:
+    """Refuse text that is too long in bytes, or has a zero byte, in a struct and what it holds."""
+    if not isinstance(value, msgspec.Struct):
+        return
+    texts = _texts_of(type(value))
+    for name, max_bytes in texts.own:
+        text = getattr(value, name)
+        if text is not None:
+            _check_text(text, what, max_bytes)
+    for name in texts.below:
+        below = getattr(value, name)
+        for item in below if isinstance(below, tuple | list) else (below,):
+            _check_texts(item, what)
+
+
+def _check_text(text: str, what: str, max_bytes: int = 0) -> None:
+    """Refuse a zero byte, and more bytes than a bound; 0 is none."""
+    if "\0" in text:
+        raise DamagedError(f"the {what} has text with a zero byte in it")
+    if max_bytes and not text.isascii() and len(text.encode("utf-8")) > max_bytes:
+        raise DamagedError(f"the {what} has text of more than the {max_bytes} bytes that are allowed")
 
 
 def _reason(error: Exception) -> str:

@@ -12,9 +12,9 @@ import msgspec
 from strongroom.formats.algorithms import digest
 from strongroom.formats.copy_header import MAX_FRAGMENTS, CopyHeader
 from strongroom.formats.errors import DamagedError
-from strongroom.formats.image_header import ImageHeader
-from strongroom.formats.records import Bytes16, Bytes32, CopyNumber, Count
-from strongroom.formats.signed import Kind, Payload
+from strongroom.formats.image_header import Stream
+from strongroom.formats.records import Bytes16, Bytes32, CopyNumber, Count, Features, StreamBytes
+from strongroom.formats.signed import Kind, Payload, Verified
 
 
 class Trailer(Payload, frozen=True, kw_only=True):
@@ -24,31 +24,35 @@ class Trailer(Payload, frozen=True, kw_only=True):
     image: Bytes16
     copy: CopyNumber
     fragment: Annotated[int, msgspec.Meta(ge=1, le=MAX_FRAGMENTS)]
-    bytes: Count
+    copy_header: Bytes32
+    bytes: StreamBytes
     digest: Bytes32
     files: Count
     last: bool
+    features: Features
 
 
 TRAILER: Final = Kind(b"SRTRLR01", Trailer, 16 << 10, "trailer")
 
 
-def check_belongs(trailer: Trailer, header: CopyHeader) -> None:
+def check_belongs(trailer: Trailer, header: Verified[CopyHeader]) -> None:
     """Check that a trailer ends the fragment that a copy header began.
 
     Raises:
-        DamagedError: it is of another fragment, copy, image, medium or domain.
+        DamagedError: it is of another fragment, copy, image, medium or domain, or of another attempt.
     """
     for field in ("domain", "medium", "image", "copy", "fragment"):
-        if getattr(trailer, field) != getattr(header, field):
+        if getattr(trailer, field) != getattr(header.payload, field):
             raise DamagedError(f"the trailer has another '{field}' than the copy header")
+    if trailer.copy_header != digest(header.data):
+        raise DamagedError("the trailer names another 'copy_header' than the one before it")
 
 
-def pool_digest(image: ImageHeader) -> bytes:
+def pool_digest(entries: Stream, payload: Stream) -> bytes:
     """Compute the digest that the trailer of a pool copy carries: over both root page ids, 32 bytes."""
-    return digest(image.entries.root + image.payload.root)
+    return digest(entries.root + payload.root)
 
 
-def pool_bytes(image: ImageHeader) -> int:
+def pool_bytes(entries: Stream, payload: Stream) -> int:
     """Compute the length that the trailer of a pool copy carries: both streams together."""
-    return image.entries.bytes + image.payload.bytes
+    return entries.bytes + payload.bytes

@@ -1,0 +1,136 @@
+"""Gives a restored file its owner, mode, attributes and times."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+from dataclasses import dataclass, field
+from typing import Final
+
+from strongroom.client.folders import Folder
+from strongroom.client.problems import reason
+from strongroom.formats import entries
+from strongroom.formats.entries import Entry
+
+_ACCESS_LIST: Final = "system.posix_acl_access"
+_SET_ID: Final = 0o6000
+
+
+@dataclass(slots=True)
+class Owners:
+    """Turns the owner of a record into numbers of this system.
+
+    Attributes:
+        numeric: take the numbers as they stand; otherwise names come first, and numbers where a name is unknown here.
+    """
+
+    numeric: bool = True
+    _users: dict[bytes, int | None] = field(default_factory=dict)
+    _groups: dict[bytes, int | None] = field(default_factory=dict)
+
+    def of(self, entry: Entry) -> tuple[int, int]:
+        """Give user and group id for a file."""
+        if self.numeric:
+            return entry.uid, entry.gid
+        uid, gid = self._user(entry.user), self._group(entry.group)
+        return (entry.uid if uid is None else uid), (entry.gid if gid is None else gid)
+
+    def _user(self, name: bytes) -> int | None:
+        if name not in self._users:
+            try:
+                self._users[name] = pwd.getpwnam(os.fsdecode(name)).pw_uid if name else None
+            except KeyError:
+                self._users[name] = None
+        return self._users[name]
+
+    def _group(self, name: bytes) -> int | None:
+        if name not in self._groups:
+            try:
+                self._groups[name] = grp.getgrnam(os.fsdecode(name)).gr_gid if name else None
+            except KeyError:
+                self._groups[name] = None
+        return self._groups[name]
+
+
+def apply_to_open(fd: int, entry: Entry, owners: Owners, *, drop_inherited: bool) -> list[str]:
+    """Set everything on an open file or folder.
+
+    The order matters: a new owner clears set-id bits and capabilities, and anything sets the times.
+
+    Args:
+        fd: open descriptor.
+        entry: the record.
+        owners: whose numbers to use.
+        drop_inherited: the file may have got an access list from its folder, which the record does not have.
+
+    Returns:
+        What could not be set, each with the reason.
+    """
+    failed: list[str] = []
+    mode = entry.mode
+    uid, gid = owners.of(entry)
+    try:
+        os.fchown(fd, uid, gid)
+    except (OSError, OverflowError) as error:
+        failed.append(f"owner {uid}:{gid} ({_why(error)})")
+        # Set-id bits would now lend the rights of whoever restores.
+        mode &= ~_SET_ID
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        failed.append(f"mode {mode:o} ({_why(error)})")
+    failed += _set_attributes(fd, entry, follow=True)
+    if drop_inherited and not any(name == _ACCESS_LIST.encode() for name, _ in entry.attributes):
+        failed += _drop_access_list(fd)
+    try:
+        os.utime(fd, ns=(entry.mtime, entry.mtime))
+    except (OSError, OverflowError) as error:
+        failed.append(f"time ({_why(error)})")
+    return failed
+
+
+def apply_to_symlink(folder: Folder, name: bytes, entry: Entry, owners: Owners) -> list[str]:
+    """Set owner, attributes and time of a symbolic link itself; give what could not be set."""
+    failed: list[str] = []
+    uid, gid = owners.of(entry)
+    try:
+        os.chown(name, uid, gid, dir_fd=folder.fd, follow_symlinks=False)
+    except (OSError, OverflowError) as error:
+        failed.append(f"owner {uid}:{gid} ({_why(error)})")
+    if entry.attributes:
+        failed += _set_attributes(b"/proc/self/fd/%d/%b" % (folder.fd, name), entry, follow=False)
+    try:
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder.fd, follow_symlinks=False)
+    except (OSError, OverflowError) as error:
+        failed.append(f"time ({_why(error)})")
+    return failed
+
+
+def _set_attributes(file: int | bytes, entry: Entry, *, follow: bool) -> list[str]:
+    failed: list[str] = []
+    for name, value in entry.attributes:
+        text = os.fsdecode(name)
+        try:
+            if follow:
+                os.setxattr(file, text, value)
+            else:
+                os.setxattr(file, text, value, follow_symlinks=False)
+        except OSError as error:
+            failed.append(f"attribute {entries.shown(name)} ({_why(error)})")
+    return failed
+
+
+def _drop_access_list(fd: int) -> list[str]:
+    try:
+        os.removexattr(fd, _ACCESS_LIST)
+    except OSError as error:
+        # There was none, or the file system has no access lists.
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            return [f"no access list ({_why(error)})"]
+    return []
+
+
+def _why(error: OSError | OverflowError) -> str:
+    return reason(error) if isinstance(error, OSError) else "out of range"

@@ -1,0 +1,323 @@
+"""Restores the files of an image stream below a target folder.
+
+Each file is written under a temporary name and renamed when it is whole. Records come in the order of a walk, so one
+chain of open folders is enough, and a folder gets its times when its contents are complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from strongroom.client.metadata import Owners, apply_to_open, apply_to_symlink
+from strongroom.client.problems import (
+    EXISTS,
+    LINK_MISSING,
+    NOT_PERMITTED,
+    NOT_WRITTEN,
+    UNSAFE_PATH,
+    UNSUPPORTED,
+    Report,
+    StreamLostError,
+    TargetFullError,
+    Trouble,
+    reason,
+)
+from strongroom.client.selection import Selection
+from strongroom.client.target import Level, Target, UnsafePathError
+from strongroom.core.entropy import Entropy
+from strongroom.formats import entries
+from strongroom.formats.entries import Entry, path_parts
+from strongroom.formats.image_stream import Buffer, Hole, Problem
+from strongroom.formats.restore_stream import Member, members
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+
+
+@dataclass(slots=True)
+class RestoreTotals:
+    """What a restore did.
+
+    Attributes:
+        files: files of any type that are there now, complete or with less than their record says.
+        content: bytes of contents of these, holes included.
+        skipped: files that were not selected.
+        problems: how often each code was reported.
+    """
+
+    files: int = 0
+    content: int = 0
+    skipped: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+
+
+class Restorer:
+    """Writes files below a folder; the full path of each is kept below it.
+
+    Args:
+        target: folder to restore into, made when it is missing; ``/`` restores in place.
+        report: told of every problem.
+        entropy: for temporary names that no earlier restore has left.
+        overwrite: replace files that exist, and set owner and mode of folders that exist.
+        selection: which files are wanted.
+        numeric_owners: take owners by number; otherwise by name, where the name is known here.
+        flush: when all is written, wait until it is on stable storage.
+
+    Attributes:
+        totals: counted as files are written.
+    """
+
+    def __init__(
+        self,
+        target: bytes,
+        report: Report,
+        entropy: Entropy,
+        *,
+        overwrite: bool = False,
+        selection: Selection | None = None,
+        numeric_owners: bool = True,
+        flush: bool = True,
+    ) -> None:
+        self.totals = RestoreTotals()
+        self._path = target
+        self._report_to = report
+        self._overwrite = overwrite
+        self._selection = selection or Selection()
+        self._owners = Owners(numeric_owners)
+        self._flush = flush
+        self._token = entropy.bytes(8).hex().encode()
+        self._temporary = 0
+        # Hashes, because paths would take several times the room; a clash refuses one hard link, visibly.
+        self._not_restored: set[int] = set()
+
+    def restore(self, chunks: Iterable[Buffer]) -> RestoreTotals:
+        """Restore a whole image stream.
+
+        Raises:
+            DamagedError: the stream is against its page, or broke off; files that came whole stay.
+            NewerFormatError: the stream needs a later program.
+            TargetFullError: no room is left.
+            TargetChangedError: somebody moved a folder of the target.
+            StreamLostError: the bytes stopped coming.
+            OSError: the target cannot be made or opened.
+        """
+        target = Target(self._path, self._leave)
+        try:
+            for member in members(_carried(chunks), self._reported):
+                if member.entry in self._selection:
+                    self._restore(target, member)
+                else:
+                    self.totals.skipped += 1
+            target.finish()
+        finally:
+            target.close()
+        if self._flush:
+            os.sync()
+        return self.totals
+
+    def _restore(self, target: Target, member: Member) -> None:
+        entry = member.entry
+        parts = path_parts(entry.path)
+        try:
+            if not parts:
+                self._set_later(target.top, entry)
+                return
+            above = target.reach(parts[:-1])
+            self._restore_in(target, above, parts[-1], member)
+        except UnsafePathError as error:
+            self._refuse(entry, UNSAFE_PATH, f"a link or a file stands on the way: {reason(error)}")
+        except OSError as error:
+            if error.errno in _FULL:
+                raise TargetFullError(f"no room for {entries.shown(entry.path)}: {reason(error)}") from error
+            self._refuse(entry, NOT_WRITTEN, reason(error))
+
+    def _restore_in(self, target: Target, above: Level, name: bytes, member: Member) -> None:
+        entry = member.entry
+        if entry.type == entries.FOLDER:
+            level = target.make(above, name, replace=self._overwrite)
+            if level is None:
+                self._refuse(entry, EXISTS, "something that is not a folder has this name")
+            else:
+                self._set_later(level, entry)
+            return
+        if not self._may_write(above, name):
+            self._refuse(entry, EXISTS, "a file of this name is there")
+            return
+        match entry.type:
+            case entries.REGULAR:
+                done = self._write_file(above, name, member)
+            case entries.SYMLINK:
+                done = self._write_symlink(above, name, entry)
+            case entries.HARD_LINK:
+                done = self._write_hard_link(target, above, name, entry)
+            case _:
+                self._refuse(entry, UNSUPPORTED, "this type of file is not restored by this version")
+                return
+        if done:
+            self.totals.files += 1
+            self.totals.content += entry.size
+
+    def _set_later(self, level: Level, entry: Entry) -> None:
+        """Keep a folder's record until its contents are there; a folder that existed stays as it is."""
+        self.totals.files += 1
+        if level.is_new or self._overwrite:
+            level.entry = entry
+
+    def _leave(self, level: Level) -> None:
+        if level.entry is not None:
+            failed = apply_to_open(level.folder.fd, level.entry, self._owners, drop_inherited=not level.is_new)
+            self._not_set(level.entry, failed)
+
+    def _may_write(self, above: Level, name: bytes) -> bool:
+        if above.is_new or self._overwrite:
+            return True
+        try:
+            os.stat(name, dir_fd=above.folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        return False
+
+    def _write_file(self, above: Level, name: bytes, member: Member) -> bool:
+        temporary, fd = self._create(above)
+        done = False
+        try:
+            try:
+                _write_contents(fd, member)
+                failed = apply_to_open(fd, member.entry, self._owners, drop_inherited=not above.is_new)
+            finally:
+                os.close(fd)
+            done = self._put(above, temporary, name, member.entry, failed)
+        finally:
+            if not done:
+                _remove(above, temporary)
+        return done
+
+    def _write_symlink(self, above: Level, name: bytes, entry: Entry) -> bool:
+        temporary = self._temporary_name()
+        os.symlink(entry.target or b"", temporary, dir_fd=above.folder.fd)
+        done = False
+        try:
+            failed = apply_to_symlink(above.folder, temporary, entry, self._owners)
+            done = self._put(above, temporary, name, entry, failed)
+        finally:
+            if not done:
+                _remove(above, temporary)
+        return done
+
+    def _write_hard_link(self, target: Target, above: Level, name: bytes, entry: Entry) -> bool:
+        source = entry.target or b""
+        parts = path_parts(source)
+        if hash(source) in self._not_restored or not parts or not self._selection.has_path(source):
+            return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)} was not restored")
+        temporary = self._temporary_name()
+        try:
+            folder, close = target.look_up(parts[:-1])
+            try:
+                if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder.fd, follow_symlinks=False).st_mode):
+                    return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)} is no regular file any more")
+                _link(parts[-1], folder.fd, temporary, above.folder.fd)
+            finally:
+                close()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)}: {reason(error)}")
+        try:
+            return self._put(above, temporary, name, entry, [])
+        finally:
+            # Renaming onto another name of the same file does nothing, and leaves both.
+            _remove(above, temporary)
+
+    def _put(self, above: Level, temporary: bytes, name: bytes, entry: Entry, failed: list[str]) -> bool:
+        """Give a complete file its name; ``False`` when something else has it and keeps it."""
+        fd = above.folder.fd
+        try:
+            if above.is_new or self._overwrite:
+                self._rename(fd, temporary, name)
+            else:
+                # A link, unlike a rename, refuses a name that somebody took since it was looked at.
+                try:
+                    _link(temporary, fd, name, fd)
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+                else:
+                    os.unlink(temporary, dir_fd=fd)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            return self._refuse(entry, EXISTS, "something of this name is there, and cannot be replaced")
+        self._not_set(entry, failed)
+        return True
+
+    def _rename(self, fd: int, temporary: bytes, name: bytes) -> None:
+        try:
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except IsADirectoryError:
+            # An empty folder gives way; a full one refuses by itself.
+            os.rmdir(name, dir_fd=fd)
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    def _create(self, above: Level) -> tuple[bytes, int]:
+        name = self._temporary_name()
+        return name, os.open(name, _CREATE, 0o600, dir_fd=above.folder.fd)
+
+    def _temporary_name(self) -> bytes:
+        self._temporary += 1
+        return b".strongroom-%b-%d" % (self._token, self._temporary)
+
+    def _refuse(self, entry: Entry, code: str, message: str) -> bool:
+        self._not_restored.add(hash(entry.path))
+        self._report(Trouble(entry.path, code, message))
+        return False
+
+    def _not_set(self, entry: Entry, failed: list[str]) -> None:
+        if failed:
+            self._report(Trouble(entry.path, NOT_PERMITTED, "not set: " + ", ".join(failed)))
+
+    def _reported(self, problem: Problem) -> None:
+        self._report(Trouble(problem.path, problem.code, problem.message))
+
+    def _report(self, trouble: Trouble) -> None:
+        self.totals.problems[trouble.code] += 1
+        self._report_to(trouble)
+
+
+def _carried(chunks: Iterable[Buffer]) -> Iterator[Buffer]:
+    """Pass the stream on; an error in getting it must not be taken for one in writing a file."""
+    try:
+        yield from chunks
+    except OSError as error:
+        raise StreamLostError(f"the image stream was lost: {reason(error)}") from error
+
+
+def _write_contents(fd: int, member: Member) -> None:
+    ends_in_hole = False
+    for piece in member.pieces():
+        ends_in_hole = isinstance(piece, Hole)
+        if isinstance(piece, Hole):
+            os.lseek(fd, piece.length, os.SEEK_CUR)
+            continue
+        written = os.write(fd, piece)
+        while written < len(piece):
+            written += os.write(fd, memoryview(piece)[written:])
+    if ends_in_hole:
+        os.ftruncate(fd, member.entry.size)
+
+
+def _link(source: bytes, source_fd: int, name: bytes, fd: int) -> None:
+    os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
+
+
+def _remove(above: Level, temporary: bytes) -> None:
+    try:
+        os.unlink(temporary, dir_fd=above.folder.fd)
+    except FileNotFoundError:
+        # It has its name already.
+        return

@@ -1,0 +1,420 @@
+"""Turns files into the image stream of a backup.
+
+Threads open and read small files in batches, ahead of the stream; the order stays that of the walk. A batch is large
+because the interpreter's lock passes between threads at every call of the system: what is gained is waiting for disks.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from strongroom.client import reading
+from strongroom.client.block_writer import BlockWriter
+from strongroom.client.previous import Previous
+from strongroom.client.problems import UNREADABLE, Trouble, reading_failed, reason
+from strongroom.client.reading import Large, Outcome, Reading
+from strongroom.client.walker import Found
+from strongroom.formats import entries
+from strongroom.formats.entries import Entry
+
+BATCH_FILES: Final = 256
+BATCH_BYTES: Final = 4 << 20
+_BATCH_FOLDERS: Final = 32
+_BATCH_ITEMS: Final = 1_024
+READ_BYTES: Final = 4 << 20
+_READ_AHEAD: Final = 2
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a backup did so far; sizes in bytes."""
+
+    files: int = 0
+    content: int = 0
+    read_bytes: int = 0
+    same_files: int = 0
+    same_bytes: int = 0
+    problems: int = 0
+
+
+class _Way(Enum):
+    """How an item becomes a record."""
+
+    PLAIN = auto()
+    SMALL = auto()
+    IN_RANGES = auto()
+    SAME = auto()
+    LINK = auto()
+
+
+@dataclass(slots=True)
+class _Item:
+    found: Found
+    way: _Way
+    previous: tuple[int, Entry] | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    items: list[_Item] = field(default_factory=list)
+    read_files: int = 0
+    read_bytes: int = 0
+    folders: int = 0
+
+    def add(self, item: _Item) -> None:
+        """Add an item, and hold its folder open until :meth:`release`."""
+        folder = item.found.folder
+        if not self.items or self.items[-1].found.folder is not folder:
+            self.folders += 1
+        folder.hold()
+        self.items.append(item)
+        if item.way is _Way.SMALL:
+            self.read_files += 1
+            self.read_bytes += item.found.status.st_size
+
+    def is_full(self) -> bool:
+        """Tell whether it is time for the next batch; open folders are descriptors, which are few."""
+        return (
+            self.read_files >= BATCH_FILES
+            or self.read_bytes >= BATCH_BYTES
+            or self.folders >= _BATCH_FOLDERS
+            or len(self.items) >= _BATCH_ITEMS
+        )
+
+    def release(self) -> None:
+        """Let go of the folders."""
+        for item in self.items:
+            item.found.folder.release()
+
+
+@dataclass(slots=True)
+class _Links:
+    """A file with several names: its first path in the stream, and how many names were not seen yet."""
+
+    first: bytes | None
+    unseen: int
+
+
+class Sender:
+    """Makes the blocks of one backup.
+
+    Args:
+        previous: records of the previous image, or none.
+        readers: threads that read ahead; 0 reads in the caller's thread.
+        in_flight_bytes: bound of the contents that were read ahead and not sent yet.
+
+    Attributes:
+        totals: counted as the blocks are made.
+    """
+
+    def __init__(self, previous: Previous | None = None, *, readers: int = 4, in_flight_bytes: int = 32 << 20) -> None:
+        self.totals = Totals()
+        self._previous = previous or Previous((), None)
+        self._readers = readers
+        self._in_flight_bytes = in_flight_bytes
+        self._writer = BlockWriter()
+        self._links: dict[tuple[int, int], _Links] = {}
+        self._users: dict[int, bytes] = {}
+        self._groups: dict[int, bytes] = {}
+
+    def report(self, trouble: Trouble) -> None:
+        """Put a problem into the stream, and count it; the walker is given this."""
+        self.totals.problems += 1
+        self._writer.problem(trouble.path, trouble.code, trouble.message)
+
+    def blocks(self, walk: Iterable[Found]) -> Iterator[bytes]:
+        """Give the whole image stream in pieces of up to 4 MiB.
+
+        Args:
+            walk: files in the order of a walk.
+
+        Raises:
+            DamagedError: the records of the previous image are damaged.
+        """
+        if self._readers:
+            with ThreadPoolExecutor(self._readers, thread_name_prefix="strongroom-read") as pool:
+                yield from self._blocks(walk, pool)
+        else:
+            yield from self._blocks(walk, None)
+
+    def _blocks(self, walk: Iterable[Found], pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
+        waiting: deque[tuple[_Batch, Future[list[Outcome | None]] | None]] = deque()
+        in_flight = 0
+        try:
+            for batch in self._batches(walk):
+                waiting.append((batch, pool.submit(_read_batch, batch) if pool is not None else None))
+                in_flight += batch.read_bytes
+                while len(waiting) > 2 * self._readers or (in_flight > self._in_flight_bytes and waiting):
+                    done, future = waiting.popleft()
+                    in_flight -= done.read_bytes
+                    yield from self._send(done, future, pool)
+            while waiting:
+                yield from self._send(*waiting.popleft(), pool)
+        finally:
+            # Only when the backup is given up is anything left: the descriptors would stay open.
+            for batch, future in waiting:
+                if future is not None and not future.cancel():
+                    future.exception()
+                batch.release()
+        self._writer.end(self.totals.files, self.totals.content, self.totals.problems)
+        yield from self._writer.take()
+
+    def _batches(self, walk: Iterable[Found]) -> Iterator[_Batch]:
+        """Group files; a file that is read in ranges is a batch of its own."""
+        batch = _Batch()
+        try:
+            for found in walk:
+                item = self._classify(found)
+                if item is None:
+                    continue
+                if item.way is _Way.IN_RANGES and batch.items:
+                    full, batch = batch, _Batch()
+                    yield full
+                batch.add(item)
+                if item.way is _Way.IN_RANGES or batch.is_full():
+                    full, batch = batch, _Batch()
+                    yield full
+            if batch.items:
+                full, batch = batch, _Batch()
+                yield full
+        finally:
+            batch.release()
+
+    def _classify(self, found: Found) -> _Item | None:
+        status = found.status
+        if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                return _Item(found, _Way.PLAIN)
+            self.report(reading.unsupported(found))
+            return None
+        if status.st_nlink > 1:
+            key = (status.st_dev, status.st_ino)
+            if key in self._links:
+                return _Item(found, _Way.LINK)
+            self._links[key] = _Links(None, status.st_nlink)
+        previous = self._previous.same(found.path, status)
+        if previous is not None:
+            return _Item(found, _Way.SAME, previous)
+        return _Item(found, _Way.IN_RANGES if reading.is_in_ranges(status) else _Way.SMALL)
+
+    def _send(
+        self, batch: _Batch, future: Future[list[Outcome | None]] | None, pool: ThreadPoolExecutor | None
+    ) -> Iterator[bytes]:
+        try:
+            outcomes = future.result() if future is not None else _read_batch(batch)
+            for item, outcome in zip(batch.items, outcomes, strict=True):
+                yield from self._send_item(item, outcome, pool)
+                if item.found.status.st_nlink > 1 and stat.S_ISREG(item.found.status.st_mode):
+                    self._seen(item.found)
+                yield from self._writer.take()
+        finally:
+            batch.release()
+
+    def _send_item(self, item: _Item, outcome: Outcome | None, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
+        found = item.found
+        if item.way is _Way.SAME and item.previous is not None:
+            self._send_same(found, *item.previous)
+            return
+        if item.way is _Way.LINK:
+            first = self._first_path(found)
+            if first is not None:
+                self._record(self._entry(found.path, entries.HARD_LINK, found.status, target=first), None)
+                return
+            # The name before it could not be read, or is gone: this one stands for the file.
+            outcome = reading.read_small(found)
+        match outcome:
+            case Reading():
+                self._send_reading(found, outcome)
+            case Trouble():
+                self.report(outcome)
+            case Large() | None:
+                yield from self._send_ranges(found, pool)
+
+    def _send_reading(self, found: Found, outcome: Reading) -> None:
+        status, data = outcome.status, outcome.data
+        if stat.S_ISREG(status.st_mode):
+            kind = entries.REGULAR
+            if data:
+                self._writer.data(data)
+                self.totals.read_bytes += len(data)
+        else:
+            kind = entries.SYMLINK if outcome.target is not None else entries.FOLDER
+        entry = self._entry(found.path, kind, status, len(data), outcome.target, outcome.flags)
+        self._record(entry, outcome.attributes)
+        if outcome.trouble is not None:
+            self.report(outcome.trouble)
+        if kind == entries.REGULAR:
+            self._recorded(found)
+
+    def _send_same(self, found: Found, number: int, previous: Entry) -> None:
+        """Refer to the previous image. With an equal ctime the attributes are equal too."""
+        entry = self._entry(found.path, entries.REGULAR, found.status, previous.size)
+        entry.attributes = previous.attributes
+        self._writer.same(number, entries.encode(entry))
+        self._count(entry)
+        self.totals.same_files += 1
+        self.totals.same_bytes += entry.size
+        self._recorded(found)
+
+    def _send_ranges(self, found: Found, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
+        """Send a file range by range; what was sent when it breaks off is kept, with a record that says so."""
+        try:
+            fd, before = reading.open_regular(found)
+        except OSError as error:
+            self.report(reading_failed(found.path, error))
+            return
+        size, failed = 0, None
+        try:
+            try:
+                for piece in _ranges_ahead(fd, before, pool):
+                    if isinstance(piece, int):
+                        self._writer.hole(piece)
+                        size += piece
+                    else:
+                        self._writer.data(piece)
+                        size += len(piece)
+                        self.totals.read_bytes += len(piece)
+                    yield from self._writer.take()
+            except OSError as error:
+                failed = error
+                if size == 0:
+                    self.report(Trouble(found.path, UNREADABLE, reason(error)))
+                    return
+            attributes = reading.attributes_of(fd)
+            flags, trouble = reading.compare(found.path, before, os.fstat(fd), size)
+        finally:
+            os.close(fd)
+        if failed is not None:
+            trouble = reading.broken_off(found.path, failed, size, before.st_size)
+        self._record(self._entry(found.path, entries.REGULAR, before, size, flags=flags), attributes)
+        if trouble is not None:
+            self.report(trouble)
+        self._recorded(found)
+
+    def _entry(
+        self, path: bytes, kind: int, status: os.stat_result, size: int = 0, target: bytes | None = None, flags: int = 0
+    ) -> Entry:
+        return Entry(
+            kind,
+            path,
+            status.st_mode & 0o7777,
+            status.st_uid,
+            status.st_gid,
+            self._user(status.st_uid),
+            self._group(status.st_gid),
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            status.st_dev,
+            status.st_ino,
+            size,
+            target,
+            flags,
+        )
+
+    def _record(self, entry: Entry, attributes: list[entries.Attribute] | None) -> None:
+        self._writer.entry(entries.encode_with_attributes(entry, attributes or []))
+        self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        self.totals.files += 1
+        self.totals.content += entry.size
+
+    def _first_path(self, found: Found) -> bytes | None:
+        links = self._links.get((found.status.st_dev, found.status.st_ino))
+        return links.first if links is not None else None
+
+    def _recorded(self, found: Found) -> None:
+        """Remember the path to which later names of the same file are linked."""
+        links = self._links.get((found.status.st_dev, found.status.st_ino))
+        if links is not None and links.first is None:
+            links.first = found.path
+
+    def _seen(self, found: Found) -> None:
+        """Forget a file when all its names were seen."""
+        key = (found.status.st_dev, found.status.st_ino)
+        links = self._links.get(key)
+        if links is not None:
+            links.unseen -= 1
+            if links.unseen <= 0:
+                del self._links[key]
+
+    def _user(self, uid: int) -> bytes:
+        name = self._users.get(uid)
+        if name is None:
+            try:
+                name = os.fsencode(pwd.getpwuid(uid).pw_name)[: entries.MAX_NAME_BYTES]
+            except KeyError:
+                name = b""
+            self._users[uid] = name
+        return name
+
+    def _group(self, gid: int) -> bytes:
+        name = self._groups.get(gid)
+        if name is None:
+            try:
+                name = os.fsencode(grp.getgrgid(gid).gr_name)[: entries.MAX_NAME_BYTES]
+            except KeyError:
+                name = b""
+            self._groups[gid] = name
+        return name
+
+
+def _read_batch(batch: _Batch) -> list[Outcome | None]:
+    """Read what a batch needs; runs in a thread of its own."""
+    outcomes: list[Outcome | None] = []
+    for item in batch.items:
+        if item.way is _Way.SMALL:
+            outcomes.append(reading.read_small(item.found))
+        elif item.way is _Way.PLAIN:
+            outcomes.append(reading.read_plain(item.found))
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
+def _ranges_ahead(fd: int, status: os.stat_result, pool: ThreadPoolExecutor | None) -> Iterator[bytes | int]:
+    """Read a file's ranges in order, the next ones while one is sent; a number is the length of a hole.
+
+    Ends early when the file has become shorter.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    ahead: deque[tuple[int, int, bool, Future[bytes] | None]] = deque()
+    ranges = reading.ranges(fd, status.st_size, status, READ_BYTES)
+    try:
+        while True:
+            while len(ahead) < _READ_AHEAD and (following := next(ranges, None)) is not None:
+                at, length, is_hole = following
+                ahead.append((*following, pool.submit(os.pread, fd, length, at) if pool and not is_hole else None))
+            if not ahead:
+                return
+            at, length, is_hole, future = ahead.popleft()
+            if is_hole:
+                # A file cut in the hole would otherwise seem to reach to its end.
+                length = min(length, max(0, os.fstat(fd).st_size - at))
+                if length == 0:
+                    return
+                yield length
+                continue
+            data = future.result() if future is not None else os.pread(fd, length, at)
+            while data:
+                yield data
+                at, length = at + len(data), length - len(data)
+                data = os.pread(fd, length, at) if length else b""
+            if length:
+                return
+    finally:
+        for *_, future in ahead:
+            # The descriptor is closed next: nobody may still read from it.
+            if future is not None and not future.cancel():
+                future.exception()

@@ -1,0 +1,78 @@
+"""Writes an image stream as a pax tar stream, which other people's tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, Final
+
+from strongroom.client.problems import LINK_MISSING, UNSUPPORTED, Report, Trouble
+from strongroom.client.selection import Selection
+from strongroom.formats import entries, pax
+from strongroom.formats.image_stream import Buffer, Hole, Problem
+from strongroom.formats.restore_stream import members
+
+_ZEROS: Final = bytes(1 << 20)
+_KEPT: Final = (entries.REGULAR, entries.FOLDER, entries.SYMLINK, entries.HARD_LINK)
+
+
+def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | None = None) -> Iterator[Buffer]:
+    """Turn the image stream of a restore into a pax tar stream.
+
+    Holes become zeros. Paths lose their leading slash.
+
+    Args:
+        chunks: the image stream.
+        report: told of every problem.
+        selection: which files are wanted; by default all.
+
+    Raises:
+        DamagedError: the stream is against its page, or broke off.
+        NewerFormatError: it needs a later program.
+    """
+
+    def reported(problem: Problem) -> None:
+        report(Trouble(problem.path, problem.code, problem.message))
+
+    wanted = selection or Selection()
+    length = 0
+    for member in members(chunks, reported):
+        entry = member.entry
+        if entry not in wanted:
+            continue
+        if entry.type not in _KEPT:
+            report(Trouble(entry.path, UNSUPPORTED, "this type of file is not written by this version"))
+            continue
+        if entry.type == entries.HARD_LINK and not wanted.has_path(entry.target or b""):
+            report(Trouble(entry.path, LINK_MISSING, f"{entries.shown(entry.target or b'')} was not selected"))
+            continue
+        front = pax.header(entry)
+        yield front
+        for piece in member.pieces():
+            if isinstance(piece, Hole):
+                yield from _zeros(piece.length)
+            else:
+                yield piece
+        rest = pax.padding(entry.size)
+        if rest:
+            yield _ZEROS[:rest]
+        length += len(front) + entry.size + rest
+    yield pax.trailer(length)
+
+
+def write_tar(chunks: Iterable[Buffer], out: BinaryIO, report: Report, selection: Selection | None = None) -> None:
+    """Write the image stream of a restore to a file or pipe, as a pax tar stream.
+
+    Raises:
+        DamagedError: the stream is against its page, or broke off.
+        NewerFormatError: it needs a later program.
+        OSError: the file or pipe takes no more.
+    """
+    for piece in tar_pieces(chunks, report, selection):
+        out.write(piece)
+
+
+def _zeros(length: int) -> Iterator[bytes]:
+    while length:
+        part = _ZEROS[:length]
+        yield part
+        length -= len(part)

@@ -1,0 +1,263 @@
+"""The stream *entries*: one record for each file of an image, in the order of a walk.
+
+Source: ``docs/reference/formats/entries.md``. Paths and names are ``bytes``: what the file system has.
+
+A record is read into its struct at once, and the struct written again must give the same bytes; only a record with
+elements that this version does not know is compared as plain values.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from strongroom.formats import records
+from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.records import Count
+
+REGULAR: Final = 1
+FOLDER: Final = 2
+SYMLINK: Final = 3
+HARD_LINK: Final = 4
+MORE_EXTENTS: Final = 64
+MORE_ATTRIBUTES: Final = 65
+END: Final = 127
+_RESERVED: Final = range(5, 9)
+
+CHANGED: Final = 1
+"""Flag: the file changed while it was read."""
+SHRANK: Final = 2
+"""Flag: the file became shorter while it was read; ``size`` is what was there."""
+EXTENTS_FOLLOW: Final = 4
+"""Flag: records of type 64 follow."""
+ATTRIBUTES_FOLLOW: Final = 8
+"""Flag: records of type 65 follow."""
+
+MAX_RECORD_BYTES: Final = 1 << 20
+MAX_PATH_BYTES: Final = 65_536
+MAX_NAME_BYTES: Final = 256
+MAX_EXTENTS: Final = 4_096
+MAX_INLINE_ATTRIBUTE_BYTES: Final = 64 * 1024
+"""A writer puts attributes of more bytes into records of type 65, so that a record stays in its bound."""
+_ATTRIBUTES_A_RECORD: Final = 512 * 1024
+
+Path = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH_BYTES)]
+_Name = Annotated[bytes, msgspec.Meta(max_length=MAX_NAME_BYTES)]
+_Number = Annotated[int, msgspec.Meta(ge=0)]
+_SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_AttributeName = Annotated[bytes, msgspec.Meta(min_length=1, max_length=255)]
+_AttributeValue = Annotated[bytes, msgspec.Meta(max_length=65_536)]
+Attribute: TypeAlias = tuple[_AttributeName, _AttributeValue]
+_SegmentName = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Extent: TypeAlias = tuple[_SegmentName | None, Count, Count]
+"""Segment name or ``None`` for a hole, offset in the segment, length."""
+_Extents = Annotated[list[Extent], msgspec.Meta(max_length=MAX_EXTENTS)]
+
+_U32: Final = struct.Struct(">I")
+_BAD_PATH: Final = re.compile(rb"\0|//|/\.\.?(?:/|\Z)|.(?:/)\Z", re.DOTALL)
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """One file: a record of types 1 to 8. Times are nanoseconds since 1970, sizes bytes."""
+
+    type: Annotated[int, msgspec.Meta(ge=1, le=8)]
+    path: Path
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
+    uid: _Number
+    gid: _Number
+    user: _Name
+    group: _Name
+    mtime: _SignedMoment
+    ctime: _SignedMoment
+    device: _Number
+    inode: _Number
+    size: Count
+    target: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH_BYTES)] | None = None
+    flags: Annotated[int, msgspec.Meta(ge=0, le=15)] = 0
+    attributes: list[Attribute] = []
+    extents: _Extents = []
+
+
+class MoreExtents(msgspec.Struct, array_like=True, tag=MORE_EXTENTS, gc=False):
+    """More extents of the file before it."""
+
+    extents: _Extents
+
+
+class MoreAttributes(msgspec.Struct, array_like=True, tag=MORE_ATTRIBUTES, gc=False):
+    """More extended attributes of the file before it."""
+
+    attributes: list[Attribute]
+
+
+class End(msgspec.Struct, array_like=True, tag=END, gc=False, frozen=True):
+    """The last record: the number of files, and the sum of their sizes."""
+
+    files: Count
+    content: Count
+
+
+Record: TypeAlias = Entry | MoreExtents | MoreAttributes | End
+
+_OTHERS: Final[dict[int, type[MoreExtents | MoreAttributes | End]]] = {
+    MORE_EXTENTS: MoreExtents,
+    MORE_ATTRIBUTES: MoreAttributes,
+    END: End,
+}
+
+
+def walk_key(path: bytes) -> bytes:
+    """Give a key whose bytes order is the order of a walk.
+
+    A zero byte is in no name and sorts before every other, so it orders by parts: ``/a``, ``/a/b``, ``/a-b``.
+    """
+    return path.replace(b"/", b"\0") if path != b"/" else b""
+
+
+def encode(record: Record) -> bytes:
+    """Write one record with its length before it.
+
+    Raises:
+        ValueError: the record would be longer than its bound; a mistake of the caller.
+    """
+    body = records.encode(record)
+    if len(body) > MAX_RECORD_BYTES:
+        raise ValueError(f"an entry would have {len(body)} bytes, more than its bound {MAX_RECORD_BYTES}")
+    return _U32.pack(len(body)) + body
+
+
+def encode_with_attributes(entry: Entry, attributes: list[Attribute]) -> bytes:
+    """Write a record and its attributes, in records of type 65 when they are many.
+
+    Args:
+        entry: without attributes; its flag 8 is set when such records follow.
+        attributes: pairs of name and value; sorted by name here.
+    """
+    if not attributes:
+        return encode(entry)
+    attributes.sort()
+    if sum(len(name) + len(value) for name, value in attributes) <= MAX_INLINE_ATTRIBUTE_BYTES:
+        entry.attributes = attributes
+        return encode(entry)
+    entry.flags |= ATTRIBUTES_FOLLOW
+    return encode(entry) + b"".join(encode(MoreAttributes(part)) for part in _parts(attributes))
+
+
+def _parts(attributes: list[Attribute]) -> Iterator[list[Attribute]]:
+    part: list[Attribute] = []
+    length = 0
+    for name, value in attributes:
+        cost = len(name) + len(value) + 16
+        if length + cost > _ATTRIBUTES_A_RECORD:
+            yield part
+            part, length = [], 0
+        part.append((name, value))
+        length += cost
+    yield part
+
+
+def decode(body: bytes) -> Record:
+    """Read one record, given without its length.
+
+    Raises:
+        DamagedError: not a record of this stream, or against a rule of its page.
+        NewerFormatError: a type that this program does not know.
+    """
+    kind = _type_of(body)
+    if kind <= _RESERVED[-1]:
+        entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry")
+        _check(entry)
+        return entry
+    other = _OTHERS.get(kind)
+    if other is None:
+        raise NewerFormatError(f"an entry has type {kind}, which this program does not have")
+    record = records.decode(body, other, max_bytes=MAX_RECORD_BYTES, what="entry")
+    if isinstance(record, MoreAttributes):
+        _check_attributes(record.attributes)
+    elif isinstance(record, MoreExtents):
+        _check_extents(record.extents)
+    return record
+
+
+def split(data: bytes, offset: int = 0) -> Iterator[Record]:
+    """Read the records of a block that has whole records only.
+
+    Raises:
+        DamagedError: the block is cut in a record, or a record is damaged.
+    """
+    at, end = offset, len(data)
+    while at < end:
+        body_at = at + 4
+        if body_at > end:
+            raise DamagedError("a block of entries ends within a length")
+        at = body_at + _U32.unpack_from(data, body_at - 4)[0]
+        if at > end:
+            raise DamagedError("a block of entries ends within a record")
+        yield decode(data[body_at:at])
+
+
+def path_parts(path: bytes) -> list[bytes]:
+    """Cut an absolute path into its names; none for the root folder.
+
+    Raises:
+        DamagedError: not absolute, or a part that is empty, ``.``, ``..`` or has a zero byte.
+    """
+    _check_path(path)
+    return path[1:].split(b"/") if path != b"/" else []
+
+
+def shown(path: bytes) -> str:
+    """Write a path for a message: quoted, other bytes than text escaped, cut when it is very long."""
+    text = path[:200].decode("utf-8", "backslashreplace")
+    return repr(text + "…" if len(path) > len(path[:200]) else text)
+
+
+def _type_of(body: bytes) -> int:
+    """Tell a record's type from its first bytes: an array header, then a small integer."""
+    at = 3 if body[:1] == b"\xdc" else 1
+    if len(body) <= at or (at == 1 and body[0] & 0xF0 != 0x90) or body[at] > END:
+        raise DamagedError("an entry is not an array that begins with a type")
+    return body[at]
+
+
+def _check_path(path: bytes) -> None:
+    if path[:1] != b"/" or _BAD_PATH.search(path):
+        raise DamagedError(f"{shown(path)} is not a plain absolute path")
+
+
+def _check(entry: Entry) -> None:
+    """Refuse what the types of the fields alone allow."""
+    _check_path(entry.path)
+    if entry.type in (SYMLINK, HARD_LINK):
+        if not entry.target or b"\0" in entry.target:
+            raise DamagedError(f"the link {shown(entry.path)} has no target")
+        if entry.type == HARD_LINK:
+            _check_path(entry.target)
+            if walk_key(entry.target) >= walk_key(entry.path):
+                raise DamagedError(f"the hard link {shown(entry.path)} names a record that does not come before it")
+    elif entry.target is not None:
+        raise DamagedError(f"the entry {shown(entry.path)} has a target and is not a link")
+    if entry.type != REGULAR and (entry.size or entry.extents):
+        raise DamagedError(f"the entry {shown(entry.path)} has contents and is not a regular file")
+    if entry.attributes:
+        _check_attributes(entry.attributes)
+    if entry.extents:
+        _check_extents(entry.extents)
+
+
+def _check_attributes(attributes: list[Attribute]) -> None:
+    last = b""
+    for name, _ in attributes:
+        if name <= last or b"\0" in name:
+            raise DamagedError("extended attributes are not in the order of their names")
+        last = name
+
+
+def _check_extents(extents: list[Extent]) -> None:
+    for name, offset, length in extents:
+        if length == 0 or (name is None and offset):
+            raise DamagedError("an extent is empty, or a hole with an offset")

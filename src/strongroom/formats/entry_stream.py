@@ -1,0 +1,156 @@
+"""The stream *entries* as a whole: from buffers of any sizes to records, with what holds between them.
+
+Source: ``docs/reference/formats/entries.md``.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from strongroom.formats import entries
+from strongroom.formats.entries import End, Entry, MoreAttributes, MoreExtents, Record, shown, walk_key
+from strongroom.formats.errors import DamagedError
+
+_U32: Final = struct.Struct(">I")
+
+
+class EntriesReader:
+    """Reads a stream of entries; keeps one incomplete record in memory and no more."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._sequence = Sequence(with_extents=True)
+        self._end: End | None = None
+
+    def feed(self, data: bytes | memoryview) -> list[Record]:
+        """Take the next bytes, and give the records that are whole now.
+
+        Raises:
+            DamagedError: against the page, within a record or between records.
+            NewerFormatError: a record of a type that this program does not know.
+        """
+        rest, at, found = self._rest, 0, list[Record]()
+        rest += data
+        while self._end is None and len(rest) - at >= _U32.size:
+            (length,) = _U32.unpack_from(rest, at)
+            if length > entries.MAX_RECORD_BYTES:
+                raise DamagedError(f"an entry claims {length} bytes, more than its bound {entries.MAX_RECORD_BYTES}")
+            body_at = at + _U32.size
+            if len(rest) - body_at < length:
+                break
+            at = body_at + length
+            record = entries.decode(bytes(rest[body_at:at]))
+            self._sequence.take(record)
+            found.append(record)
+            if isinstance(record, End):
+                self._end = record
+        del rest[:at]
+        if self._end is not None and rest:
+            raise DamagedError("something follows the end of the entries")
+        return found
+
+    def finish(self) -> End:
+        """Say that there are no more bytes, and get the last record.
+
+        Raises:
+            DamagedError: the stream is incomplete.
+        """
+        if self._end is None:
+            raise DamagedError("the entries end without a record of type 127")
+        return self._end
+
+
+class Sequence:
+    """Checks what holds between the records of one stream: order, what flags announce, sizes and totals.
+
+    Args:
+        with_extents: whether this is the stored stream, where extents add up to sizes; between client and
+            media server there are none.
+    """
+
+    def __init__(self, *, with_extents: bool) -> None:
+        self._with_extents = with_extents
+        self._key: bytes | None = None
+        self._entry: Entry | None = None
+        self._attribute_records = 0
+        self._extent_records = 0
+        self._last_attribute = b""
+        self._extended = 0
+        self.files = 0
+        self.content = 0
+
+    def take(self, record: Record) -> None:
+        """Look at the next record.
+
+        Raises:
+            DamagedError: it may not come here.
+        """
+        match record:
+            case Entry():
+                self.settle()
+                self._take_entry(record)
+            case MoreAttributes():
+                self._take_attributes(record)
+            case MoreExtents():
+                self._take_extents(record)
+            case End():
+                self.settle()
+                self.check_totals(record.files, record.content)
+
+    def settle(self) -> None:
+        """Say that no more records of the last file come.
+
+        Raises:
+            DamagedError: it announced more than came, or its extents do not add up to its size.
+        """
+        entry = self._entry
+        if entry is None:
+            return
+        if entry.flags & entries.ATTRIBUTES_FOLLOW and not self._attribute_records:
+            raise DamagedError(f"the attributes that {shown(entry.path)} announced are missing")
+        if entry.flags & entries.EXTENTS_FOLLOW and not self._extent_records:
+            raise DamagedError(f"the extents that {shown(entry.path)} announced are missing")
+        if self._with_extents and self._extended != entry.size:
+            raise DamagedError(
+                f"extents of {self._extended} bytes stand for the {entry.size} bytes of {shown(entry.path)}"
+            )
+
+    def check_totals(self, files: int, content: int) -> None:
+        """Compare what an end says with what came.
+
+        Raises:
+            DamagedError: they differ.
+        """
+        if (files, content) != (self.files, self.content):
+            raise DamagedError(
+                f"the end tells of {files} files of {content} bytes, and {self.files} of {self.content} came"
+            )
+
+    def _take_entry(self, entry: Entry) -> None:
+        key = walk_key(entry.path)
+        if self._key is not None and key <= self._key:
+            raise DamagedError(f"the entry {shown(entry.path)} is out of order")
+        if not self._with_extents and (entry.extents or entry.flags & entries.EXTENTS_FOLLOW):
+            raise DamagedError(f"the entry {shown(entry.path)} has extents, which have no place in this stream")
+        self._key = key
+        self._entry = entry
+        self._attribute_records = self._extent_records = 0
+        self._last_attribute = entry.attributes[-1][0] if entry.attributes else b""
+        self._extended = sum(extent[2] for extent in entry.extents)
+        self.files += 1
+        self.content += entry.size
+
+    def _take_attributes(self, record: MoreAttributes) -> None:
+        if self._entry is None or not self._entry.flags & entries.ATTRIBUTES_FOLLOW or self._extent_records:
+            raise DamagedError("attributes come where no file announced them")
+        if not record.attributes or record.attributes[0][0] <= self._last_attribute:
+            raise DamagedError("extended attributes are not in the order of their names")
+        self._attribute_records += 1
+        self._last_attribute = record.attributes[-1][0]
+
+    def _take_extents(self, record: MoreExtents) -> None:
+        if self._entry is None or not self._entry.flags & entries.EXTENTS_FOLLOW:
+            raise DamagedError("extents come where no file announced them")
+        self._extent_records += 1
+        self._extended += sum(extent[2] for extent in record.extents)

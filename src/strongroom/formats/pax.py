@@ -1,0 +1,138 @@
+"""Headers of a POSIX pax tar stream, from entries.
+
+Source: POSIX.1-2017, ``pax``, *pax Interchange Format*; extended attributes as ``SCHILY.xattr.NAME``, the way GNU tar
+and libarchive have them. Names are bytes: what fits into the plain header stands there as it is, and no reader converts
+it. A longer one goes into an extended header, whose text is UTF-8 unless ``hdrcharset=BINARY`` says otherwise; GNU tar
+1.34 warns that it does not know that word and restores the very bytes, libarchive obeys it.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from typing import Final
+
+from strongroom.formats import entries
+from strongroom.formats.entries import Entry
+
+BLOCK_BYTES: Final = 512
+RECORD_BYTES: Final = 10_240
+"""A tar stream is filled up with zeros to a multiple of this."""
+_MAX_NAME: Final = 100
+_MAX_OWNER: Final = 32
+_MAX_OCTAL_7: Final = 0o7777777
+_MAX_OCTAL_11: Final = 0o77777777777
+_TYPES: Final = {
+    entries.REGULAR: tarfile.REGTYPE,
+    entries.FOLDER: tarfile.DIRTYPE,
+    entries.SYMLINK: tarfile.SYMTYPE,
+    entries.HARD_LINK: tarfile.LNKTYPE,
+}
+
+
+def padding(size: int) -> int:
+    """Tell how many zero bytes follow contents of this size."""
+    return -size % BLOCK_BYTES
+
+
+def header(entry: Entry) -> bytes:
+    """Write what stands before a file's contents: an extended header where one is needed, and the plain one.
+
+    The path loses its leading slash; a folder gets one behind.
+
+    Raises:
+        ValueError: a type that tar members are not made of here; a mistake of the caller.
+    """
+    kind = _TYPES.get(entry.type)
+    if kind is None:
+        raise ValueError(f"there is no tar member for an entry of type {entry.type}")
+    name = entry.path[1:] or b"."
+    if entry.type == entries.FOLDER:
+        name += b"/"
+    target = entry.target or b""
+    if entry.type == entries.HARD_LINK:
+        target = target[1:]
+    extended = _extended(entry, name, target)
+    plain = _plain(entry, kind, name, target)
+    if not extended:
+        return plain
+    about = tarfile.TarInfo("././@PaxHeader")
+    about.type = tarfile.XHDTYPE
+    about.size = len(extended)
+    front = about.tobuf(tarfile.USTAR_FORMAT)
+    return front + extended + bytes(padding(len(extended))) + plain
+
+
+def trailer(length: int) -> bytes:
+    """Write the end of a stream that has ``length`` bytes so far."""
+    end = 2 * BLOCK_BYTES
+    return bytes(end + -(length + end) % RECORD_BYTES)
+
+
+def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes) -> bytes:
+    """Write the plain header; what does not fit is cut, because the extended header has it."""
+    info = tarfile.TarInfo(_text(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1].rstrip(b"/")))
+    info.type = kind
+    info.linkname = _text(target[:_MAX_NAME])
+    info.mode = entry.mode
+    info.uid = entry.uid if entry.uid <= _MAX_OCTAL_7 else 0
+    info.gid = entry.gid if entry.gid <= _MAX_OCTAL_7 else 0
+    info.uname = _text(entry.user[:_MAX_OWNER])
+    info.gname = _text(entry.group[:_MAX_OWNER])
+    info.size = entry.size if entry.size <= _MAX_OCTAL_11 else 0
+    seconds = entry.mtime // 1_000_000_000
+    info.mtime = seconds if 0 <= seconds <= _MAX_OCTAL_11 else 0
+    return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+
+
+def _extended(entry: Entry, name: bytes, target: bytes) -> bytes:
+    found: list[bytes] = []
+    if len(name) > _MAX_NAME:
+        found.append(_record(b"path", name))
+    if len(target) > _MAX_NAME:
+        found.append(_record(b"linkpath", target))
+    if any(not _is_utf8(text) for text in (name, target) if len(text) > _MAX_NAME):
+        found.insert(0, _record(b"hdrcharset", b"BINARY"))
+    if entry.size > _MAX_OCTAL_11:
+        found.append(_record(b"size", b"%d" % entry.size))
+    if entry.uid > _MAX_OCTAL_7:
+        found.append(_record(b"uid", b"%d" % entry.uid))
+    if entry.gid > _MAX_OCTAL_7:
+        found.append(_record(b"gid", b"%d" % entry.gid))
+    if len(entry.user) >= _MAX_OWNER:
+        found.append(_record(b"uname", entry.user))
+    if len(entry.group) >= _MAX_OWNER:
+        found.append(_record(b"gname", entry.group))
+    seconds, rest = divmod(entry.mtime, 1_000_000_000)
+    if rest or not 0 <= seconds <= _MAX_OCTAL_11:
+        found.append(_record(b"mtime", _decimal(entry.mtime)))
+    for key, value in entry.attributes:
+        # A sign of equality ends the keyword, so GNU tar writes it as a percent sequence.
+        keyword = key.replace(b"%", b"%25").replace(b"=", b"%3D")
+        found.append(_record(b"SCHILY.xattr." + keyword, value))
+    return b"".join(found)
+
+
+def _record(keyword: bytes, value: bytes) -> bytes:
+    """Write one record; the length before it counts its own digits."""
+    length = len(keyword) + len(value) + 3
+    total = length + len(str(length))
+    total = length + len(str(total))
+    return b"%d %b=%b\n" % (total, keyword, value)
+
+
+def _decimal(nanoseconds: int) -> bytes:
+    """Write seconds with nine decimals; before 1970 with a sign, as GNU tar reads it."""
+    sign = b"-" if nanoseconds < 0 else b""
+    return sign + b"%d.%09d" % divmod(abs(nanoseconds), 1_000_000_000)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
