@@ -19,11 +19,11 @@ from strongroom.formats import container, frame
 from strongroom.pool import names
 from strongroom.pool.folder import INCOMING
 from strongroom.pool.index import FILE_NAME
-from strongroom.pool.manifest import StreamRoot, read_manifest
+from strongroom.pool.manifest import StreamRoot
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.verify import ImageVerifier, verify_container
 from tests.fault.pool_child import IMAGES, LIMITS, image
-from tests.support.pool import DOMAIN, Keys, Pool
+from tests.support.pool import DOMAIN, MEDIUM, Keys, Pool
 
 ROOT = Path(__file__).parents[2]
 STEPS = {
@@ -103,7 +103,7 @@ def test_after_a_crash_what_was_acknowledged_is_whole_and_writing_goes_on(
     assert pool.report.problems == []
     assert list((folder / INCOMING).iterdir()) == []
     for container_id, _, _, _ in pool.index.containers():
-        assert list(verify_container(pool.store, container_id)) == []
+        assert list(verify_container(pool.store, container_id, MEDIUM)) == []
 
     kept = facts(pool)
     pool.index.rebuild(pool.store)
@@ -111,18 +111,18 @@ def test_after_a_crash_what_was_acknowledged_is_whole_and_writing_goes_on(
 
     with FrameReader(pool.store, pool.index, origin=DOMAIN, key_for=keys.given.get) as frames:
         verifier = ImageVerifier(
-            pool.store, pages=pool.pages(), frames=frames, covered=keys.covered, with_keys=True
+            pool.store, pages=pool.pages(), frames=frames, covered=keys.covered, medium=MEDIUM, with_keys=True
         )
         for number, root in acknowledged.items():
-            assert list(verifier.verify({"payload": root})) == []
-            references = read_manifest(root, pool.pages().page)
+            assert list(verifier.verify({"payload": root}, is_encrypted=True)) == []
+            references = pool.references(root)
             assert [bytes(segment) for segment in frames.read(references)] == image(number)
 
     for number in range(IMAGES):
         root = pool.write_manifest(pool.write(image(number), LIMITS))
         assert acknowledged.get(number, root) == root, "what was durable is found again"
         with pool.reader() as reader:
-            references = read_manifest(root, pool.pages().page)
+            references = pool.references(root)
             assert [bytes(segment) for segment in reader.read(references)] == image(number)
 
     used = nonces(pool)

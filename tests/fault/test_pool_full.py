@@ -43,7 +43,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def check_nothing_half_made(pool: Pool) -> None:
     assert list((pool.folder.path / INCOMING).iterdir()) == []
     for container, _, _, _ in pool.index.containers():
-        assert list(verify_container(pool.store, container)) == []
+        assert list(verify_container(pool.store, container, MEDIUM)) == []
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_made(small_disk: Path) -> None:
@@ -89,9 +89,7 @@ def test_a_limit_on_the_size_of_files_is_told_alike(tmp_path: Path) -> None:
         assert [bytes(segment) for segment in reader.read(references)] == STREAM[:40]
 
 
-def test_a_container_with_a_failed_append_is_never_sealed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_container_with_a_failed_append_is_never_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room comes back in the middle of a frame: what follows would lie at the wrong offset."""
     pool = Pool.create(tmp_path / "pool")
     container = ContainerWriter(

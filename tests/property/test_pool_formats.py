@@ -15,12 +15,12 @@ from strongroom.core.secret import Secret
 from strongroom.formats import container, frame, manifest_page
 from strongroom.formats.algorithms import Cipher, Compression
 from strongroom.formats.errors import DamagedError
+from strongroom.formats.segment import SegmentNamer
 
 KEY = Secret(b"k" * 32)
+NAMER = SegmentNamer(Secret(b"n" * 32))
 DATA_KEY = DataKeyId(b"d" * 16)
-HEADER = container.Header(
-    ContainerId(b"c" * 16), MediumId(b"m" * 16), DomainId(b"o" * 32), 1, container.Content.FRAMES
-)
+HEADER = container.Header(ContainerId(b"c" * 16), MediumId(b"m" * 16), DomainId(b"o" * 32), 1, container.Content.FRAMES)
 
 segment_lists = st.lists(st.binary(min_size=1, max_size=2_000), min_size=1, max_size=20)
 
@@ -49,7 +49,7 @@ def seal_container(frames: list[bytes]) -> bytes:
     for data in frames:
         head = frame.parse_head(data)
         built.add(frame.frame_id(data), len(data), data[frame.FIXED_BYTES : head.head_bytes], head.data_key)
-    return header + b"".join(frames) + built.finish()
+    return header + b"".join(frames) + built.finish(NAMER.mark).data
 
 
 def read_container(data: bytes) -> list[bytes]:
@@ -88,7 +88,13 @@ def test_every_flipped_byte_and_every_cut_of_a_container_is_refused() -> None:
     data = seal_container([seal([b"a" * 30]), seal([b"b" * 30, b"c"])])
     assert len(read_container(data)) == 2
     for at in range(len(data)):
-        for changed in (data[:at] + bytes((data[at] ^ 0x41,)) + data[at + 1 :], data[:at]):
+        with pytest.raises(IntegrityError):
+            read_container(data[:at])
+        changed = data[:at] + bytes((data[at] ^ 0x41,)) + data[at + 1 :]
+        if len(data) - 48 <= at < len(data) - 16:
+            tail = container.decode_tail(changed[-container.TAIL_BYTES :], len(changed))
+            assert tail.mark != NAMER.mark(tail.digest), "only who has the naming key can tell"
+        else:
             with pytest.raises(IntegrityError):
                 read_container(changed)
 
@@ -139,9 +145,7 @@ def test_a_container_gives_back_its_frames_with_and_without_its_footer(frames: l
 )
 def test_a_leaf_gives_back_its_rows(rows: list[tuple[bytes, int, int]]) -> None:
     frames = [(bytes((i,)) * 32, b"k" * 16, 1_000 + i, 1 + i) for i in range(min(3, len(rows)))]
-    references = [
-        (name, i % len(frames), position, length) for i, (name, position, length) in enumerate(rows)
-    ]
+    references = [(name, i % len(frames), position, length) for i, (name, position, length) in enumerate(rows)]
     data = manifest_page.encode_leaf(frames, references)
     leaf = manifest_page.decode(data, manifest_page.page_id(data))
     assert isinstance(leaf, manifest_page.Leaf)

@@ -10,10 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from strongroom.pool.manifest import StreamRoot, read_manifest
+from strongroom.pool.manifest import StreamRoot
 from strongroom.pool.verify import verify_container
 from strongroom.pool.writer import WriterLimits
-from tests.support.pool import Pool
+from tests.support.pool import MEDIUM, Pool
 
 LIMITS = WriterLimits(frame_bytes=300, container_bytes=2_500, in_flight_bytes=1_000)
 SEGMENTS = [bytes((number,)) * (40 + 17 * number) for number in range(12)]
@@ -67,13 +67,13 @@ class PoolMachine(RuleBasedStateMachine):
     def every_image_is_read_back(self) -> None:
         with self.pool.reader() as reader:
             for root, stream in self.images:
-                references = read_manifest(root, self.pool.pages().page)
+                references = self.pool.references(root)
                 assert [bytes(segment) for segment in reader.read(references)] == stream
 
     @invariant()
     def every_container_is_whole(self) -> None:
         for container, _, _, _ in self.pool.index.containers():
-            assert list(verify_container(self.pool.store, container)) == []
+            assert list(verify_container(self.pool.store, container, MEDIUM)) == []
 
 
 TestPoolMachine = PoolMachine.TestCase

@@ -35,7 +35,7 @@ FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 INCOMING: Final = "incoming"
 INDEX: Final = "index"
-_TOP: Final = ("images", "envelopes", "containers", "journal", INCOMING, INDEX)
+_TOP: Final = ("images", "envelopes", "containers", "journal", "revocations", INCOMING, INDEX)
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

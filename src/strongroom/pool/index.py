@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 from strongroom.core.entropy import Entropy
 from strongroom.core.errors import IntegrityError, StrongroomError
-from strongroom.core.ids import ContainerId, DataKeyId, DomainId, FrameId, PageId, SegmentName
-from strongroom.formats.container import Content
+from strongroom.core.ids import ContainerId, DataKeyId, DomainId, FrameId, MediumId, PageId, SegmentName
+from strongroom.formats.container import NO_MARK, Content
 from strongroom.pool.containers import Contents, list_containers, read_contents, scan_contents
 from strongroom.pool.errors import (
     IndexBusyError,
@@ -43,7 +43,7 @@ _TABLES: Final = """
 CREATE TABLE about (generation TEXT NOT NULL);
 CREATE TABLE container (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, origin BLOB NOT NULL, content INTEGER NOT
-    NULL, size_bytes INTEGER NOT NULL, created_ns INTEGER NOT NULL
+    NULL, size_bytes INTEGER NOT NULL, created_ns INTEGER NOT NULL, digest BLOB NOT NULL, mark BLOB NOT NULL
 );
 CREATE TABLE item (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, container INTEGER NOT NULL, offset INTEGER NOT
@@ -79,6 +79,7 @@ class SegmentHit(NamedTuple):
     data_key: DataKeyId
     frame_length: int
     frame_bytes: int
+    container: ContainerId
 
 
 class Event(NamedTuple):
@@ -113,12 +114,16 @@ class Index:
     Args:
         folder: where its file lies; ``index`` of a pool folder, or any other for a pool elsewhere.
         entropy: gives the name of a new generation.
+        medium: the pool; containers of another medium are reported, and not taken in.
         memory_bytes: bound of the page cache.
     """
 
-    def __init__(self, folder: Path, entropy: Entropy, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+    def __init__(
+        self, folder: Path, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
+    ) -> None:
         self._path = folder / FILE_NAME
         self._entropy = entropy
+        self._medium = medium
         self._memory_bytes = memory_bytes
         self._lock = threading.RLock()
         self._db = self._open()
@@ -157,7 +162,7 @@ class Index:
             if container in known:
                 known.discard(container)
                 continue
-            contents = _read_tolerantly(store, container, report)
+            contents = _read_tolerantly(store, container, self._medium, report)
             if contents is not None:
                 self.add(contents)
                 report.added.append(container)
@@ -172,9 +177,18 @@ class Index:
         """Take in a sealed container. Doing it again changes nothing."""
         header = contents.header
         with self._using() as db:
-            row = (header.container, header.origin, header.content, contents.size_bytes, header.created_ns)
+            row = (
+                header.container,
+                header.origin,
+                header.content,
+                contents.size_bytes,
+                header.created_ns,
+                contents.digest,
+                contents.mark,
+            )
             cursor = db.execute(
-                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns, digest, mark)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
             if cursor.rowcount == 0:
@@ -205,7 +219,7 @@ class Index:
         """
         found: dict[SegmentName, list[SegmentHit]] = {}
         sql = (
-            "SELECT s.name, i.id, s.position, i.data_key, i.length, i.plain_bytes FROM segment s"
+            "SELECT s.name, i.id, s.position, i.data_key, i.length, i.plain_bytes, c.id FROM segment s"
             " JOIN item i ON i.num = s.item JOIN container c ON c.num = i.container"
             " WHERE c.origin = ? AND s.name IN ({}) ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
         )
@@ -213,6 +227,12 @@ class Index:
             hit = SegmentHit._make(row)
             found.setdefault(hit.name, []).append(hit)
         return found
+
+    def mark(self, container: ContainerId) -> tuple[bytes, bytes]:
+        """Give the digest and the mark of a container, zeros for one that is gone."""
+        with self._using() as db:
+            row = db.execute("SELECT digest, mark FROM container WHERE id = ?", (container,)).fetchone()
+        return (row[0], row[1]) if row else (NO_MARK, NO_MARK)
 
     def locate(self, ids: Collection[FrameId] | Collection[PageId], origin: DomainId) -> dict[bytes, list[Location]]:
         """Find frames or pages that belong to an origin.
@@ -328,10 +348,10 @@ class Index:
 
 
 def open_index(
-    folder: Path, store: Store, entropy: Entropy, *, memory_bytes: int = DEFAULT_MEMORY_BYTES
+    folder: Path, store: Store, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
 ) -> tuple[Index, RefreshReport]:
     """Open a pool's index and bring it up to date with its containers."""
-    index = Index(folder, entropy, memory_bytes=memory_bytes)
+    index = Index(folder, entropy, medium=medium, memory_bytes=memory_bytes)
     try:
         return index, index.refresh(store)
     except IndexDamagedError:
@@ -359,9 +379,9 @@ def _translated(error: sqlite3.Error, path: Path) -> StrongroomError:
     return PoolWriteError(f"the index '{path}' cannot be used: {error}")
 
 
-def _read_tolerantly(store: Store, container: ContainerId, report: RefreshReport) -> Contents | None:
+def _read_tolerantly(store: Store, container: ContainerId, medium: MediumId, report: RefreshReport) -> Contents | None:
     try:
-        return read_contents(store, container)
+        return read_contents(store, container, medium)
     except ObjectMissingError:
         return None  # removed since it was listed
     except PoolReadError as error:
@@ -370,6 +390,6 @@ def _read_tolerantly(store: Store, container: ContainerId, report: RefreshReport
     except IntegrityError as error:
         report.problems.append((container, error.message))
     try:
-        return scan_contents(store, container)
+        return scan_contents(store, container, medium)
     except (IntegrityError, ObjectMissingError, PoolReadError):
         return None  # the report says why already

@@ -33,7 +33,7 @@ def incoming(folder: Folder) -> list[Path]:
 def test_a_new_pool_has_its_folders_and_its_medium_header(folder: Folder) -> None:
     assert folder.read("medium") == b"medium header"
     names = sorted(path.name for path in folder.path.iterdir())
-    assert names == ["containers", "envelopes", "images", "incoming", "index", "journal", "medium"]
+    assert names == ["containers", "envelopes", "images", "incoming", "index", "journal", "medium", "revocations"]
 
 
 def test_nobody_else_can_look_into_a_pool(folder: Folder) -> None:
@@ -135,9 +135,7 @@ def test_bytes_are_stable_before_they_have_a_name_and_the_name_after(
     fsync, link = os.fsync, os.link
 
     def note_fsync(handle: int) -> None:
-        steps.append(
-            "fsync " + str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(folder.path)).split("/")[0]
-        )
+        steps.append("fsync " + str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(folder.path)).split("/")[0])
         fsync(handle)
 
     def note_link(source: Path, target: Path) -> None:

@@ -109,9 +109,7 @@ def test_presence_is_answered_for_one_origin(pool: Pool) -> None:
 
 def test_questions_by_the_thousand_are_answered(pool: Pool) -> None:
     references = write(pool, 1_200)
-    asked = [r.name for r in references] + [
-        type(references[0].name)(RANDOM.randbytes(32)) for _ in range(1_000)
-    ]
+    asked = [r.name for r in references] + [type(references[0].name)(RANDOM.randbytes(32)) for _ in range(1_000)]
     found = pool.index.find_segments(asked, DOMAIN)
     assert set(found) == {r.name for r in references}
     for reference in references:
@@ -162,9 +160,7 @@ def test_a_container_with_a_damaged_header_is_named_and_left_out(pool: Pool) -> 
     assert list(pool.index.containers()) == []
 
 
-def test_an_index_in_use_by_another_process_is_not_thrown_away(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_in_use_by_another_process_is_not_thrown_away(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     write(pool)
     kept = facts(pool)
     monkeypatch.setattr("strongroom.pool.index._BUSY_SECONDS", 0.05)

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.core.ids import DataKeyId, FrameId, PageId, SegmentName
-from strongroom.formats import manifest_page
+from strongroom.core.ids import DataKeyId, EnvelopeId, FrameId, PageId, SegmentName
+from strongroom.formats import key_page, manifest_page
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.manifest_page import Interior, Leaf
 from strongroom.pool.errors import PageMissingError
+from strongroom.pool.key_pages import write_key_pages
 from strongroom.pool.manifest import (
     ManifestBuilder,
     PageDamage,
@@ -72,7 +73,7 @@ def test_a_manifest_gives_back_its_references(count: int) -> None:
     pages, stream = Pages(), references(count)
     root = build(pages, stream)
     assert (root.segments, root.bytes) == (count, count * 1_000)
-    assert list(read_manifest(root, pages.fetch)) == stream
+    assert list(read_manifest(root, pages.fetch, is_encrypted=True)) == stream
 
 
 @settings(max_examples=30)
@@ -80,9 +81,9 @@ def test_a_manifest_gives_back_its_references(count: int) -> None:
 def test_repeats_are_kept_or_merged_as_the_stream_wants(choices: list[int]) -> None:
     pages, few = Pages(), references(4)
     stream = [few[choice] for choice in choices]
-    assert list(read_manifest(build(pages, stream), pages.fetch)) == stream
+    assert list(read_manifest(build(pages, stream), pages.fetch, is_encrypted=True)) == stream
     merged = [one for at, one in enumerate(stream) if at == 0 or stream[at - 1] != one]
-    assert list(read_manifest(build(pages, stream, merge_repeats=True), pages.fetch)) == merged
+    assert list(read_manifest(build(pages, stream, merge_repeats=True), pages.fetch, is_encrypted=True)) == merged
 
 
 def test_the_tree_is_flat_and_its_pages_are_bounded() -> None:
@@ -105,7 +106,7 @@ def test_an_insertion_shares_all_but_a_few_pages() -> None:
 def test_a_stream_of_one_segment_over_and_over_still_ends_its_pages() -> None:
     pages, one = Pages(), references(1)
     root = build(pages, one * 5_000)
-    assert list(read_manifest(root, pages.fetch)) == one * 5_000
+    assert list(read_manifest(root, pages.fetch, is_encrypted=True)) == one * 5_000
     assert len(pages.held) <= 4
 
 
@@ -122,14 +123,14 @@ def test_a_child_that_holds_something_else_than_its_parent_says_is_refused(chang
     leaf, other = build(pages, references(10)), build(pages, references(10, seed=2))
     lying = swap(pages, leaf, other, (other.segments + change[0], other.bytes + change[1]))
     with pytest.raises(DamagedError, match="were signed"):
-        list(read_manifest(lying, pages.fetch))
+        list(read_manifest(lying, pages.fetch, is_encrypted=True))
 
 
 def test_a_root_that_holds_something_else_than_the_image_header_says_is_refused() -> None:
     pages = Pages()
     root = build(pages, references(10))
     with pytest.raises(DamagedError, match="were signed"):
-        list(read_manifest(root._replace(segments=11), pages.fetch))
+        list(read_manifest(root._replace(segments=11), pages.fetch, is_encrypted=True))
 
 
 def test_a_child_of_the_wrong_level_is_refused() -> None:
@@ -138,7 +139,7 @@ def test_a_child_of_the_wrong_level_is_refused() -> None:
     row = (leaf.page, leaf.segments, leaf.bytes)
     high = StreamRoot(pages.put(manifest_page.encode_interior(2, [row])), leaf.segments, leaf.bytes)
     with pytest.raises(DamagedError, match="level"):
-        list(read_manifest(high, pages.fetch))
+        list(read_manifest(high, pages.fetch, is_encrypted=True))
 
 
 def test_a_changed_page_is_refused() -> None:
@@ -146,7 +147,7 @@ def test_a_changed_page_is_refused() -> None:
     root = build(pages, references(10))
     pages.held[root.page] = pages.held[root.page][:-1] + b"\xff"
     with pytest.raises(DamagedError, match="another digest"):
-        list(read_manifest(root, pages.fetch))
+        list(read_manifest(root, pages.fetch, is_encrypted=True))
 
 
 def test_reading_goes_on_behind_what_is_lost_and_says_which_segments() -> None:
@@ -159,7 +160,7 @@ def test_reading_goes_on_behind_what_is_lost_and_says_which_segments() -> None:
     damages: list[PageDamage] = []
     got = [
         (first + at, reference)
-        for first, leaf in leaves(root, pages.fetch, on_damage=damages.append)
+        for first, leaf in leaves(root, pages.fetch, is_encrypted=True, on_damage=damages.append)
         for at, reference in enumerate(references_of(leaf))
     ]
     (damage,) = damages
@@ -197,3 +198,42 @@ def test_a_walk_gives_parents_before_their_children_and_checks_them() -> None:
     assert levels.count(0) == sum(pages.level(page) == 0 for page in pages.held)
     with pytest.raises(DamagedError):
         list(walk_unknown([root._replace(bytes=5)], pages.fetch_many, lambda _: ()))
+
+
+def test_a_checker_visits_each_distinct_page_once() -> None:
+    """A tree of shared pages can name more references than anyone could go through."""
+    pages = Pages()
+    child = build(pages, references(100))
+    row = (child.page, child.segments, child.bytes)
+    level = 0
+    while level < 8:
+        level += 1
+        page = pages.put(manifest_page.encode_interior(level, [row] * 20))
+        row = (page, row[1] * 20, row[2] * 20)
+    root = StreamRoot(*row)
+    visited = list(leaves(root, pages.fetch, is_encrypted=True, seen={}))
+    assert len(pages.fetched) < 20
+    assert len(visited) < 10
+
+
+@pytest.mark.parametrize("is_encrypted", [True, False])
+def test_frames_are_encrypted_exactly_when_the_image_is(is_encrypted: bool) -> None:
+    pages = Pages()
+    stream = references(3)
+    if is_encrypted:
+        stream = [reference._replace(data_key_id=DataKeyId(bytes(16))) for reference in stream]
+    root = build(pages, stream)
+    with pytest.raises(DamagedError, match="unlike its image"):
+        list(read_manifest(root, pages.fetch, is_encrypted=is_encrypted))
+
+
+def test_key_pages_are_cut_by_content_and_shared() -> None:
+    pages, source = Pages(), random.Random(6)  # noqa: S311 - test data
+    envelopes = sorted(EnvelopeId(source.randbytes(16)) for _ in range(5_000))
+    before = write_key_pages(envelopes, pages.put)
+    listed = [one for page in before for one in key_page.decode(pages.held[page], page)]
+    assert listed == envelopes
+    assert len(before) > 5
+    after = write_key_pages(sorted([*envelopes, EnvelopeId(b"\x80" * 16)]), pages.put)
+    assert len(set(after) - set(before)) <= 2
+    assert write_key_pages([], pages.put) == []

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.formats import frame, manifest_page
+from strongroom.core.errors import IntegrityError
+from strongroom.core.ids import EnvelopeId
+from strongroom.formats import frame, key_page, manifest_page
 from strongroom.formats.errors import DamagedError
 from strongroom.pool.manifest import read_manifest
 from strongroom.pool.reader import FrameReader, PageReader
 from strongroom.pool.receiver import FrameReceiver
 from strongroom.pool.references import Reference
+from strongroom.pool.verify import verify_container
 from strongroom.pool.writer import WriterLimits
 from tests.support.pool import DOMAIN, MEDIUM, OTHER_DOMAIN, Pool
 
@@ -58,10 +61,7 @@ def receiver(target: Pool, container_bytes: int = 64 << 20) -> FrameReceiver:
 
 def send(sender: Sender, to: FrameReceiver) -> None:
     for frame_id in to.lacking_frames(list(sender.frames)):
-        assert (
-            to.add_frame(frame_id, sender.frame(sender.frames[frame_id]))
-            == sender.frames[frame_id].data_key_id
-        )
+        assert to.add_frame(frame_id, sender.frame(sender.frames[frame_id])) == sender.frames[frame_id].data_key_id
     page = sender.pool.pages().page(sender.root.page)
     assert to.add_page(sender.root.page, page).reference_count == 40
 
@@ -72,7 +72,7 @@ def test_an_image_arrives_whole_without_a_key(sender: Sender, target: Pool, cont
     send(sender, to)
     to.flush()
     pages = PageReader(target.store, target.index, origin=DOMAIN)
-    assert list(read_manifest(sender.root, pages.page)) == sender.references
+    assert list(read_manifest(sender.root, pages.page, is_encrypted=True)) == sender.references
     keys = sender.pool.keys.given
     with FrameReader(target.store, target.index, origin=DOMAIN, key_for=keys.get) as reader:
         assert [bytes(segment) for segment in reader.read(sender.references)] == STREAM
@@ -136,10 +136,10 @@ def test_what_is_not_what_it_says_is_refused_and_not_kept(sender: Sender, target
         with pytest.raises(DamagedError):
             to.add_frame(first, wrong)
     nonsense = b"SRF1 that has the right digest".ljust(100)
-    with pytest.raises(DamagedError):
+    with pytest.raises(IntegrityError):
         to.add_frame(frame.frame_id(nonsense), nonsense)
     page = b"SRP1 no page".ljust(100)
-    with pytest.raises(DamagedError):
+    with pytest.raises(IntegrityError):
         to.add_page(manifest_page.page_id(page), page)
     to.flush()
     assert list(target.store.list("containers/")) == []
@@ -152,3 +152,29 @@ def test_the_same_frame_twice_is_stored_once(sender: Sender, target: Pool) -> No
         to.add_frame(frame_id, sender.frame(sender.frames[frame_id]))
         to.flush()
     assert len(list(target.store.list("containers/"))) == 1
+
+
+def test_a_key_page_is_kept_like_other_pages(target: Pool) -> None:
+    envelopes = [EnvelopeId(bytes((number,)) * 16) for number in range(1, 4)]
+    page = key_page.encode(envelopes)
+    page_id = manifest_page.page_id(page)
+    to = receiver(target)
+    assert to.add_key_page(page_id, page) == tuple(envelopes)
+    to.flush()
+    assert to.lacking_pages([page_id]) == []
+    ((container, _, _, _),) = target.index.containers()
+    assert list(verify_container(target.store, container, MEDIUM)) == []
+    with pytest.raises(DamagedError):
+        to.add_key_page(page_id, page[:-1])
+
+
+def test_a_backup_finds_nothing_again_in_what_came_from_outside(sender: Sender, target: Pool) -> None:
+    """R11: a name in a frame head is a claim; only containers of one's own mark answer."""
+    to = receiver(target)
+    send(sender, to)
+    to.flush()
+    assert len(target.index.find_segments([r.name for r in sender.references], DOMAIN)) == 40
+    own = target.write(STREAM, SMALL)
+    assert {r.frame_id for r in own}.isdisjoint(sender.frames)
+    target.index.rebuild(target.store)
+    assert target.write(STREAM, SMALL) == own

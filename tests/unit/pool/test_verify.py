@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.core.ids import ContainerId
+from strongroom.core.ids import ContainerId, MediumId
 from strongroom.core.secret import Secret
 from strongroom.formats.container import TAIL_BYTES
 from strongroom.pool import names
@@ -17,7 +17,7 @@ from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
 from strongroom.pool.verify import ImageVerifier, Problem, verify_container
 from strongroom.pool.writer import WriterLimits
-from tests.support.pool import DOMAIN, Pool
+from tests.support.pool import DOMAIN, MEDIUM, Pool
 
 SMALL = WriterLimits(frame_bytes=4_000, container_bytes=20_000)
 RANDOM = random.Random(5)  # noqa: S311 - test data
@@ -53,9 +53,10 @@ class Image:
                 pages=self.pool.pages(),
                 frames=frames,
                 covered=keys.covered,
+                medium=MEDIUM,
                 with_keys=with_keys,
             )
-            return list(verifier.verify(self.streams))
+            return list(verifier.verify(self.streams, is_encrypted=True))
 
 
 @pytest.fixture
@@ -67,12 +68,10 @@ def image(tmp_path: Path) -> Image:
 def test_a_whole_image_has_no_problem(image: Image, with_keys: bool) -> None:
     assert image.problems(with_keys=with_keys) == []
     for container, _, _, _ in image.pool.index.containers():
-        assert list(verify_container(image.pool.store, container)) == []
+        assert list(verify_container(image.pool.store, container, MEDIUM)) == []
 
 
-@pytest.mark.parametrize(
-    "at", [0, 8, 60, 500, 3_000], ids=["magic", "count", "name", "body", "far in the body"]
-)
+@pytest.mark.parametrize("at", [0, 8, 60, 500, 3_000], ids=["magic", "count", "name", "body", "far in the body"])
 def test_a_changed_frame_is_named_with_the_segments_it_spoils(image: Image, at: int) -> None:
     place = image.place(image.references[100])
     image.flip(place.container, place.offset + at)
@@ -101,23 +100,23 @@ def test_a_changed_container_header_is_named(image: Image, at: int) -> None:
     container = image.place(image.references[0]).container
     image.flip(container, at)
     assert [problem.container for problem in image.problems()] == [container]
-    assert [problem.container for problem in verify_container(image.pool.store, container)] == [container]
+    assert [problem.container for problem in verify_container(image.pool.store, container, MEDIUM)] == [container]
 
 
-@pytest.mark.parametrize("back", [1, 20, TAIL_BYTES + 10, TAIL_BYTES + 400])
+@pytest.mark.parametrize("back", [1, 10, 81, 90, TAIL_BYTES + 10, TAIL_BYTES + 400])
 def test_a_changed_footer_or_tail_is_named(image: Image, back: int) -> None:
     container = image.place(image.references[0]).container
     size = image.pool.store.size(names.container_key(container))
     image.flip(container, size - back)
     assert [problem.container for problem in image.problems()] == [container]
-    assert [problem.container for problem in verify_container(image.pool.store, container)] == [container]
+    assert [problem.container for problem in verify_container(image.pool.store, container, MEDIUM)] == [container]
 
 
 def test_every_changed_item_of_a_container_is_named(image: Image) -> None:
     container = image.place(image.references[0]).container
     for reference in image.references[:8:4]:
         image.flip(container, image.place(reference).offset + 300)
-    problems = list(verify_container(image.pool.store, container))
+    problems = list(verify_container(image.pool.store, container, MEDIUM))
     assert {problem.frame for problem in problems} == {r.frame_id for r in image.references[:8:4]}
 
 
@@ -165,3 +164,24 @@ def test_only_with_keys_is_a_wrong_key_seen(image: Image) -> None:
     (problem,) = image.problems(with_keys=True)
     assert (problem.stream, problem.frame) == ("entries", image.entries[0].frame_id)
     assert "does not authenticate" in problem.message
+
+
+def test_a_container_of_another_medium_is_named(image: Image) -> None:
+    container = image.place(image.references[0]).container
+    (problem,) = verify_container(image.pool.store, container, MediumId(b"x" * 16))
+    assert problem.code == "format.foreign"
+
+
+def test_an_image_that_says_it_is_clear_and_names_encrypted_frames_is_named(image: Image) -> None:
+    with image.pool.reader() as frames:
+        verifier = ImageVerifier(
+            image.pool.store,
+            pages=image.pool.pages(),
+            frames=frames,
+            covered=image.pool.keys.covered,
+            medium=MEDIUM,
+            with_keys=False,
+        )
+        problems = list(verifier.verify(image.streams, is_encrypted=False))
+    assert {problem.stream for problem in problems} == {"entries", "payload"}
+    assert sum(problem.segments for problem in problems) == 401
