@@ -26,9 +26,7 @@ class PoolReadError(ResourceError):
     """The storage under the pool refused a read."""
 
     code = "pool.read-error"
-    default_hint = (
-        "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
-    )
+    default_hint = "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
 
 
 class PoolWriteError(ResourceError):
@@ -56,9 +54,7 @@ class NotAPoolError(NotFoundError):
     """The folder holds no pool."""
 
     code = "pool.not-a-pool"
-    default_hint = (
-        "name the folder that holds the file 'medium', or make a pool with 'strongroom pool create'"
-    )
+    default_hint = "name the folder that holds the file 'medium', or make a pool with 'strongroom pool create'"
 
 
 class PoolExistsError(RefusedError):
@@ -94,3 +90,17 @@ class SessionClosedError(UnavailableError):
 
     code = "pool.session-closed"
     default_hint = "run the job again"
+
+
+class IndexBusyError(UnavailableError):
+    """Another process holds the index for too long."""
+
+    code = "pool.index-busy"
+    default_hint = "try again when the other process is done; it may be making the index anew"
+
+
+class IndexDamagedError(UnavailableError):
+    """The index is damaged. No data are lost: it is made again from the containers."""
+
+    code = "pool.index-damaged"
+    default_hint = "restart the service, which makes the index again"

@@ -76,6 +76,8 @@ def check_reference(reference: Reference, head: frame.Head, stored_bytes: int) -
         DamagedError: they differ.
     """
     what = f"frame '{reference.frame_id.hex()}'"
+    if (head.cipher is Cipher.NONE) != (head.data_key == frame.NO_KEY):
+        raise DamagedError(f"{what} is encrypted under no data key")
     told = (reference.data_key_id, reference.frame_length, reference.frame_bytes)
     if told != (head.data_key, stored_bytes, head.plain_bytes):
         raise DamagedError(f"{what} has another data key or length than the manifest says")
@@ -83,9 +85,7 @@ def check_reference(reference: Reference, head: frame.Head, stored_bytes: int) -
         reference.name,
         reference.length,
     ):
-        raise DamagedError(
-            f"{what} has another segment at position {reference.position} than the manifest says"
-        )
+        raise DamagedError(f"{what} has another segment at position {reference.position} than the manifest says")
 
 
 class PageReader:
@@ -193,9 +193,7 @@ class FrameReader:
             PoolReadError: the storage refused.
         """
         what = f"frame '{frame_id.hex()}'"
-        failure: StrongroomError = FrameMissingError(
-            f"no container holds {what}", context={"frame": frame_id.hex()}
-        )
+        failure: StrongroomError = FrameMissingError(f"no container holds {what}", context={"frame": frame_id.hex()})
         for place in self._index.locate([frame_id], self._origin).get(frame_id, []):
             try:
                 data = _read_item(self._store, place)

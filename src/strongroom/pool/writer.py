@@ -7,6 +7,7 @@ interpreter's lock.
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import zstandard
 
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
-from strongroom.core.ids import DomainId, MediumId, SegmentName
+from strongroom.core.ids import ContainerId, DomainId, MediumId, SegmentName
 from strongroom.formats import frame
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, Buffer, SegmentNamer
 from strongroom.pool.containers import Contents
@@ -93,6 +94,7 @@ class WriteSession:
         self._is_encrypted = keys is not None
         self._usable = usable
         self._writers: list[SegmentWriter] = []
+        self._own: dict[ContainerId, bool] = {}
         self._sink = FrameSink(
             store,
             index,
@@ -102,6 +104,7 @@ class WriteSession:
             clock=clock,
             entropy=entropy,
             container_bytes=self.limits.container_bytes,
+            mark=namer.mark,
             on_sealed=self._forget,
         )
         self._workers = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="frame")
@@ -150,7 +153,10 @@ class WriteSession:
         return self._namer.name(segment)
 
     def find(self, names: Sequence[SegmentName]) -> dict[SegmentName, SegmentHit]:
-        """Find segments that may be referred to: of this origin, under a data key that is usable."""
+        """Find segments that may be referred to.
+
+        They are of this origin, in a container that bears this naming key's mark, under a usable data key.
+        """
         found = self._index.find_segments(names, self._origin)
         if not found:
             return {}
@@ -158,10 +164,19 @@ class WriteSession:
         usable = set(self._usable(keys - {frame.NO_KEY})) if self._is_encrypted else {frame.NO_KEY}
         hits = {}
         for name, candidates in found.items():
-            hit = next((hit for hit in candidates if hit.data_key in usable), None)
+            hit = next((hit for hit in candidates if hit.data_key in usable and self._is_own(hit.container)), None)
             if hit is not None:
                 hits[name] = hit
         return hits
+
+    def _is_own(self, container: ContainerId) -> bool:
+        """Tell whether a container bears the mark of this naming key: who lacks the key cannot plant names."""
+        is_own = self._own.get(container)
+        if is_own is None:
+            digest, mark = self._index.mark(container)
+            is_own = hmac.compare_digest(self._namer.mark(digest), mark)
+            self._own[container] = is_own
+        return is_own
 
     def submit(self, gathered: Gathered) -> None:
         """Give a frame to the workers; waits while too much is in flight.
@@ -337,9 +352,7 @@ class _Room:
     def take(self, count: int) -> None:
         """Wait until there is room; a single piece over the limit goes alone."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._taken_bytes == 0 or self._taken_bytes + count <= self._limit_bytes
-            )
+            self._changed.wait_for(lambda: self._taken_bytes == 0 or self._taken_bytes + count <= self._limit_bytes)
             self._taken_bytes += count
 
     def give_back(self, count: int) -> None:
