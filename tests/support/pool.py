@@ -111,7 +111,7 @@ class Pool:
         """Write one stream durably."""
         with self.session(limits=limits) as session:
             writer = session.writer()
-            references = [reference for segment in segments for reference in writer.add([segment])]
+            references = [reference for segment in segments for reference in writer.add([segment])[1]]
             references += writer.finish()
             session.finish()
         return references

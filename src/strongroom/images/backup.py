@@ -18,9 +18,9 @@ from strongroom.formats import entries, frame, image_stream, key_page
 from strongroom.formats.entries import End, Entry, Extent, MoreAttributes
 from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, Problem, Same, StreamEnd
 from strongroom.formats.segment import SegmentNamer
-from strongroom.images.stored_files import StoredFile
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.open_pool import OpenPool
+from strongroom.images.stored_files import StoredFile
 from strongroom.images.stored_image import Roots, StoredImage
 from strongroom.pool.chunker import Chunker
 from strongroom.pool.keys import DataKeySource, KeysUsable

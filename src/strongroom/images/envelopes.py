@@ -85,9 +85,7 @@ class Envelopes:
         with self._lock:
             payload = signed.verify(key_envelope.KEY_ENVELOPE, data).payload
             self._check_agreement(payload)
-            key = names.envelope_key(
-                EnvelopeId(payload.envelope), DomainId(payload.domain), payload.generation
-            )
+            key = names.envelope_key(EnvelopeId(payload.envelope), DomainId(payload.domain), payload.generation)
             self._store.put(key, data)
             self._enter(data, key)
             self._db.commit()
@@ -98,7 +96,9 @@ class Envelopes:
         here = {
             row[0]
             for batch in _batched(envelopes)
-            for row in self._select("envelope", "generation", "envelope", batch, "origin = ? AND domain = origin", origin)
+            for row in self._select(
+                "envelope", "generation", "envelope", batch, "origin = ? AND domain = origin", origin
+            )
         }
         return [envelope for envelope in envelopes if envelope not in here]
 
@@ -143,9 +143,7 @@ class Envelopes:
         """Tell the key tags of the newest generations of these envelopes, ascending."""
         newest: dict[bytes, tuple[int, int, bytes]] = {}
         for batch in _batched(envelopes):
-            rows = self._select(
-                "envelope, created, number, tag", "generation", "envelope", batch, "origin = ?", origin
-            )
+            rows = self._select("envelope, created, number, tag", "generation", "envelope", batch, "origin = ?", origin)
             for envelope, *rest in rows:
                 newest[envelope] = max(newest.get(envelope, (0, 0, b"")), tuple(rest))
         return sorted({KeyTag(tag) for _, _, tag in newest.values()})

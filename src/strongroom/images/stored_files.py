@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from strongroom.formats.entries import End, Entry, Extent, MoreAttributes, MoreExtents, Record
+from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtents, Record
 from strongroom.formats.entry_stream import EntriesReader
 from strongroom.images.errors import BrokenImageError
 from strongroom.pool.references import Reference
+
 
 def read_records(chunks: Iterable[bytes | memoryview]) -> Iterator[Record]:
     """Read the records of a whole stream.

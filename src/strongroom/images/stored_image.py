@@ -11,9 +11,9 @@ from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, PageId
 from strongroom.formats import frame, key_page
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.formats.entries import Record
-from strongroom.images.stored_files import StoredFile, read_records, stored_files
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
+from strongroom.images.stored_files import StoredFile, read_records, stored_files
 from strongroom.pool.manifest import StreamRoot, leaves, references_of
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
@@ -56,9 +56,7 @@ class StoredImage:
         threads: threads that read and decrypt.
     """
 
-    def __init__(
-        self, pool: OpenPool, origin: DomainId, roots: Roots, opener: KeyOpener, *, threads: int = 2
-    ) -> None:
+    def __init__(self, pool: OpenPool, origin: DomainId, roots: Roots, opener: KeyOpener, *, threads: int = 2) -> None:
         self.roots = roots
         self._pages = pool.pages(origin)
         self._keys = OpenedKeys(opener, pool.envelopes, origin)

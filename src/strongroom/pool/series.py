@@ -147,6 +147,12 @@ class PageSink:
         self._series = ContainerSeries(
             store, index, medium=medium, origin=origin, content=Content.PAGES, clock=clock, entropy=entropy
         )
+        self._stored_bytes = 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the pages that were new, so far."""
+        return self._stored_bytes
 
     def put(self, page: bytes) -> PageId:
         """Store a page, unless it is there.
@@ -157,6 +163,7 @@ class PageSink:
         page_id = manifest_page.page_id(page)
         if self._series.lacking([page_id]):
             self._series.append_page(page_id, page)
+            self._stored_bytes += len(page)
         return page_id
 
     def finish(self) -> None:

@@ -92,6 +92,12 @@ class FrameSink:
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._sealing: deque[Future[None]] = deque()
         self._is_closed = False
+        self._stored_bytes = 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """Stored bytes of all frames that were appended."""
+        return self._stored_bytes
 
     def write(self, rows: Sequence[tuple[bytes, int]], compression: Compression, packed: bytes) -> StoredFrame:
         """Encrypt and append one frame.
@@ -106,6 +112,7 @@ class FrameSink:
             key = place.key
             # drawn before encryption and never given back, whatever happens next
             counter = place.nonces.draw() if key else 0
+        appended = 0
         try:
             if key:
                 data = frame.seal(rows, compression, packed, data_key=key.data_key, frame_key=key.key, counter=counter)
@@ -114,8 +121,10 @@ class FrameSink:
             frame_id = frame.frame_id(data)
             with place.appending:
                 place.container.append_frame(frame_id, data)
+            appended = len(data)
         finally:
             with self._lock:
+                self._stored_bytes += appended
                 place.under_way -= 1
                 self._seal_if_complete(place)
         return StoredFrame(frame_id, key.data_key if key else frame.NO_KEY, len(data))

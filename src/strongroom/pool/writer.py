@@ -120,6 +120,11 @@ class WriteSession:
     ) -> None:
         self.abort()
 
+    @property
+    def stored_bytes(self) -> int:
+        """Stored bytes of the frames that were new, so far."""
+        return self._sink.stored_bytes
+
     def writer(self) -> SegmentWriter:
         """Begin a stream. Streams of one session share its containers, not its frames."""
         writer = SegmentWriter(self)
@@ -236,7 +241,7 @@ class SegmentWriter:
         """Whether references have not been given out yet."""
         return bool(self._waiting)
 
-    def add(self, segments: Sequence[Buffer]) -> list[Reference]:
+    def add(self, segments: Sequence[Buffer]) -> tuple[list[SegmentName], list[Reference]]:
         """Store the next segments of the stream, those that are new.
 
         Batches of some MiB are best. Segments are held, and must not change, until their references come out.
@@ -245,8 +250,8 @@ class SegmentWriter:
             segments: 1 byte to 4 MiB each, in the order of the stream.
 
         Returns:
-            The next references in the order of the stream, as many as are certain by now: their frames have
-            ids, and are durable after :meth:`WriteSession.finish`.
+            The names of these segments; and the next references in the order of the stream, as many as are
+            certain by now: their frames have ids, and are durable after :meth:`WriteSession.finish`.
 
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
@@ -275,6 +280,24 @@ class SegmentWriter:
             if place is None:
                 place = recent[name] = self._gather(name, segment)
             self._waiting.append((name, place[0], place[1], len(segment)))
+        if len(self._waiting) > _MAX_WAITING:
+            self._close_frame()
+        return names, self._certain(most_waiting=_MAX_WAITING)
+
+    def refer(self, reference: Reference) -> list[Reference]:
+        """Put a segment that is stored already at the next place of the stream.
+
+        Args:
+            reference: from the manifest of an image of this origin; whether its frame is there and its data key
+                usable is for the caller to know.
+
+        Returns:
+            References that are certain by now, as :meth:`add` gives them.
+
+        Raises:
+            KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
+        """
+        self._waiting.append(reference)
         if len(self._waiting) > _MAX_WAITING:
             self._close_frame()
         return self._certain(most_waiting=_MAX_WAITING)

@@ -63,7 +63,7 @@ def test_references_come_out_in_order_as_their_frames_close(pool: Pool) -> None:
     stream = segments(60)
     with pool.session(limits=SMALL) as session:
         writer = session.writer()
-        early = [reference for segment in stream for reference in writer.add([segment])]
+        early = [reference for segment in stream for reference in writer.add([segment])[1]]
         late = writer.finish()
         session.finish()
     assert late, "the last frame is open until the stream ends"
@@ -108,14 +108,14 @@ def test_an_encrypted_image_never_refers_to_a_clear_frame_nor_a_clear_one_to_an_
     stream = segments(4)
     with pool.session(is_encrypted=False, limits=SMALL) as session:
         writer = session.writer()
-        clear = writer.add(stream) + writer.finish()
+        clear = writer.add(stream)[1] + writer.finish()
         session.finish()
     encrypted = pool.write(stream, SMALL)
     assert {reference.data_key_id for reference in clear} == {frame.NO_KEY}
     assert frame.NO_KEY not in {reference.data_key_id for reference in encrypted}
     with pool.session(is_encrypted=False, limits=SMALL) as session:
         writer = session.writer()
-        assert writer.add(stream) + writer.finish() == clear
+        assert writer.add(stream)[1] + writer.finish() == clear
     assert read(pool, clear) == read(pool, encrypted) == stream
 
 
@@ -218,8 +218,8 @@ def test_many_hits_behind_an_open_frame_do_not_gather_without_bound(pool: Pool) 
     pool.write([known])
     with pool.session() as session:
         writer = session.writer()
-        assert writer.add([b"new"]) == []
-        given = sum(len(writer.add([known] * 1_000)) for _ in range(20))
+        assert writer.add([b"new"])[1] == []
+        given = sum(len(writer.add([known] * 1_000)[1]) for _ in range(20))
         assert given > 10_000
         writer.finish()
         session.finish()
@@ -238,3 +238,41 @@ def test_nonces_are_not_drawn_in_a_forked_process() -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
     assert nonces.draw() == 3
+
+
+def test_names_are_told_at_once_and_in_order(pool: Pool) -> None:
+    stream = segments(5)
+    with pool.session() as session:
+        writer = session.writer()
+        names_told, references = writer.add(stream)
+        references += writer.finish()
+        session.finish()
+    assert [reference.name for reference in references] == names_told
+
+
+def test_a_known_reference_takes_its_place_between_new_segments(pool: Pool) -> None:
+    old = pool.write(segments(4), SMALL)
+    first, second = segments(2)
+    with pool.session(limits=SMALL) as session:
+        writer = session.writer()
+        references = writer.add([first])[1]
+        for reference in old:
+            references += writer.refer(reference)
+        references += writer.add([second])[1] + writer.finish()
+        session.finish()
+    assert references[1:5] == old
+    assert read(pool, [references[0], references[5]]) == [first, second]
+
+
+def test_only_new_bytes_are_counted_as_stored(pool: Pool) -> None:
+    stream = segments(20)
+    sizes = []
+    for _ in range(2):
+        with pool.session() as session:
+            writer = session.writer()
+            writer.add(stream)
+            writer.finish()
+            session.finish()
+            sizes.append(session.stored_bytes)
+    assert sizes[0] == sum(len(data) for data in frames_in(pool).values())
+    assert sizes[1] == 0
