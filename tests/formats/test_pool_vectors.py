@@ -11,19 +11,19 @@ import pytest
 
 from strongroom.core.ids import MediumId
 from strongroom.core.secret import Secret
-from strongroom.formats import container, frame, manifest_page
+from strongroom.formats import container, frame, key_page, manifest_page
 from strongroom.formats.algorithms import Cipher
 from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.segment import SegmentNamer, clear_naming_key
 
-FOLDER = Path(__file__).with_name("vectors")
+FOLDER = Path(__file__).with_name("pool")
 FILE = json.loads((FOLDER / "pool.json").read_text())
 OUTCOMES = {"damaged": DamagedError, "newer": NewerFormatError}
 
 Vector = dict[str, Any]
 
 
-def named(kind: str) -> Any:
+def named(kind: str) -> pytest.MarkDecorator:
     vectors = [vector for vector in FILE["vectors"] if vector["kind"] == kind]
     return pytest.mark.parametrize("vector", vectors, ids=[vector["name"] for vector in vectors])
 
@@ -92,13 +92,26 @@ def test_page(vector: Vector) -> None:
         assert (page.reference_count, page.byte_count) == (vector["references"], vector["bytes"])
 
 
+@named("key page")
+def test_key_page(vector: Vector) -> None:
+    data = bytes.fromhex(vector["data"])
+    envelopes = check(vector, lambda: key_page.decode(data, manifest_page.page_id(data)))
+    if isinstance(envelopes, tuple):
+        assert [envelope.hex() for envelope in envelopes] == vector["envelopes"]
+        assert key_page.encode(envelopes) == data
+
+
+def tail_of(data: bytes) -> container.Tail:
+    return container.decode_tail(data[-container.TAIL_BYTES :], len(data))
+
+
 @named("container")
 def test_container(vector: Vector) -> None:
     data = bytes.fromhex(vector["data"])
 
     def read() -> container.Footer:
         container.decode_header(data)
-        tail = container.decode_tail(data[-container.TAIL_BYTES :], len(data))
+        tail = tail_of(data)
         footer = data[tail.footer_offset : tail.footer_offset + tail.footer_length]
         return container.decode_footer(data[: container.HEADER_BYTES], footer, tail)
 
@@ -111,7 +124,8 @@ def test_container(vector: Vector) -> None:
             is_frame = stored.startswith(frame.MAGIC)
             rows = stored[frame.FIXED_BYTES : frame.parse_head(stored).head_bytes] if is_frame else b""
             assert built.add(item.id, item.length, rows, item.data_key) == item.offset
-        assert data[built.offset :] == built.finish()
+        mark = SegmentNamer(Secret(bytes.fromhex(FILE["naming_key"]))).mark if any(tail_of(data).mark) else None
+        assert data[built.offset :] == built.finish(mark).data
 
 
 @named("container")

@@ -15,7 +15,7 @@ from strongroom.formats.segment import SegmentNamer
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.keys import FrameKey
-from strongroom.pool.manifest import ManifestBuilder, StreamRoot
+from strongroom.pool.manifest import ManifestBuilder, StreamRoot, read_manifest
 from strongroom.pool.reader import FrameReader, PageReader
 from strongroom.pool.references import Reference
 from strongroom.pool.series import PageSink
@@ -87,7 +87,7 @@ class Pool:
 
     @classmethod
     def _with(cls, folder: Folder, entropy: CountedEntropy, keys: Keys) -> Pool:
-        index, report = open_index(folder.index_path, folder, entropy)
+        index, report = open_index(folder.index_path, folder, entropy, medium=MEDIUM)
         return cls(folder, index, report, entropy, keys)
 
     def session(self, *, is_encrypted: bool = True, limits: WriterLimits | None = None) -> WriteSession:
@@ -105,15 +105,13 @@ class Pool:
         )
 
     def page_sink(self) -> PageSink:
-        return PageSink(
-            self.store, self.index, medium=MEDIUM, origin=DOMAIN, clock=self.clock, entropy=self.entropy
-        )
+        return PageSink(self.store, self.index, medium=MEDIUM, origin=DOMAIN, clock=self.clock, entropy=self.entropy)
 
     def write(self, segments: Iterable[bytes], limits: WriterLimits | None = None) -> list[Reference]:
         """Write one stream durably."""
         with self.session(limits=limits) as session:
             writer = session.writer()
-            references = [reference for segment in segments for reference in writer.add([segment])]
+            references = [reference for segment in segments for reference in writer.add([segment])[1]]
             references += writer.finish()
             session.finish()
         return references
@@ -130,6 +128,9 @@ class Pool:
     def reader(self) -> Iterator[FrameReader]:
         with FrameReader(self.store, self.index, origin=DOMAIN, key_for=self.keys.given.get) as reader:
             yield reader
+
+    def references(self, root: StreamRoot) -> Iterator[Reference]:
+        return read_manifest(root, self.pages().page, is_encrypted=True)
 
     def pages(self) -> PageReader:
         return PageReader(self.store, self.index, origin=DOMAIN)

@@ -26,6 +26,7 @@ class BlockWriter:
 
     def data(self, data: bytes) -> None:
         """Add contents, at most one block of them."""
+        self._flush_same()
         if self._data_bytes + len(data) > MAX_BLOCK_BYTES:
             self._flush_data()
         self._data.append(data)
@@ -33,6 +34,7 @@ class BlockWriter:
 
     def hole(self, length: int) -> None:
         """Add contents that are a hole."""
+        self._flush_same()
         self._flush_data()
         self._ready.append(image_stream.hole(length))
 
@@ -79,6 +81,11 @@ class BlockWriter:
         self._records.append(data)
         self._record_bytes += len(data)
         if self._record_bytes >= _RECORD_BYTES:
+            self.flush()
+
+    def _flush_same(self) -> None:
+        """Send the records of unchanged files before contents that belong behind them."""
+        if self._kind == image_stream.SAME:
             self.flush()
 
     def _flush_data(self) -> None:

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 
 from strongroom.core.ids import ContainerId, DataKeyId, DomainId, MediumId
-from strongroom.formats import frame, manifest_page
-from strongroom.formats.algorithms import digest
+from strongroom.formats import frame, key_page, manifest_page
+from strongroom.formats.algorithms import Digest, digest, known
 from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, Buffer
 
@@ -25,17 +25,22 @@ HEADER_MAGIC: Final = b"SRCONT01"
 FOOTER_MAGIC: Final = b"SRFOOT01"
 TAIL_MAGIC: Final = b"SREND001"
 HEADER_BYTES: Final = 96
-TAIL_BYTES: Final = 64
+TAIL_BYTES: Final = 96
 MAX_ITEMS: Final = 65_536
 MAX_SEGMENTS: Final = 1 << 20
 MAX_CONTAINER_BYTES: Final = 1 << 30
 
-_HEADER: Final = struct.Struct(">8s16s16s32sQB7s")
+NO_MARK: Final = bytes(32)
+"""The mark of a container in which no backup finds a segment again."""
+
+_HEADER: Final = struct.Struct(">8s16s16s32sQBB6s")
 _FOOTER: Final = struct.Struct(">8sII")
 _ITEM: Final = struct.Struct(">32sQII16s")
-_TAIL: Final = struct.Struct(">QQ32s8s8s")
+_TAIL: Final = struct.Struct(">QQ32s32s8s8s")
 MAX_FOOTER_BYTES: Final = _FOOTER.size + _ITEM.size * MAX_ITEMS + frame.ROW.size * MAX_SEGMENTS
 
+Mark = Callable[[bytes], bytes]
+"""Computes a container's mark from the digest of its header and footer."""
 ReadRange = Callable[[int, int], bytes]
 """Gives ``length`` bytes from ``offset`` of a container, fewer only at its end."""
 
@@ -77,7 +82,8 @@ def encode_header(header: Header) -> bytes:
         header.origin,
         header.created_ns,
         header.content,
-        bytes(7),
+        Digest.BLAKE3,
+        bytes(6),
     )
     return front + digest(front)[:8]
 
@@ -91,18 +97,35 @@ def decode_header(data: Buffer, what: str = "container") -> Header:
     """
     if len(data) < HEADER_BYTES:
         raise DamagedError(f"{what} is cut short in its header")
-    magic, container, medium, origin, created_ns, content, zero = _HEADER.unpack_from(data)
+    magic, container, medium, origin, created_ns, content, digest_id, zero = _HEADER.unpack_from(data)
     _check_magic(magic, HEADER_MAGIC, what)
     view = memoryview(data)
     if digest(view[: _HEADER.size])[:8] != bytes(view[_HEADER.size : HEADER_BYTES]):
         raise DamagedError(f"the header of {what} was changed")
-    if zero != bytes(7):
+    known(Digest, digest_id, f"digest algorithm of {what}")
+    if zero != bytes(6):
         raise DamagedError(f"the header of {what} has reserved bytes that are not zero")
     try:
-        known = Content(content)
+        kind = Content(content)
     except ValueError as error:
         raise DamagedError(f"the header of {what} names content {content}") from error
-    return Header(ContainerId(container), MediumId(medium), DomainId(origin), created_ns, known)
+    return Header(ContainerId(container), MediumId(medium), DomainId(origin), created_ns, kind)
+
+
+class Tail(NamedTuple):
+    """Where the footer lies, the digest of header and footer, and the mark over that digest."""
+
+    footer_offset: int
+    footer_length: int
+    digest: bytes
+    mark: bytes
+
+
+class SealedEnd(NamedTuple):
+    """What is appended to seal a container: the bytes of footer and tail, and what the tail says."""
+
+    data: bytes
+    tail: Tail
 
 
 class FooterBuilder:
@@ -157,28 +180,24 @@ class FooterBuilder:
         self.offset += length
         return offset
 
-    def finish(self) -> bytes:
-        """Write footer and tail, which follow the last item."""
+    def finish(self, mark: Mark | None = None) -> SealedEnd:
+        """Write footer and tail, which follow the last item.
+
+        Args:
+            mark: computes the mark from the digest of header and footer; ``None`` for no mark.
+        """
         footer = self.footer()
         total = blake3(self._header).update(footer).digest()
-        return footer + _TAIL.pack(self.offset, len(footer), total, bytes(8), TAIL_MAGIC)
+        tail = Tail(self.offset, len(footer), total, NO_MARK if mark is None else mark(total))
+        return SealedEnd(footer + _TAIL.pack(*tail, bytes(8), TAIL_MAGIC), tail)
 
     def footer(self) -> bytes:
         """Write the footer alone."""
         return _FOOTER.pack(FOOTER_MAGIC, self.items, self.segments) + self._items + self._segments
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Where the footer lies, and the digest of header and footer."""
-
-    footer_offset: int
-    footer_length: int
-    digest: bytes
-
-
 def decode_tail(data: Buffer, file_bytes: int, what: str = "container") -> Tail:
-    """Read the last 64 bytes of a sealed container.
+    """Read the last 96 bytes of a sealed container.
 
     Args:
         data: those bytes.
@@ -191,12 +210,12 @@ def decode_tail(data: Buffer, file_bytes: int, what: str = "container") -> Tail:
     """
     if len(data) != TAIL_BYTES or file_bytes > MAX_CONTAINER_BYTES:
         raise DamagedError(f"{what} is cut short in its tail, or longer than a container can be")
-    offset, length, total, zero, magic = _TAIL.unpack(data)
+    offset, length, total, mark, zero, magic = _TAIL.unpack(data)
     _check_magic(magic, TAIL_MAGIC, what)
     fits = offset >= HEADER_BYTES and _FOOTER.size <= length <= MAX_FOOTER_BYTES
     if not fits or offset + length + TAIL_BYTES != file_bytes or zero != bytes(8):
         raise DamagedError(f"the footer of {what} does not fit between header and tail")
-    return Tail(offset, length, total)
+    return Tail(offset, length, total, mark)
 
 
 class Footer:
@@ -294,10 +313,11 @@ def scan(read: ReadRange) -> Iterator[tuple[int, bytes]]:
         NewerFormatError: header or an item has a later version.
     """
     header = decode_header(read(0, HEADER_BYTES))
+    length_at: Callable[[Buffer], int]
     if header.content is Content.FRAMES:
         fixed_bytes, length_at = frame.FIXED_BYTES, frame.stored_length_at
     else:
-        fixed_bytes, length_at = manifest_page.FIXED_BYTES, manifest_page.length_at
+        fixed_bytes, length_at = manifest_page.FIXED_BYTES, _page_length_at
     offset = HEADER_BYTES
     while offset < MAX_CONTAINER_BYTES:
         fixed = read(offset, fixed_bytes)
@@ -310,6 +330,12 @@ def scan(read: ReadRange) -> Iterator[tuple[int, bytes]]:
             return
         yield offset, item
         offset += length
+
+
+def _page_length_at(fixed: Buffer) -> int:
+    if bytes(fixed[: len(key_page.MAGIC)]) == key_page.MAGIC:
+        return key_page.length_at(fixed)
+    return manifest_page.length_at(fixed)
 
 
 def _check_magic(magic: bytes, expected: bytes, what: str) -> None:

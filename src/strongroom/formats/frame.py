@@ -17,7 +17,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.core.ids import DataKeyId, FrameId
 from strongroom.core.secret import Secret
-from strongroom.formats.algorithms import GCM_TAG_BYTES, NONCE_BYTES, Cipher, Compression, NameHash, digest
+from strongroom.formats.algorithms import (
+    GCM_TAG_BYTES,
+    NONCE_BYTES,
+    Cipher,
+    Compression,
+    Digest,
+    NameHash,
+    digest,
+    known,
+)
 from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, NAME_BYTES, Buffer
 
@@ -31,6 +40,7 @@ MAX_BODY_BYTES: Final = (8 << 20) + (64 << 10)
 MAX_FRAME_BYTES: Final = FIXED_BYTES + ROW.size * MAX_SEGMENTS + MAX_BODY_BYTES
 NO_KEY: Final = DataKeyId(bytes(16))
 """What stands for the data key id when the cipher is 0."""
+MAX_WINDOW_BYTES: Final = 8 << 20
 
 _FIXED: Final = struct.Struct(f">4sBBBBIII16s{NONCE_BYTES}s")
 _COUNTER: Final = struct.Struct(">IQ")
@@ -128,7 +138,7 @@ def seal(
     head_bytes = FIXED_BYTES + ROW.size * len(rows)
     frame = bytearray(head_bytes + body_bytes)
     _FIXED.pack_into(
-        frame, 0, MAGIC, cipher, compression, NameHash.BLAKE3_KEYED, 0, len(rows), plain_bytes, body_bytes,
+        frame, 0, MAGIC, cipher, compression, NameHash.BLAKE3_KEYED, Digest.BLAKE3, len(rows), plain_bytes, body_bytes,
         data_key, nonce
     )  # fmt: skip
     offset = FIXED_BYTES
@@ -259,27 +269,27 @@ class _Fixed:
 def _parse_fixed(data: Buffer, what: str) -> _Fixed:
     if len(data) < FIXED_BYTES:
         raise DamagedError(f"{what} is cut short in its head")
-    magic, cipher, compression, name_hash, zero, count, plain_bytes, body_bytes, key, nonce = _FIXED.unpack_from(data)
+    magic, cipher, compression, name_hash, digest_id, count, plain_bytes, body_bytes, key, nonce = _FIXED.unpack_from(
+        data
+    )
     if magic != MAGIC:
         if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
             raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
         raise DamagedError(f"{what} begins with {magic!r}")
-    if zero != 0:
-        raise DamagedError(f"{what} has a reserved byte that is not zero")
     if not 1 <= count <= MAX_SEGMENTS:
         raise DamagedError(f"{what} claims {count} segments")
     if not 1 <= plain_bytes <= MAX_PLAIN_BYTES or body_bytes > MAX_BODY_BYTES:
         raise DamagedError(f"{what} claims a body of {body_bytes} bytes that become {plain_bytes}")
-    try:
-        known = Cipher(cipher), Compression(compression), NameHash(name_hash)
-    except ValueError as error:
-        raise NewerFormatError(f"{what} uses an algorithm that this program does not have: {error}") from error
-    if known[0] is Cipher.NONE:
+    known(NameHash, name_hash, f"segment name algorithm of {what}")
+    known(Digest, digest_id, f"digest algorithm of {what}")
+    used = known(Cipher, cipher, f"cipher of {what}")
+    packing = known(Compression, compression, f"compression of {what}")
+    if used is Cipher.NONE:
         if key != NO_KEY or nonce != bytes(NONCE_BYTES):
             raise DamagedError(f"{what} is not encrypted, and names a data key or a nonce")
     elif body_bytes < GCM_TAG_BYTES:
         raise DamagedError(f"{what} has a body shorter than its tag")
-    return _Fixed(known[0], known[1], count, plain_bytes, body_bytes, DataKeyId(key), nonce)
+    return _Fixed(used, packing, count, plain_bytes, body_bytes, DataKeyId(key), nonce)
 
 
 def _decompress(body: memoryview, plain_bytes: int, what: str) -> bytes:
@@ -294,6 +304,8 @@ def _decompress(body: memoryview, plain_bytes: int, what: str) -> bytes:
     try:
         if zstandard.frame_content_size(first) != plain_bytes:
             raise DamagedError(f"{what} does not state its content size as {plain_bytes}")
+        if zstandard.get_frame_parameters(first).window_size > MAX_WINDOW_BYTES:
+            raise DamagedError(f"{what} needs a larger window than {MAX_WINDOW_BYTES} bytes")
         return zstandard.ZstdDecompressor().decompress(first)
     except zstandard.ZstdError as error:
         raise DamagedError(f"{what} does not decompress: {error}") from error

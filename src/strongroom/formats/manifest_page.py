@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from strongroom.core.ids import PageId
-from strongroom.formats.algorithms import digest
+from strongroom.formats.algorithms import Digest, digest, known
 from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.frame import MAX_FRAME_BYTES, MAX_PLAIN_BYTES
 from strongroom.formats.frame import MAX_SEGMENTS as MAX_FRAME_SEGMENTS
@@ -24,7 +24,8 @@ MAX_PAGE_BYTES: Final = 256 << 10
 MAX_ROWS: Final = 1_024
 MAX_LEVEL: Final = 8
 
-_FIXED: Final = struct.Struct(">4sB3sII")
+_FIXED: Final = struct.Struct(">4sBB2sII")
+MAX_SUM: Final = 1 << 62
 _FRAME: Final = struct.Struct(">32s16sII")
 _REFERENCE: Final = struct.Struct(">32sHHI")
 _CHILD: Final = struct.Struct(">32sQQ")
@@ -114,7 +115,7 @@ def encode_leaf(
         frames: rows in the fields and order of :class:`FrameRow`.
         references: rows in the fields and order of :class:`ReferenceRow`.
     """
-    parts = [_FIXED.pack(MAGIC, 0, bytes(3), len(frames), len(references))]
+    parts = [_FIXED.pack(MAGIC, 0, Digest.BLAKE3, bytes(2), len(frames), len(references))]
     parts += [_FRAME.pack(*row) for row in frames]
     parts += [_REFERENCE.pack(*row) for row in references]
     return b"".join(parts)
@@ -122,7 +123,9 @@ def encode_leaf(
 
 def encode_interior(level: int, children: Sequence[tuple[bytes, int, int]]) -> bytes:
     """Write an interior page of a level from rows in the fields and order of :class:`ChildRow`."""
-    return b"".join([_FIXED.pack(MAGIC, level, bytes(3), len(children), 0), *(_CHILD.pack(*row) for row in children)])
+    return b"".join(
+        [_FIXED.pack(MAGIC, level, Digest.BLAKE3, bytes(2), len(children), 0), *(_CHILD.pack(*row) for row in children)]
+    )
 
 
 def length_at(fixed: Buffer, what: str = "page") -> int:
@@ -160,12 +163,13 @@ def _parse_fixed(data: Buffer, what: str) -> tuple[int, int, int, int]:
     """Read level, both counts, and the length that follows from them."""
     if len(data) < FIXED_BYTES:
         raise DamagedError(f"{what} is cut short")
-    magic, level, zero, first, second = _FIXED.unpack_from(data)
+    magic, level, digest_id, zero, first, second = _FIXED.unpack_from(data)
     if magic != MAGIC:
         if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
             raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
         raise DamagedError(f"{what} begins with {magic!r}")
-    if zero != bytes(3) or level > MAX_LEVEL or first > MAX_ROWS or second > MAX_ROWS:
+    known(Digest, digest_id, f"digest algorithm of {what}")
+    if zero != bytes(2) or level > MAX_LEVEL or first > MAX_ROWS or second > MAX_ROWS:
         raise DamagedError(f"{what} has a level or a count that is not allowed")
     if level == 0:
         return level, first, second, FIXED_BYTES + _FRAME.size * first + _REFERENCE.size * second
@@ -178,7 +182,10 @@ def _interior(level: int, rows: memoryview, what: str) -> Interior:
     children = tuple(map(ChildRow._make, _CHILD.iter_unpack(rows)))
     if any(child.references == 0 or child.bytes < child.references for child in children):
         raise DamagedError(f"{what} has a child without references, or with fewer bytes than references")
-    return Interior(level, children)
+    page = Interior(level, children)
+    if page.reference_count > MAX_SUM or page.byte_count > MAX_SUM:
+        raise DamagedError(f"{what} claims more than can be")
+    return page
 
 
 def _leaf(frame_rows: memoryview, reference_rows: memoryview, what: str) -> Leaf:
@@ -189,11 +196,13 @@ def _leaf(frame_rows: memoryview, reference_rows: memoryview, what: str) -> Leaf
     for row in frames:
         if not 1 <= row.plain_bytes <= MAX_PLAIN_BYTES or row.stored_bytes > MAX_FRAME_BYTES:
             raise DamagedError(f"{what} lists the frame '{row.frame.hex()}' with impossible lengths")
-    used = set()
+    used = 0
     for _, frame_index, position, length in references:
         if frame_index >= len(frames) or position >= MAX_FRAME_SEGMENTS or not 1 <= length <= MAX_SEGMENT_BYTES:
             raise DamagedError(f"{what} has a reference to no frame, position or length that can be")
-        used.add(frame_index)
-    if len(used) != len(frames):
+        if frame_index > used:
+            raise DamagedError(f"{what} lists its frames in another order than their first use")
+        used += frame_index == used
+    if used != len(frames):
         raise DamagedError(f"{what} lists a frame that it does not use")
     return Leaf(frames, references)

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from strongroom.core.ids import MediumId, SegmentName
 from strongroom.core.secret import Secret
-from strongroom.formats.algorithms import label
+from strongroom.formats.algorithms import derive, label
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Contiguous bytes, read only for whoever receives them."""
@@ -36,12 +36,19 @@ class SegmentNamer:
 
     def __init__(self, key: Secret) -> None:
         self._keyed = blake3(key=key.reveal())
+        self._marking = blake3(key=derive(key, label("container-mark")).reveal())
 
     def name(self, segment: Buffer) -> SegmentName:
         """Compute the name of a segment; releases the interpreter lock for all but small ones."""
         hasher = self._keyed.copy()
         hasher.update(segment)
         return SegmentName(hasher.digest())
+
+    def mark(self, digest: bytes) -> bytes:
+        """Compute the mark of a container from the digest of its header and footer (``container.md``)."""
+        hasher = self._marking.copy()
+        hasher.update(digest)
+        return hasher.digest()
 
 
 def clear_naming_key(medium: MediumId) -> Secret:

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from strongroom.core.errors import IntegrityError
 from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, KeyGroupId, KeyTag, MediumId
 from strongroom.formats import key_envelope, signed
-from strongroom.formats.errors import DamagedError
+from strongroom.formats.errors import DamagedError, ForeignError
 from strongroom.formats.key_envelope import KeyEnvelope, Purpose
 from strongroom.pool import names
 from strongroom.pool.store import Store
@@ -44,10 +44,12 @@ class Envelopes:
     Args:
         store: the pool's storage.
         folder: where the cache lies.
+        domain: the domain that owns the pool. Envelopes count that it or their origin signed.
     """
 
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, domain: DomainId) -> None:
         self._store = store
+        self._domain = domain
         self._lock = threading.RLock()
         self._db = _open(folder / FILE_NAME)
 
@@ -64,14 +66,21 @@ class Envelopes:
         refused = []
         with self._lock:
             known = {row[0] for row in self._db.execute("SELECT key FROM generation")}
-            found = {item.key for item in self._store.list("envelopes/")}
+            found = {item.key for item in self._store.list(names.ENVELOPES)}
             for key in sorted(found - known):
                 try:
-                    self._enter(self._store.read(key), key)
+                    payload = self._check(self._read(key))
+                    said = _key_of(payload)
+                    if said != key:
+                        raise DamagedError(f"the envelope says that its name is '{said}'")
+                    self._enter(payload)
                 except IntegrityError as error:
                     refused.append(f"'{key}': {error.message}")
             for key in known - found:
                 self._db.execute("DELETE FROM generation WHERE key = ?", (key,))
+            self._db.execute(
+                "DELETE FROM data_key WHERE (envelope, origin) NOT IN (SELECT envelope, origin FROM generation)"
+            )
             self._db.commit()
         return refused
 
@@ -80,14 +89,13 @@ class Envelopes:
 
         Raises:
             DamagedError, SignatureError, NewerFormatError: it is not an envelope, or disagrees with one that is here.
+            ForeignError: neither its origin nor the pool's domain signed it.
             PoolFullError, PoolWriteError: the storage refused.
         """
         with self._lock:
-            payload = signed.verify(key_envelope.KEY_ENVELOPE, data).payload
-            self._check_agreement(payload)
-            key = names.envelope_key(EnvelopeId(payload.envelope), DomainId(payload.domain), payload.generation)
-            self._store.put(key, data)
-            self._enter(data, key)
+            payload = self._check(data)
+            self._store.put(_key_of(payload), data)
+            self._enter(payload)
             self._db.commit()
             return payload
 
@@ -117,7 +125,7 @@ class Envelopes:
                 "SELECT key FROM generation WHERE envelope = ? AND origin = ? ORDER BY created DESC, number DESC",
                 (envelope, origin),
             ).fetchall()
-        return [self._store.read(row[0]) for row in rows]
+        return [self._read(row[0]) for row in rows]
 
     def read_newest(self, envelope: EnvelopeId, origin: DomainId) -> bytes | None:
         """Give the newest generation that the origin signed, if there is one."""
@@ -127,7 +135,7 @@ class Envelopes:
                 " ORDER BY number DESC LIMIT 1",
                 (envelope, origin),
             ).fetchone()
-        return self._store.read(row[0]) if row else None
+        return self._read(row[0]) if row else None
 
     def data_keys(self, origin: DomainId, envelopes: Iterable[EnvelopeId]) -> set[DataKeyId]:
         """Tell the data keys for frames in these envelopes."""
@@ -140,20 +148,22 @@ class Envelopes:
         }
 
     def tags(self, origin: DomainId, envelopes: Iterable[EnvelopeId]) -> list[KeyTag]:
-        """Tell the key tags of the newest generations of these envelopes, ascending."""
-        newest: dict[bytes, tuple[int, int, bytes]] = {}
+        """Tell the key tags of the newest generations that the origin signed, ascending."""
+        newest: dict[bytes, tuple[int, bytes]] = {}
         for batch in _batched(envelopes):
-            rows = self._select("envelope, created, number, tag", "generation", "envelope", batch, "origin = ?", origin)
-            for envelope, *rest in rows:
-                newest[envelope] = max(newest.get(envelope, (0, 0, b"")), tuple(rest))
-        return sorted({KeyTag(tag) for _, _, tag in newest.values()})
+            rows = self._select(
+                "envelope, number, tag", "generation", "envelope", batch, "origin = ? AND domain = origin", origin
+            )
+            for envelope, number, tag in rows:
+                newest[envelope] = max(newest.get(envelope, (0, b"")), (number, tag))
+        return sorted({KeyTag(tag) for _, tag in newest.values()})
 
     def usable(
         self, keys: Collection[DataKeyId], *, origin: DomainId, group: KeyGroupId, tags: Collection[KeyTag]
     ) -> set[DataKeyId]:
         """Tell which data keys are of this group and have a wrap of the origin's under one of these key tags."""
         allowed = set(tags)
-        found = set()
+        found: set[DataKeyId] = set()
         for batch in _batched(keys):
             marks = ",".join("?" * len(batch))
             with self._lock:
@@ -176,16 +186,24 @@ class Envelopes:
             ).fetchall()
         return [EnvelopeId(row[0]) for row in rows]
 
-    def _enter(self, data: bytes, key: str) -> None:
+    def _read(self, key: str) -> bytes:
+        return self._store.read(key, 0, key_envelope.KEY_ENVELOPE.max_bytes + 1)
+
+    def _check(self, data: bytes) -> KeyEnvelope:
         payload = signed.verify(key_envelope.KEY_ENVELOPE, data).payload
-        said = names.envelope_key(EnvelopeId(payload.envelope), DomainId(payload.domain), payload.generation)
-        if said != key:
-            raise DamagedError(f"the envelope says that its name is '{said}'")
+        if payload.domain not in (payload.origin, self._domain):
+            raise ForeignError(
+                f"the key envelope '{payload.envelope.hex()}' was signed by '{payload.domain.hex()}', which is neither"
+                " its origin nor the domain of the pool"
+            )
         self._check_agreement(payload)
+        return payload
+
+    def _enter(self, payload: KeyEnvelope) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                key,
+                _key_of(payload),
                 payload.envelope,
                 payload.origin,
                 payload.domain,
@@ -210,19 +228,28 @@ class Envelopes:
             (payload.envelope, payload.origin),
         ).fetchall()
         mine = [(item.key, item.purpose, item.medium, item.commitment) for item in payload.keys]
-        if rows and rows != mine:
-            raise DamagedError(f"a generation of the envelope '{payload.envelope.hex()}' holds other data keys")
+        groups = self._db.execute(
+            "SELECT DISTINCT grp FROM generation WHERE envelope = ? AND origin = ?", (payload.envelope, payload.origin)
+        ).fetchall()
+        if (rows and rows != mine) or (groups and groups != [(payload.group,)]):
+            raise DamagedError(
+                f"a generation of the envelope '{payload.envelope.hex()}' holds other data keys, or is of another group"
+            )
         holders = self.holding([DataKeyId(item.key) for item in payload.keys], DomainId(payload.origin))
         if any(holder != payload.envelope for holder in holders.values()):
             raise DamagedError(f"the envelope '{payload.envelope.hex()}' claims a data key of another envelope")
 
     def _select(
         self, columns: str, table: str, column: str, batch: list[bytes], where: str, origin: DomainId
-    ) -> list[tuple[bytes, ...]]:
+    ) -> list[tuple[Any, ...]]:
         marks = ",".join("?" * len(batch))
         statement = f"SELECT {columns} FROM {table} WHERE {column} IN ({marks}) AND {where}"  # noqa: S608 - names of ours
         with self._lock:
             return self._db.execute(statement, (*batch, origin)).fetchall()
+
+
+def _key_of(payload: KeyEnvelope) -> str:
+    return names.envelope_key(EnvelopeId(payload.envelope), DomainId(payload.domain), payload.generation)
 
 
 def _batched(items: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -243,5 +270,5 @@ def _open(path: Path) -> sqlite3.Connection:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         db = sqlite3.connect(path, check_same_thread=False)
         db.executescript(f"PRAGMA journal_mode=WAL; {_TABLES} PRAGMA user_version={_SCHEMA};")
-    db.execute("PRAGMA synchronous=OFF")
+    db.execute("PRAGMA synchronous=NORMAL")
     return db

@@ -31,3 +31,10 @@ class EnvelopeMissingError(NotFoundError):
 
     code = "images.envelope-missing"
     default_hint = "verify the image ('strongroom image verify'); a peer's copy still has the envelope"
+
+
+class NoSuchCopyError(NotFoundError):
+    """The pool has no such copy of an image."""
+
+    code = "images.no-such-copy"
+    default_hint = "'strongroom image show IMAGE' lists the copies and where they lie"

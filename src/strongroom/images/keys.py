@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
-from strongroom.core.ids import DataKeyId, DomainId
+from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId
 from strongroom.core.secret import Secret
 from strongroom.images.envelopes import Envelopes
 from strongroom.images.errors import EnvelopeMissingError
@@ -15,6 +15,8 @@ from strongroom.pool.keys import FrameKey
 
 _FIRST_BATCH: Final = 4
 _MOST_IN_BATCH: Final = 256
+_MOST_BYTES: Final = 2 << 20
+_MOST_KEYS: Final = 2_048
 
 
 class KeyIssuer(Protocol):
@@ -72,6 +74,7 @@ class OpenedKeys:
         self._envelopes = envelopes
         self._origin = origin
         self._keys: dict[DataKeyId, Secret] = {}
+        self._lock = threading.Lock()
 
     def need(self, keys: Collection[DataKeyId]) -> None:
         """Have these keys unwrapped, those that are not at hand yet.
@@ -87,11 +90,32 @@ class OpenedKeys:
         without = missing - holders.keys()
         if without:
             raise EnvelopeMissingError(f"no key envelope in the pool holds the data key '{min(without).hex()}'")
-        data = [data for holder in set(holders.values()) for data in self._envelopes.read(holder, self._origin)]
-        self._keys.update(self._opener.open(data, missing))
+        for data, some in self._batches(missing, holders):
+            self._keys.update(self._opener.open(data, some))
+
+    def _batches(
+        self, missing: set[DataKeyId], holders: Mapping[DataKeyId, EnvelopeId]
+    ) -> Iterator[tuple[list[bytes], list[DataKeyId]]]:
+        """Gather keys and the envelopes that hold them, for questions of bounded length."""
+        held: dict[EnvelopeId, list[DataKeyId]] = {}
+        for key in missing:
+            held.setdefault(holders[key], []).append(key)
+        data: list[bytes] = []
+        keys: list[DataKeyId] = []
+        for holder, some in held.items():
+            generations = self._envelopes.read(holder, self._origin)
+            length = sum(map(len, data)) + sum(map(len, generations))
+            if data and (length > _MOST_BYTES or len(keys) + len(some) > _MOST_KEYS):
+                yield data, keys
+                data, keys = [], []
+            data += generations
+            keys += some
+        if data:
+            yield data, keys
 
     def __call__(self, key: DataKeyId) -> Secret | None:
         """Give a frame key; a :data:`~strongroom.pool.keys.KeyLookup`."""
         if key not in self._keys:
-            self.need([key])
+            with self._lock:
+                self.need([key])
         return self._keys.get(key)

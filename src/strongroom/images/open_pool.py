@@ -12,24 +12,41 @@ from strongroom.core.ids import DomainId, MediumId
 from strongroom.formats import signed
 from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.images.envelopes import Envelopes
+from strongroom.images.fragments import Fragments
 from strongroom.pool import names
 from strongroom.pool.folder import Folder
-from strongroom.pool.index import Index
+from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.journal import Journal
 from strongroom.pool.reader import PageReader
 
 
 @dataclass(frozen=True)
 class OpenPool:
-    """One pool folder, open."""
+    """One pool folder, open.
+
+    Attributes:
+        folder: its storage.
+        header: its media header.
+        index: where frames and pages lie.
+        envelopes: its key envelopes.
+        fragments: the copies that are complete in it.
+        journal: its journal.
+        clock: for what is written.
+        entropy: for what is written.
+        refreshed: what the index found new, gone or damaged when it was opened.
+        refused: envelope files that were refused when they were entered, in sentences.
+    """
 
     folder: Folder
     header: MediaHeader
     index: Index
     envelopes: Envelopes
+    fragments: Fragments
     journal: Journal
     clock: Clock
     entropy: Entropy
+    refreshed: RefreshReport
+    refused: list[str]
 
     @property
     def medium(self) -> MediumId:
@@ -61,13 +78,14 @@ class OpenPool:
             DamagedError, SignatureError: the media header is not valid.
         """
         folder = Folder.open(path, entropy)
-        header = signed.verify(MEDIA_HEADER, folder.read(names.MEDIUM)).payload
-        folder.clean()
-        index = Index(folder.index_path, entropy)
-        index.refresh(folder)
-        envelopes = Envelopes(folder, folder.index_path)
-        envelopes.refresh()
-        return cls(folder, header, index, envelopes, Journal(folder), clock, entropy)
+        raw = folder.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes + 1)
+        header = signed.verify(MEDIA_HEADER, raw).payload
+        domain, medium = DomainId(header.domain), MediumId(header.medium)
+        index, refreshed = open_index(folder.index_path, folder, entropy, medium=medium)
+        envelopes = Envelopes(folder, folder.index_path, domain)
+        refused = envelopes.refresh()
+        fragments = Fragments(folder, domain, medium)
+        return cls(folder, header, index, envelopes, fragments, Journal(folder), clock, entropy, refreshed, refused)
 
     def pages(self, origin: DomainId) -> PageReader:
         """Read pages of one origin."""

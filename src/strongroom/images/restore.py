@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.formats import entries, image_stream
-from strongroom.formats.entries import Entry
-from strongroom.images.stored_files import StoredFile
 from strongroom.images.selection import Selection
+from strongroom.images.stored_files import StoredFile
 from strongroom.images.stored_image import StoredImage
 from strongroom.pool.references import Reference
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from strongroom.formats.entries import End, Entry, Extent, MoreAttributes, MoreExtents, Record
+from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtents, Record
 from strongroom.formats.entry_stream import EntriesReader
 from strongroom.images.errors import BrokenImageError
 from strongroom.pool.references import Reference

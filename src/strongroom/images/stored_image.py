@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, PageId
+from strongroom.core.ids import DataKeyId, EnvelopeId, PageId
 from strongroom.formats import frame, key_page
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.formats.entries import Record
-from strongroom.images.stored_files import StoredFile, read_records, stored_files
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
+from strongroom.images.stored_files import StoredFile, read_records, stored_files
 from strongroom.pool.manifest import StreamRoot, leaves, references_of
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
@@ -50,15 +50,16 @@ class StoredImage:
 
     Args:
         pool: where it lies.
-        origin: the domain that made it.
-        roots: its streams, from a checked copy header.
+        copy: its copy header, checked.
         opener: unwraps its data keys; not asked when the image is not encrypted.
         threads: threads that read and decrypt.
     """
 
-    def __init__(self, pool: OpenPool, origin: DomainId, roots: Roots, opener: KeyOpener, *, threads: int = 2) -> None:
-        self.roots = roots
-        self._pages = pool.pages(origin)
+    def __init__(self, pool: OpenPool, copy: CheckedCopy, opener: KeyOpener, *, threads: int = 2) -> None:
+        origin = copy.image.signer
+        self.roots = Roots.of(copy)
+        self.is_encrypted = copy.copy.payload.encrypted
+        self.pages = pool.pages(origin)
         self._keys = OpenedKeys(opener, pool.envelopes, origin)
         self.frames = FrameReader(pool.folder, pool.index, origin=origin, key_for=self._keys, threads=threads)
 
@@ -76,13 +77,13 @@ class StoredImage:
 
     def references(self, root: StreamRoot) -> Iterator[Reference]:
         """Give the references of a stream, having the keys of each leaf page unwrapped at once."""
-        for _, leaf in leaves(root, self._pages.page):
+        for _, leaf in leaves(root, self.pages.page, is_encrypted=self.is_encrypted):
             self._keys.need({DataKeyId(row.data_key) for row in leaf.frames} - {frame.NO_KEY})
             yield from references_of(leaf)
 
     def payload_references(self) -> Iterator[Reference]:
         """Give the references of the payload without asking for any key."""
-        for _, leaf in leaves(self.roots.payload, self._pages.page):
+        for _, leaf in leaves(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted):
             yield from references_of(leaf)
 
     def records(self) -> Iterator[Record]:

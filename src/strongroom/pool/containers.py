@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.ids import UUID_BYTES, ContainerId, DataKeyId, DomainId, FrameId, MediumId, PageId
 from strongroom.formats import container as format
 from strongroom.formats import frame, manifest_page
-from strongroom.formats.errors import DamagedError
+from strongroom.formats.errors import DamagedError, ForeignError
 from strongroom.formats.segment import Buffer
 from strongroom.pool import names
+from strongroom.pool.errors import PoolWriteError
 from strongroom.pool.store import Store
 
 
@@ -33,10 +35,20 @@ class ItemFacts(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a container holds: its header and its items, which can be gone through more than once."""
+    """What a container holds.
+
+    Attributes:
+        header: its header.
+        size_bytes: its length.
+        digest: digest of header and footer.
+        mark: what its writer made of that digest with the naming key; zeros when there is none.
+        items: its items, which can be gone through more than once.
+    """
 
     header: format.Header
     size_bytes: int
+    digest: bytes
+    mark: bytes
     items: Iterable[ItemFacts]
 
 
@@ -54,38 +66,41 @@ class _FooterItems:
             yield ItemFacts(item.id, item.offset, item.length, item.data_key, rows)
 
 
-def read_contents(store: Store, container: ContainerId) -> Contents:
+def read_contents(store: Store, container: ContainerId, medium: MediumId) -> Contents:
     """Read what a sealed container holds, from header, footer and tail alone.
 
     Raises:
         ObjectMissingError: it is not there.
         DamagedError: header, footer or tail do not hold, or it is not the container that its name says.
+        ForeignError: it belongs to another medium.
         NewerFormatError: a later version.
     """
     what = f"container '{container.hex()}'"
     key = names.container_key(container)
     size_bytes = store.size(key)
     raw_header = store.read(key, 0, format.HEADER_BYTES)
-    header = _own_header(raw_header, container, what)
+    header = _own_header(raw_header, container, medium, what)
     if size_bytes < format.HEADER_BYTES + format.TAIL_BYTES:
         raise DamagedError(f"{what} is cut short")
     raw_tail = store.read(key, size_bytes - format.TAIL_BYTES, format.TAIL_BYTES)
     tail = format.decode_tail(raw_tail, size_bytes, what)
     footer = store.read(key, tail.footer_offset, tail.footer_length)
-    return Contents(header, size_bytes, _FooterItems(format.decode_footer(raw_header, footer, tail, what)))
+    items = _FooterItems(format.decode_footer(raw_header, footer, tail, what))
+    return Contents(header, size_bytes, tail.digest, tail.mark, items)
 
 
-def scan_contents(store: Store, container: ContainerId) -> Contents:
+def scan_contents(store: Store, container: ContainerId, medium: MediumId) -> Contents:
     """Read what a container holds from its items themselves; slow, for one whose footer is damaged.
 
     Raises:
         ObjectMissingError: it is not there.
         DamagedError: its header does not hold.
+        ForeignError: it belongs to another medium.
         NewerFormatError: header or an item has a later version.
     """
     what = f"container '{container.hex()}'"
     key = names.container_key(container)
-    header = _own_header(store.read(key, 0, format.HEADER_BYTES), container, what)
+    header = _own_header(store.read(key, 0, format.HEADER_BYTES), container, medium, what)
     items = []
     for offset, item in format.scan(lambda offset, length: store.read(key, offset, length)):
         if header.content is format.Content.FRAMES:
@@ -94,13 +109,15 @@ def scan_contents(store: Store, container: ContainerId) -> Contents:
         else:
             facts = ItemFacts(manifest_page.page_id(item), offset, len(item), frame.NO_KEY, ())
         items.append(facts)
-    return Contents(header, store.size(key), items)
+    return Contents(header, store.size(key), format.NO_MARK, format.NO_MARK, items)
 
 
-def _own_header(raw: bytes, container: ContainerId, what: str) -> format.Header:
+def _own_header(raw: bytes, container: ContainerId, medium: MediumId, what: str) -> format.Header:
     header = format.decode_header(raw, what)
     if header.container != container:
         raise DamagedError(f"{what} says in its header that it is '{header.container.hex()}'")
+    if header.medium != medium:
+        raise ForeignError(f"{what} belongs to the medium '{header.medium.hex()}', not to '{medium.hex()}'")
     return header
 
 
@@ -131,12 +148,12 @@ class ContainerWriter:
         raw = format.encode_header(self._header)
         self._footer = format.FooterBuilder(raw)
         self._items: list[ItemFacts] = []
+        self._is_broken = False
         self._upload = store.upload()
-        try:
-            self._upload.append(raw)
-        except BaseException:
-            self._upload.abort()
-            raise
+        with ExitStack() as on_error:
+            on_error.callback(self._upload.abort)
+            self._append(raw)
+            on_error.pop_all()
 
     @property
     def size_bytes(self) -> int:
@@ -159,7 +176,7 @@ class ContainerWriter:
             PoolFullError, PoolWriteError: the storage refused; the container can only be aborted.
         """
         head = frame.parse_head(data)
-        self._upload.append(data)
+        self._append(data)
         rows = memoryview(data)[frame.FIXED_BYTES : head.head_bytes]
         offset = self._footer.add(frame_id, len(data), rows, head.data_key)
         self._items.append(ItemFacts(frame_id, offset, len(data), head.data_key, head.segments))
@@ -170,28 +187,38 @@ class ContainerWriter:
         Raises:
             PoolFullError, PoolWriteError: as in :meth:`append_frame`.
         """
-        self._upload.append(data)
+        self._append(data)
         offset = self._footer.add(page_id, len(data))
         self._items.append(ItemFacts(page_id, offset, len(data), frame.NO_KEY, ()))
 
-    def seal(self) -> Contents:
+    def seal(self, mark: format.Mark | None = None) -> Contents:
         """Write footer and tail, make it durable and give it its name.
+
+        Args:
+            mark: computes the mark, for what a backup wrote; ``None`` for no mark.
 
         Raises:
             PoolFullError, PoolWriteError: the storage refused; the container has no name.
         """
-        end = self._footer.finish()
-        try:
-            self._upload.append(end)
+        end, tail = self._footer.finish(mark)
+        with ExitStack() as on_error:
+            on_error.callback(self._upload.abort)
+            self._append(end)
             self._upload.finish(names.container_key(self.id))
-        except BaseException:
-            self._upload.abort()
-            raise
-        return Contents(self._header, self._footer.offset + len(end), self._items)
+            on_error.pop_all()
+        return Contents(self._header, self._footer.offset + len(end), tail.digest, tail.mark, self._items)
 
     def abort(self) -> None:
         """Drop everything; the container never gets a name."""
         self._upload.abort()
+
+    def _append(self, data: Buffer) -> None:
+        """Append, unless an append failed before: part of it may lie where the next item would go."""
+        if self._is_broken:
+            raise PoolWriteError(f"container '{self.id.hex()}' was not written whole")
+        self._is_broken = True
+        self._upload.append(data)
+        self._is_broken = False
 
 
 def list_containers(store: Store) -> Iterator[ContainerId]:

@@ -90,3 +90,17 @@ class SessionClosedError(UnavailableError):
 
     code = "pool.session-closed"
     default_hint = "run the job again"
+
+
+class IndexBusyError(UnavailableError):
+    """Another process holds the index for too long."""
+
+    code = "pool.index-busy"
+    default_hint = "try again when the other process is done; it may be making the index anew"
+
+
+class IndexDamagedError(UnavailableError):
+    """The index is damaged. No data are lost: it is made again from the containers."""
+
+    code = "pool.index-damaged"
+    default_hint = "restart the service, which makes the index again"

@@ -35,7 +35,7 @@ FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 INCOMING: Final = "incoming"
 INDEX: Final = "index"
-_TOP: Final = ("images", "envelopes", "containers", "journal", INCOMING, INDEX)
+_TOP: Final = ("images", "envelopes", "containers", "journal", "revocations", INCOMING, INDEX)
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -102,7 +102,9 @@ class Folder:
         """Remove what dead writers left in ``incoming``; tell how many files."""
         removed = 0
         with _writing(self.path / INCOMING):
-            for path in list((self.path / INCOMING).iterdir()):
+            with os.scandir(self.path / INCOMING) as scan:
+                paths = [Path(entry.path) for entry in scan if entry.is_file(follow_symlinks=False)]
+            for path in paths:
                 try:
                     handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 except FileNotFoundError:

@@ -11,30 +11,39 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from strongroom.core.entropy import Entropy
-from strongroom.core.errors import IntegrityError
-from strongroom.core.ids import ContainerId, DataKeyId, DomainId, FrameId, PageId, SegmentName
-from strongroom.formats.container import Content
+from strongroom.core.errors import IntegrityError, StrongroomError
+from strongroom.core.ids import ContainerId, DataKeyId, DomainId, FrameId, MediumId, PageId, SegmentName
+from strongroom.formats.container import NO_MARK, Content
 from strongroom.pool.containers import Contents, list_containers, read_contents, scan_contents
-from strongroom.pool.errors import ObjectMissingError, PoolReadError
+from strongroom.pool.errors import (
+    IndexBusyError,
+    IndexDamagedError,
+    ObjectMissingError,
+    PoolFullError,
+    PoolReadError,
+    PoolWriteError,
+)
 from strongroom.pool.store import Store
 
 SCHEMA: Final = 1
 DEFAULT_MEMORY_BYTES: Final = 48 << 20
 FILE_NAME: Final = "index.sqlite"
 _BATCH: Final = 500
+_BUSY_SECONDS: Final = 30.0
 _ROWS: Final = 1_000
 
 _TABLES: Final = """
 CREATE TABLE about (generation TEXT NOT NULL);
 CREATE TABLE container (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, origin BLOB NOT NULL, content INTEGER NOT
-    NULL, size_bytes INTEGER NOT NULL, created_ns INTEGER NOT NULL
+    NULL, size_bytes INTEGER NOT NULL, created_ns INTEGER NOT NULL, digest BLOB NOT NULL, mark BLOB NOT NULL
 );
 CREATE TABLE item (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, container INTEGER NOT NULL, offset INTEGER NOT
@@ -70,6 +79,7 @@ class SegmentHit(NamedTuple):
     data_key: DataKeyId
     frame_length: int
     frame_bytes: int
+    container: ContainerId
 
 
 class Event(NamedTuple):
@@ -98,15 +108,22 @@ class RefreshReport:
 class Index:
     """The index of one pool; may be shared by threads.
 
+    All methods raise :class:`PoolFullError`, :class:`PoolWriteError`, :class:`IndexBusyError` or
+    :class:`IndexDamagedError` when the file cannot be used.
+
     Args:
         folder: where its file lies; ``index`` of a pool folder, or any other for a pool elsewhere.
         entropy: gives the name of a new generation.
+        medium: the pool; containers of another medium are reported, and not taken in.
         memory_bytes: bound of the page cache.
     """
 
-    def __init__(self, folder: Path, entropy: Entropy, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+    def __init__(
+        self, folder: Path, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
+    ) -> None:
         self._path = folder / FILE_NAME
         self._entropy = entropy
+        self._medium = medium
         self._memory_bytes = memory_bytes
         self._lock = threading.RLock()
         self._db = self._open()
@@ -114,8 +131,8 @@ class Index:
     @property
     def generation(self) -> str:
         """Changes when the index is made anew; events of two generations are not comparable."""
-        with self._lock:
-            return str(self._db.execute("SELECT generation FROM about").fetchone()[0])
+        with self._using() as db:
+            return str(db.execute("SELECT generation FROM about").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""
@@ -139,13 +156,13 @@ class Index:
             PoolReadError: the store cannot be listed.
         """
         report = RefreshReport()
-        with self._lock:
-            known = {ContainerId(row[0]) for row in self._db.execute("SELECT id FROM container")}
+        with self._using() as db:
+            known = {ContainerId(row[0]) for row in db.execute("SELECT id FROM container")}
         for container in list_containers(store):
             if container in known:
                 known.discard(container)
                 continue
-            contents = _read_tolerantly(store, container, report)
+            contents = _read_tolerantly(store, container, self._medium, report)
             if contents is not None:
                 self.add(contents)
                 report.added.append(container)
@@ -159,10 +176,19 @@ class Index:
     def add(self, contents: Contents) -> None:
         """Take in a sealed container. Doing it again changes nothing."""
         header = contents.header
-        with self._lock, self._db as db:
-            row = (header.container, header.origin, header.content, contents.size_bytes, header.created_ns)
+        with self._using() as db:
+            row = (
+                header.container,
+                header.origin,
+                header.content,
+                contents.size_bytes,
+                header.created_ns,
+                contents.digest,
+                contents.mark,
+            )
             cursor = db.execute(
-                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns, digest, mark)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
             if cursor.rowcount == 0:
@@ -172,7 +198,7 @@ class Index:
 
     def remove(self, container: ContainerId) -> None:
         """Forget a container that is gone."""
-        with self._lock, self._db as db:
+        with self._using() as db:
             row = db.execute("SELECT num FROM container WHERE id = ?", (container,)).fetchone()
             if row is None:
                 return
@@ -182,7 +208,7 @@ class Index:
 
     def purge(self) -> None:
         """Free the room of segments whose containers are gone: one pass over all, after a collection."""
-        with self._lock, self._db as db:
+        with self._using() as db:
             db.execute("DELETE FROM segment WHERE item NOT IN (SELECT num FROM item)")
 
     def find_segments(self, names: Collection[SegmentName], origin: DomainId) -> dict[SegmentName, list[SegmentHit]]:
@@ -193,7 +219,7 @@ class Index:
         """
         found: dict[SegmentName, list[SegmentHit]] = {}
         sql = (
-            "SELECT s.name, i.id, s.position, i.data_key, i.length, i.plain_bytes FROM segment s"
+            "SELECT s.name, i.id, s.position, i.data_key, i.length, i.plain_bytes, c.id FROM segment s"
             " JOIN item i ON i.num = s.item JOIN container c ON c.num = i.container"
             " WHERE c.origin = ? AND s.name IN ({}) ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
         )
@@ -201,6 +227,12 @@ class Index:
             hit = SegmentHit._make(row)
             found.setdefault(hit.name, []).append(hit)
         return found
+
+    def mark(self, container: ContainerId) -> tuple[bytes, bytes]:
+        """Give the digest and the mark of a container, zeros for one that is gone."""
+        with self._using() as db:
+            row = db.execute("SELECT digest, mark FROM container WHERE id = ?", (container,)).fetchone()
+        return (row[0], row[1]) if row else (NO_MARK, NO_MARK)
 
     def locate(self, ids: Collection[FrameId] | Collection[PageId], origin: DomainId) -> dict[bytes, list[Location]]:
         """Find frames or pages that belong to an origin.
@@ -226,15 +258,15 @@ class Index:
 
     def containers(self) -> Iterator[tuple[ContainerId, DomainId, Content, int]]:
         """Give id, origin, content and length of every container."""
-        with self._lock:
-            rows = self._db.execute("SELECT id, origin, content, size_bytes FROM container ORDER BY id").fetchall()
+        with self._using() as db:
+            rows = db.execute("SELECT id, origin, content, size_bytes FROM container ORDER BY id").fetchall()
         for container, origin, content, size_bytes in rows:
             yield ContainerId(container), DomainId(origin), Content(content), size_bytes
 
     def events(self, after: int = 0, limit: int = 1_000) -> list[Event]:
         """Give the events behind a number, oldest first."""
-        with self._lock:
-            rows = self._db.execute(
+        with self._using() as db:
+            rows = db.execute(
                 "SELECT number, container, is_sealed FROM event WHERE number > ? ORDER BY number LIMIT ?",
                 (after, limit),
             ).fetchall()
@@ -267,16 +299,29 @@ class Index:
             )
             db.executemany("INSERT OR IGNORE INTO segment (name, item, position) VALUES (?, ?, ?)", rows)
 
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection to one thread, for one transaction."""
+        with self._lock:
+            try:
+                with self._db as db:
+                    yield db
+            except sqlite3.Error as error:
+                raise _translated(error, self._path) from error
+
     def _open(self) -> sqlite3.Connection:
-        """Open the file; one that cannot be used is replaced by an empty one."""
+        """Open the file; one that holds no index, or a damaged one, is replaced by an empty one."""
         try:
             return self._connect()
-        except sqlite3.DatabaseError:
+        except sqlite3.Error as error:
+            # only then: what is merely busy belongs to another process
+            if not _is_damage(error):
+                raise _translated(error, self._path) from error
             self._drop_files()
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
+        db = sqlite3.connect(self._path, check_same_thread=False, timeout=_BUSY_SECONDS)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             # not OFF: after a power cut a file of old and new pages mixed could answer with the wrong frame
@@ -286,13 +331,13 @@ class Index:
             (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
             if version != SCHEMA:
                 if tables:
-                    raise sqlite3.DatabaseError("the index has another schema")
+                    raise _OtherSchemaError("the index has another schema")
                 generation = self._entropy.bytes(16).hex()
                 db.executescript(
                     f"BEGIN EXCLUSIVE; {_TABLES} INSERT INTO about VALUES ('{generation}');"  # noqa: S608 - hexadecimal
                     f" PRAGMA user_version = {SCHEMA:d}; COMMIT;"
                 )
-        except sqlite3.DatabaseError:
+        except sqlite3.Error:
             db.close()
             raise
         return db
@@ -303,19 +348,40 @@ class Index:
 
 
 def open_index(
-    folder: Path, store: Store, entropy: Entropy, *, memory_bytes: int = DEFAULT_MEMORY_BYTES
+    folder: Path, store: Store, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
 ) -> tuple[Index, RefreshReport]:
     """Open a pool's index and bring it up to date with its containers."""
-    index = Index(folder, entropy, memory_bytes=memory_bytes)
+    index = Index(folder, entropy, medium=medium, memory_bytes=memory_bytes)
     try:
         return index, index.refresh(store)
-    except sqlite3.DatabaseError:
+    except IndexDamagedError:
         return index, index.rebuild(store)
 
 
-def _read_tolerantly(store: Store, container: ContainerId, report: RefreshReport) -> Contents | None:
+class _OtherSchemaError(sqlite3.DatabaseError):
+    """The file was made by another release."""
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, _OtherSchemaError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _translated(error: sqlite3.Error, path: Path) -> StrongroomError:
+    """Turn what SQLite says into the pool's words."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if _is_damage(error):
+        return IndexDamagedError(f"the index '{path}' is damaged: {error}")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return IndexBusyError(f"the index '{path}' is in use: {error}")
+    if code == sqlite3.SQLITE_FULL:
+        return PoolFullError(f"no room for the index '{path}'")
+    return PoolWriteError(f"the index '{path}' cannot be used: {error}")
+
+
+def _read_tolerantly(store: Store, container: ContainerId, medium: MediumId, report: RefreshReport) -> Contents | None:
     try:
-        return read_contents(store, container)
+        return read_contents(store, container, medium)
     except ObjectMissingError:
         return None  # removed since it was listed
     except PoolReadError as error:
@@ -324,6 +390,6 @@ def _read_tolerantly(store: Store, container: ContainerId, report: RefreshReport
     except IntegrityError as error:
         report.problems.append((container, error.message))
     try:
-        return scan_contents(store, container)
+        return scan_contents(store, container, medium)
     except (IntegrityError, ObjectMissingError, PoolReadError):
         return None  # the report says why already

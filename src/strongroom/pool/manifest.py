@@ -13,6 +13,7 @@ from strongroom.core.errors import IntegrityError, NotFoundError
 from strongroom.core.ids import DataKeyId, FrameId, PageId, SegmentName
 from strongroom.formats import manifest_page
 from strongroom.formats.errors import DamagedError
+from strongroom.formats.frame import NO_KEY
 from strongroom.formats.manifest_page import MAX_LEVEL, MAX_ROWS, ChildRow, Interior, Leaf, Page
 from strongroom.pool.errors import PoolReadError
 from strongroom.pool.references import Reference
@@ -142,14 +143,21 @@ class PageDamage:
 
 
 def leaves(
-    root: StreamRoot, fetch: FetchPage, *, on_damage: Callable[[PageDamage], None] | None = None
+    root: StreamRoot,
+    fetch: FetchPage,
+    *,
+    is_encrypted: bool,
+    on_damage: Callable[[PageDamage], None] | None = None,
+    seen: dict[PageId, ChildRow] | None = None,
 ) -> Iterator[tuple[int, Leaf]]:
     """Go through the leaf pages of a stream in order, verifying every page.
 
     Args:
         root: from the image header.
         fetch: gives pages.
+        is_encrypted: whether the image is; all of its frames are, or none.
         on_damage: told of what cannot be read, which is then left out; without it the first damage is raised.
+        seen: pages that were gone through, which are left out and added to; for checkers, which visit each once.
 
     Yields:
         The number of the leaf's first reference in the stream, and the leaf.
@@ -170,14 +178,21 @@ def leaves(
         if row is None:
             stack.pop()
             continue
+        if seen is not None and seen.get(PageId(row.page)) == row:
+            number += row.references
+            continue
         try:
             page = check_page(fetch(PageId(row.page)), row, level)
+            if isinstance(page, Leaf):
+                _check_ciphers(page, row, is_encrypted)
         except (IntegrityError, NotFoundError, PoolReadError) as error:
             if on_damage is None:
                 raise
             on_damage(PageDamage(PageId(row.page), number, row.references, error))
             number += row.references
             continue
+        if seen is not None:
+            seen[PageId(row.page)] = row
         if isinstance(page, Leaf):
             yield number, page
             number += row.references
@@ -185,13 +200,18 @@ def leaves(
             stack.append((page.level - 1, iter(page.children)))
 
 
-def read_manifest(root: StreamRoot, fetch: FetchPage) -> Iterator[Reference]:
+def read_manifest(root: StreamRoot, fetch: FetchPage, *, is_encrypted: bool) -> Iterator[Reference]:
     """Give the references of a stream in order of use, verifying every page.
+
+    Args:
+        root: from the image header.
+        fetch: gives pages.
+        is_encrypted: whether the image is; all of its frames are, or none.
 
     Raises:
         DamagedError, NewerFormatError, PageMissingError, PoolReadError: as in :func:`leaves`.
     """
-    for _, leaf in leaves(root, fetch):
+    for _, leaf in leaves(root, fetch, is_encrypted=is_encrypted):
         yield from references_of(leaf)
 
 
@@ -264,6 +284,12 @@ def check_page(data: bytes, row: ChildRow, level: int | None) -> Page:
             f" and {row.references} of {row.bytes} were signed"
         )
     return page
+
+
+def _check_ciphers(leaf: Leaf, row: ChildRow, is_encrypted: bool) -> None:
+    if any((frame.data_key == NO_KEY) == is_encrypted for frame in leaf.frames):
+        wrong = "a frame that is not encrypted" if is_encrypted else "an encrypted frame"
+        raise DamagedError(f"page '{row.page.hex()}' names {wrong}, unlike its image")
 
 
 def _without_known(rows: list[ChildRow], known: KnownPages) -> list[ChildRow]:

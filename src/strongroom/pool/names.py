@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from strongroom.core.ids import UUID_BYTES, ContainerId, EnvelopeId, ImageId
+from strongroom.core.ids import UUID_BYTES, ContainerId, DomainId, EnvelopeId, ImageId
 
 MEDIUM: Final = "medium"
 CONTAINERS: Final = "containers/"
 ENVELOPES: Final = "envelopes/"
 IMAGES: Final = "images/"
 JOURNAL: Final = "journal/"
+REVOCATIONS: Final = "revocations/"
 
 _SEQUENCE_DIGITS: Final = 16
+_NUMBER_DIGITS: Final = 10
 
 
 def container_key(container: ContainerId) -> str:
@@ -34,9 +36,14 @@ def container_of(key: str) -> ContainerId | None:
     return container if len(container) == UUID_BYTES and container_key(container) == key else None
 
 
-def envelope_key(envelope: EnvelopeId, generation: int) -> str:
-    """Give the key of one generation of a key envelope."""
-    return f"{ENVELOPES}{envelope.hex()[:2]}/{envelope.hex()}-{generation:08x}"
+def envelope_key(envelope: EnvelopeId, domain: DomainId, generation: int) -> str:
+    """Give the key of one generation of a key envelope, wrapped by the KMS of a domain."""
+    return f"{ENVELOPES}{envelope.hex()[:2]}/{envelope.hex()}-{domain.hex()}-{generation:08x}"
+
+
+def revocation_key(number: int) -> str:
+    """Give the key of a revocation list of the owning domain."""
+    return f"{REVOCATIONS}{number:0{_NUMBER_DIGITS}d}"
 
 
 def image_key(image: ImageId, copy: int) -> str:

@@ -76,6 +76,8 @@ def check_reference(reference: Reference, head: frame.Head, stored_bytes: int) -
         DamagedError: they differ.
     """
     what = f"frame '{reference.frame_id.hex()}'"
+    if (head.cipher is Cipher.NONE) != (head.data_key == frame.NO_KEY):
+        raise DamagedError(f"{what} is encrypted under no data key")
     told = (reference.data_key_id, reference.frame_length, reference.frame_bytes)
     if told != (head.data_key, stored_bytes, head.plain_bytes):
         raise DamagedError(f"{what} has another data key or length than the manifest says")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
-from strongroom.core.ids import DataKeyId, DomainId, FrameId, MediumId, PageId
-from strongroom.formats import frame, manifest_page
+from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, FrameId, MediumId, PageId
+from strongroom.formats import frame, key_page, manifest_page
 from strongroom.formats.container import Content
 from strongroom.formats.manifest_page import Page
 from strongroom.pool.index import Index
@@ -105,6 +105,23 @@ class FrameReceiver:
             if self._pages.lacking([expected]):
                 self._pages.append_page(expected, data)
         return page
+
+    def add_key_page(self, expected: PageId, data: bytes) -> tuple[EnvelopeId, ...]:
+        """Verify and keep a key page; one that is here already is only verified.
+
+        Returns:
+            The ids of the envelopes that it lists.
+
+        Raises:
+            DamagedError: it is not the key page of this id, or not a key page.
+            NewerFormatError: a later version or an unknown algorithm.
+            PoolFullError, PoolWriteError: the storage refused; what was not flushed must come again.
+        """
+        envelopes = key_page.decode(data, expected)
+        with self._lock:
+            if self._pages.lacking([expected]):
+                self._pages.append_page(expected, data)
+        return envelopes
 
     def flush(self) -> None:
         """Make everything durable that was added: frames first, then pages.

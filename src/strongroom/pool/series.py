@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
 from strongroom.core.ids import DomainId, FrameId, MediumId, PageId
@@ -63,7 +66,8 @@ class ContainerSeries:
         Raises:
             PoolFullError, PoolWriteError: the storage refused; what is not sealed is dropped.
         """
-        self._prepare(len(data), len(frame.parse_head(data).segments)).append_frame(frame_id, data)
+        with self._container_for(len(data), len(frame.parse_head(data).segments)) as container:
+            container.append_frame(frame_id, data)
         self._unsealed.add(frame_id)
 
     def append_page(self, page_id: PageId, data: Buffer) -> None:
@@ -72,7 +76,8 @@ class ContainerSeries:
         Raises:
             PoolFullError, PoolWriteError: as in :meth:`append_frame`.
         """
-        self._prepare(len(data), 0).append_page(page_id, data)
+        with self._container_for(len(data), 0) as container:
+            container.append_page(page_id, data)
         self._unsealed.add(page_id)
 
     def seal(self) -> None:
@@ -93,7 +98,9 @@ class ContainerSeries:
         if current is not None:
             current.abort()
 
-    def _prepare(self, length: int, segments: int) -> ContainerWriter:
+    @contextmanager
+    def _container_for(self, length: int, segments: int) -> Iterator[ContainerWriter]:
+        """Give a container that takes one more item; drop it if that fails."""
         current = self._current
         if current is not None and (
             current.size_bytes + length > self._container_bytes or not current.fits(length, segments)
@@ -109,7 +116,10 @@ class ContainerSeries:
                 clock=self._clock,
                 entropy=self._entropy,
             )
-        return current
+        with ExitStack() as on_error:
+            on_error.callback(self.abort)
+            yield current
+            on_error.pop_all()
 
 
 class PageSink:
@@ -137,6 +147,12 @@ class PageSink:
         self._series = ContainerSeries(
             store, index, medium=medium, origin=origin, content=Content.PAGES, clock=clock, entropy=entropy
         )
+        self._stored_bytes = 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the pages that were new, so far."""
+        return self._stored_bytes
 
     def put(self, page: bytes) -> PageId:
         """Store a page, unless it is there.
@@ -147,6 +163,7 @@ class PageSink:
         page_id = manifest_page.page_id(page)
         if self._series.lacking([page_id]):
             self._series.append_page(page_id, page)
+            self._stored_bytes += len(page)
         return page_id
 
     def finish(self) -> None:

@@ -14,7 +14,7 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.ids import DataKeyId, DomainId, FrameId, MediumId
 from strongroom.formats import frame
 from strongroom.formats.algorithms import Compression
-from strongroom.formats.container import Content
+from strongroom.formats.container import Content, Mark
 from strongroom.pool.containers import ContainerWriter, Contents
 from strongroom.pool.errors import SessionClosedError
 from strongroom.pool.index import Index
@@ -58,6 +58,7 @@ class FrameSink:
         clock: for the containers' headers.
         entropy: for the containers' ids.
         container_bytes: length at which a container is sealed.
+        mark: computes a container's mark with the naming key.
         on_sealed: called, in another thread, after the index knows a container.
     """
 
@@ -72,6 +73,7 @@ class FrameSink:
         clock: Clock,
         entropy: Entropy,
         container_bytes: int,
+        mark: Mark,
         on_sealed: Callable[[Contents], None],
     ) -> None:
         self._store = store
@@ -82,6 +84,7 @@ class FrameSink:
         self._clock = clock
         self._entropy = entropy
         self._container_bytes = container_bytes
+        self._mark = mark
         self._on_sealed = on_sealed
         self._lock = threading.Lock()
         self._current: _OpenContainer | None = None
@@ -89,6 +92,12 @@ class FrameSink:
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._sealing: deque[Future[None]] = deque()
         self._is_closed = False
+        self._stored_bytes = 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """Stored bytes of all frames that were appended."""
+        return self._stored_bytes
 
     def write(self, rows: Sequence[tuple[bytes, int]], compression: Compression, packed: bytes) -> StoredFrame:
         """Encrypt and append one frame.
@@ -103,6 +112,7 @@ class FrameSink:
             key = place.key
             # drawn before encryption and never given back, whatever happens next
             counter = place.nonces.draw() if key else 0
+        appended = 0
         try:
             if key:
                 data = frame.seal(rows, compression, packed, data_key=key.data_key, frame_key=key.key, counter=counter)
@@ -111,8 +121,10 @@ class FrameSink:
             frame_id = frame.frame_id(data)
             with place.appending:
                 place.container.append_frame(frame_id, data)
+            appended = len(data)
         finally:
             with self._lock:
+                self._stored_bytes += appended
                 place.under_way -= 1
                 self._seal_if_complete(place)
         return StoredFrame(frame_id, key.data_key if key else frame.NO_KEY, len(data))
@@ -196,7 +208,7 @@ class FrameSink:
         self._sealing.append(self._sealer.submit(self._seal, place))
 
     def _seal(self, place: _OpenContainer) -> None:
-        contents = place.container.seal()
+        contents = place.container.seal(self._mark)
         self._open.remove(place)
         self._index.add(contents)
         self._on_sealed(contents)

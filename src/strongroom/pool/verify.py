@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from strongroom.core.errors import IntegrityError, KeyUnavailableError, NotFoundError, StrongroomError
-from strongroom.core.ids import ContainerId, DataKeyId, FrameId, PageId
+from strongroom.core.ids import ContainerId, DataKeyId, FrameId, MediumId, PageId
 from strongroom.formats import container as container_format
-from strongroom.formats import frame, manifest_page
-from strongroom.formats.manifest_page import FrameRow, Leaf
+from strongroom.formats import frame, key_page, manifest_page
+from strongroom.formats.manifest_page import ChildRow, FrameRow, Leaf
 from strongroom.pool import names
 from strongroom.pool.containers import Contents, read_contents
 from strongroom.pool.errors import PoolReadError
@@ -58,6 +58,7 @@ class ImageVerifier:
         pages: reads pages of the image's origin.
         frames: reads frames of the image's origin.
         covered: tells which data keys have an envelope.
+        medium: the pool.
         with_keys: decrypt and decompress too; else nothing needs a key.
         threads: threads that read and digest frames.
     """
@@ -69,10 +70,12 @@ class ImageVerifier:
         pages: PageReader,
         frames: FrameReader,
         covered: KeysCovered,
+        medium: MediumId,
         with_keys: bool,
         threads: int = 2,
     ) -> None:
         self._store = store
+        self._medium = medium
         self._pages = pages
         self._frames = frames
         self._covered = covered
@@ -80,21 +83,24 @@ class ImageVerifier:
         self._threads = threads
         self._checked: set[ContainerId] = set()
 
-    def verify(self, streams: Mapping[str, StreamRoot]) -> Iterator[Problem]:
+    def verify(self, streams: Mapping[str, StreamRoot], *, is_encrypted: bool) -> Iterator[Problem]:
         """Verify the streams of an image down to the digests of their frames, or to the plaintext.
 
         Args:
             streams: name and root of each stream, from a verified image header.
+            is_encrypted: whether the image is, from the same.
 
         Yields:
             Every problem; nothing when the image is whole.
         """
         keys: set[DataKeyId] = set()
+        seen: dict[PageId, ChildRow] = {}
         heads = _Heads()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="verify") as executor:
             for stream, root in streams.items():
                 damages: deque[PageDamage] = deque()
-                for first, leaf in leaves(root, self._pages.page, on_damage=damages.append):
+                visit = leaves(root, self._pages.page, is_encrypted=is_encrypted, on_damage=damages.append, seen=seen)
+                for first, leaf in visit:
                     yield from _page_problems(stream, damages)
                     yield from self._verify_keys(stream, root, leaf, keys)
                     yield from self._verify_leaf(stream, first, leaf, heads, executor)
@@ -162,19 +168,19 @@ class ImageVerifier:
             return
         self._checked.add(container)
         try:
-            read_contents(self._store, container)
+            read_contents(self._store, container, self._medium)
         except (IntegrityError, NotFoundError, PoolReadError) as error:
             yield Problem(error.code, error.message, container=container)
 
 
-def verify_container(store: Store, container: ContainerId) -> Iterator[Problem]:
+def verify_container(store: Store, container: ContainerId, medium: MediumId) -> Iterator[Problem]:
     """Verify a sealed container without a key: header, footer, tail, and the digest of every item.
 
     Yields:
         Every problem; nothing when the container is whole.
     """
     try:
-        contents = read_contents(store, container)
+        contents = read_contents(store, container, medium)
     except (IntegrityError, NotFoundError, PoolReadError) as error:
         yield Problem(error.code, error.message, container=container)
         return
@@ -199,7 +205,7 @@ def _verify_items(store: Store, contents: Contents) -> Iterator[Problem]:
                         container=container,
                     )
             else:
-                manifest_page.decode(data, PageId(item.id))
+                decode_page(data, PageId(item.id))
         except (IntegrityError, NotFoundError, PoolReadError) as error:
             frame_id = FrameId(item.id) if is_frames else None
             yield Problem(
@@ -208,6 +214,18 @@ def _verify_items(store: Store, contents: Contents) -> Iterator[Problem]:
                 frame=frame_id,
                 container=container,
             )
+
+
+def decode_page(data: bytes, expected: PageId) -> None:
+    """Verify a page of either kind, whichever its magic says.
+
+    Raises:
+        DamagedError, NewerFormatError: it does not hold.
+    """
+    if data.startswith(key_page.MAGIC):
+        key_page.decode(data, expected)
+    else:
+        manifest_page.decode(data, expected)
 
 
 def _page_problems(stream: str, damages: deque[PageDamage]) -> Iterator[Problem]:

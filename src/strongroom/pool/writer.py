@@ -7,6 +7,7 @@ interpreter's lock.
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import zstandard
 
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
-from strongroom.core.ids import DomainId, MediumId, SegmentName
+from strongroom.core.ids import ContainerId, DomainId, MediumId, SegmentName
 from strongroom.formats import frame
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, Buffer, SegmentNamer
 from strongroom.pool.containers import Contents
@@ -93,6 +94,7 @@ class WriteSession:
         self._is_encrypted = keys is not None
         self._usable = usable
         self._writers: list[SegmentWriter] = []
+        self._own: dict[ContainerId, bool] = {}
         self._sink = FrameSink(
             store,
             index,
@@ -102,6 +104,7 @@ class WriteSession:
             clock=clock,
             entropy=entropy,
             container_bytes=self.limits.container_bytes,
+            mark=namer.mark,
             on_sealed=self._forget,
         )
         self._workers = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="frame")
@@ -116,6 +119,11 @@ class WriteSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Stored bytes of the frames that were new, so far."""
+        return self._sink.stored_bytes
 
     def writer(self) -> SegmentWriter:
         """Begin a stream. Streams of one session share its containers, not its frames."""
@@ -150,7 +158,10 @@ class WriteSession:
         return self._namer.name(segment)
 
     def find(self, names: Sequence[SegmentName]) -> dict[SegmentName, SegmentHit]:
-        """Find segments that may be referred to: of this origin, under a data key that is usable."""
+        """Find segments that may be referred to.
+
+        They are of this origin, in a container that bears this naming key's mark, under a usable data key.
+        """
         found = self._index.find_segments(names, self._origin)
         if not found:
             return {}
@@ -158,10 +169,19 @@ class WriteSession:
         usable = set(self._usable(keys - {frame.NO_KEY})) if self._is_encrypted else {frame.NO_KEY}
         hits = {}
         for name, candidates in found.items():
-            hit = next((hit for hit in candidates if hit.data_key in usable), None)
+            hit = next((hit for hit in candidates if hit.data_key in usable and self._is_own(hit.container)), None)
             if hit is not None:
                 hits[name] = hit
         return hits
+
+    def _is_own(self, container: ContainerId) -> bool:
+        """Tell whether a container bears the mark of this naming key: who lacks the key cannot plant names."""
+        is_own = self._own.get(container)
+        if is_own is None:
+            digest, mark = self._index.mark(container)
+            is_own = hmac.compare_digest(self._namer.mark(digest), mark)
+            self._own[container] = is_own
+        return is_own
 
     def submit(self, gathered: Gathered) -> None:
         """Give a frame to the workers; waits while too much is in flight.
@@ -221,7 +241,7 @@ class SegmentWriter:
         """Whether references have not been given out yet."""
         return bool(self._waiting)
 
-    def add(self, segments: Sequence[Buffer]) -> list[Reference]:
+    def add(self, segments: Sequence[Buffer]) -> tuple[list[SegmentName], list[Reference]]:
         """Store the next segments of the stream, those that are new.
 
         Batches of some MiB are best. Segments are held, and must not change, until their references come out.
@@ -230,8 +250,8 @@ class SegmentWriter:
             segments: 1 byte to 4 MiB each, in the order of the stream.
 
         Returns:
-            The next references in the order of the stream, as many as are certain by now: their frames have
-            ids, and are durable after :meth:`WriteSession.finish`.
+            The names of these segments; and the next references in the order of the stream, as many as are
+            certain by now: their frames have ids, and are durable after :meth:`WriteSession.finish`.
 
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
@@ -260,6 +280,24 @@ class SegmentWriter:
             if place is None:
                 place = recent[name] = self._gather(name, segment)
             self._waiting.append((name, place[0], place[1], len(segment)))
+        if len(self._waiting) > _MAX_WAITING:
+            self._close_frame()
+        return names, self._certain(most_waiting=_MAX_WAITING)
+
+    def refer(self, reference: Reference) -> list[Reference]:
+        """Put a segment that is stored already at the next place of the stream.
+
+        Args:
+            reference: from the manifest of an image of this origin; whether its frame is there and its data key
+                usable is for the caller to know.
+
+        Returns:
+            References that are certain by now, as :meth:`add` gives them.
+
+        Raises:
+            KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
+        """
+        self._waiting.append(reference)
         if len(self._waiting) > _MAX_WAITING:
             self._close_frame()
         return self._certain(most_waiting=_MAX_WAITING)

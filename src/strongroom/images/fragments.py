@@ -1,0 +1,88 @@
+"""Fragments of a pool: which images are complete in it.
+
+Source: ``docs/reference/formats/pool-folder.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from strongroom.core.ids import DomainId, ImageId, MediumId, to_text
+from strongroom.formats import fragment
+from strongroom.formats.errors import DamagedError, ForeignError
+from strongroom.formats.fragment import Fragment
+from strongroom.images.errors import NoSuchCopyError
+from strongroom.pool import names
+from strongroom.pool.errors import ObjectMissingError
+from strongroom.pool.store import Store
+
+_NAME: Final = re.compile(r"[0-9a-f]{32}-[0-9a-f]{4}")
+
+
+class Fragments:
+    """The copies that lie in one pool.
+
+    Args:
+        store: the pool's storage.
+        domain: the domain that owns the pool.
+        medium: the pool.
+    """
+
+    def __init__(self, store: Store, domain: DomainId, medium: MediumId) -> None:
+        self._store = store
+        self._domain = domain
+        self._medium = medium
+
+    def write(self, image: ImageId, copy: int, data: bytes) -> Fragment:
+        """Check a fragment and make it durable; the same bytes again change nothing.
+
+        Raises:
+            DamagedError, SignatureError, NewerFormatError, ForeignError: it is not that fragment of this pool.
+            ObjectExistsError: another fragment has this place.
+            PoolFullError, PoolWriteError: the storage refused.
+        """
+        checked = self._check(image, copy, data)
+        self._store.put(names.image_key(image, copy), data)
+        return checked
+
+    def read(self, image: ImageId, copy: int) -> Fragment:
+        """Read a fragment.
+
+        Raises:
+            NoSuchCopyError: it is not here.
+            DamagedError, SignatureError, NewerFormatError, ForeignError: it does not hold.
+        """
+        return self._check(image, copy, self.read_raw(names.image_key(image, copy)))
+
+    def read_raw(self, name: str) -> bytes:
+        """Read a fragment as it lies there.
+
+        Raises:
+            NoSuchCopyError: it is not here.
+            DamagedError: it is longer than a fragment can be.
+        """
+        try:
+            data = self._store.read(name, 0, fragment.MAX_BYTES + 1)
+        except ObjectMissingError as error:
+            raise NoSuchCopyError(f"the pool has no '{name}'") from error
+        if len(data) > fragment.MAX_BYTES:
+            raise DamagedError(f"'{name}' is longer than a fragment can be")
+        return data
+
+    def names(self, after: str = "") -> Iterator[str]:
+        """Give the names of all fragments behind one, rising."""
+        for item in self._store.list(names.IMAGES):
+            if item.key > after and _NAME.fullmatch(item.key.rpartition("/")[2]):
+                yield item.key
+
+    def _check(self, image: ImageId, copy: int, data: bytes) -> Fragment:
+        checked = fragment.verify(data, pinned=self._domain)
+        header = checked.copy.payload
+        if (header.image, header.copy, header.medium) != (image, copy, self._medium):
+            raise ForeignError(
+                f"the fragment is of copy {header.copy} of the image {to_text(header.image)}, not of copy {copy}"
+                f" of {to_text(image)}, or of another medium"
+            )
+        return checked

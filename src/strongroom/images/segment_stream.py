@@ -1,0 +1,56 @@
+"""One stream of an image on its way into a pool: chunker, segment writer and manifest."""
+
+from __future__ import annotations
+
+from strongroom.core.ids import DataKeyId
+from strongroom.formats import frame
+from strongroom.pool.chunker import Chunker
+from strongroom.pool.manifest import ManifestBuilder, StreamRoot
+from strongroom.pool.references import Reference
+from strongroom.pool.writer import SegmentWriter
+
+
+class SegmentStream:
+    """Cuts, stores and lists one stream.
+
+    Args:
+        writer: of the session.
+        manifest: of this stream.
+
+    Attributes:
+        keys: data keys of the frames that the manifest names.
+    """
+
+    def __init__(self, writer: SegmentWriter, manifest: ManifestBuilder) -> None:
+        self._chunker = Chunker()
+        self._writer = writer
+        self._manifest = manifest
+        self.keys: set[DataKeyId] = set()
+
+    def feed(self, data: bytes | memoryview) -> list[tuple[bytes, int]]:
+        """Take bytes; give name and length of the segments that were cut."""
+        return self._add(self._chunker.feed(data))
+
+    def end_run(self) -> list[tuple[bytes, int]]:
+        """Cut here; give name and length of the segments that were left."""
+        return self._add(self._chunker.end_run())
+
+    def refer(self, reference: Reference) -> None:
+        """Put a segment that is stored already at this place of the stream."""
+        self._note(self._writer.refer(reference))
+
+    def finish(self) -> StreamRoot:
+        """End the stream and its manifest."""
+        self._note(self._writer.finish())
+        return self._manifest.finish()
+
+    def _add(self, segments: list[memoryview]) -> list[tuple[bytes, int]]:
+        if not segments:
+            return []
+        names, certain = self._writer.add(segments)
+        self._note(certain)
+        return [(name, len(segment)) for name, segment in zip(names, segments, strict=True)]
+
+    def _note(self, certain: list[Reference]) -> None:
+        self.keys.update(reference.data_key_id for reference in certain if reference.data_key_id != frame.NO_KEY)
+        self._manifest.add(certain)
