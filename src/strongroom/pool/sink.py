@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
+from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import DataKeyId, DomainId, FrameId, MediumId
 from strongroom.formats import frame
 from strongroom.formats.algorithms import Compression
@@ -91,6 +92,7 @@ class FrameSink:
         self._open: list[_OpenContainer] = []
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._sealing: deque[Future[None]] = deque()
+        self._failure: StrongroomError | None = None
         self._is_closed = False
 
     def write(self, rows: Sequence[tuple[bytes, int]], compression: Compression, packed: bytes) -> StoredFrame:
@@ -113,7 +115,7 @@ class FrameSink:
                 data = frame.seal(rows, compression, packed)
             frame_id = frame.frame_id(data)
             with place.appending:
-                place.container.append_frame(frame_id, data)
+                self._append(place, frame_id, data)
         finally:
             with self._lock:
                 place.under_way -= 1
@@ -146,6 +148,16 @@ class FrameSink:
         for place in self._open:
             place.container.abort()
         self._open.clear()
+
+    def _append(self, place: _OpenContainer, frame_id: FrameId, data: bytearray) -> None:
+        """Append to a container; once that failed, every thread tells the same reason."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            place.container.append_frame(frame_id, data)
+        except StrongroomError as error:
+            self._failure = error
+            raise
 
     def _reserve(self, length: int, segments: int) -> _OpenContainer:
         """Give the container that the next frame goes to; the lock is held."""
