@@ -93,6 +93,7 @@ class FrameSink:
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._sealing: deque[Future[None]] = deque()
         self._failure: StrongroomError | None = None
+        self._is_failed = False
         self._is_closed = False
 
     def write(self, rows: Sequence[tuple[bytes, int]], compression: Compression, packed: bytes) -> StoredFrame:
@@ -108,6 +109,7 @@ class FrameSink:
             key = place.key
             # drawn before encryption and never given back, whatever happens next
             counter = place.nonces.draw() if key else 0
+        is_written = False
         try:
             if key:
                 data = frame.seal(rows, compression, packed, data_key=key.data_key, frame_key=key.key, counter=counter)
@@ -116,9 +118,11 @@ class FrameSink:
             frame_id = frame.frame_id(data)
             with place.appending:
                 self._append(place, frame_id, data)
+            is_written = True
         finally:
             with self._lock:
                 place.under_way -= 1
+                self._is_failed |= not is_written
                 self._seal_if_complete(place)
         return StoredFrame(frame_id, key.data_key if key else frame.NO_KEY, len(data))
 
@@ -131,6 +135,8 @@ class FrameSink:
             PoolFullError, PoolWriteError: a container could not be sealed; it has no name.
         """
         with self._lock:
+            if self._is_failed:
+                raise self._failure or SessionClosedError("the writing session failed")
             self._is_closed = True
             if self._current is not None:
                 self._close_current()
@@ -161,8 +167,10 @@ class FrameSink:
 
     def _reserve(self, length: int, segments: int) -> _OpenContainer:
         """Give the container that the next frame goes to; the lock is held."""
-        if self._is_closed:
-            raise SessionClosedError("the writing session is closed")
+        if self._failure is not None:
+            raise self._failure
+        if self._is_closed or self._is_failed:
+            raise SessionClosedError("the writing session is closed, or failed")
         place = self._current
         if place is not None and not (
             place.reserved_bytes + length <= self._container_bytes
@@ -202,8 +210,11 @@ class FrameSink:
             self._seal_if_complete(place)
 
     def _seal_if_complete(self, place: _OpenContainer) -> None:
-        """Hand a container over to be sealed when nothing is on its way to it; the lock is held."""
-        if not place.is_closing or place.under_way:
+        """Hand a container over to be sealed when nothing is on its way to it; the lock is held.
+
+        After a failure nothing is sealed any more: the session will be aborted.
+        """
+        if self._is_failed or not place.is_closing or place.under_way:
             return
         while len(self._sealing) >= _MAX_SEALING:
             # a slow disk holds the writers back here, not the memory of the machine
