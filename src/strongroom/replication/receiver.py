@@ -261,7 +261,7 @@ class ReceiverSession:
     def _check_frame(self, data: bytes, leaf: manifest_page.Leaf, index: int) -> None:
         """Compare a frame with all that its leaf page says of it."""
         row = leaf.frames[index]
-        head = frame.verify(data, FrameId(row.frame))
+        head = frame.check(data, FrameId(row.frame))
         if (head.data_key, len(data), head.plain_bytes) != (row.data_key, row.stored_bytes, row.plain_bytes):
             raise errors.BadImageError(f"the frame '{row.frame.hex()}' is not what its page says")
         if head.cipher != self._copy.image.payload.cipher:

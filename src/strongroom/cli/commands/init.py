@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -26,7 +27,7 @@ def command(
     domain: str,
     host: str | None,
     listen: str | None,
-    root_passphrase_file: click.utils.LazyFile | None,
+    root_passphrase_file: TextIO | None,
     as_json: bool,
 ) -> None:
     """Make a new domain in HOME: its root key, CA, KMS, catalog and first administrator."""

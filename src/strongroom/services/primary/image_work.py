@@ -91,7 +91,7 @@ class ImageWork:
         medium = get_medium(connection, MediumId(from_text(row.params["medium"])))
         return {ImageId(from_text(row.params["image"]))} if medium.host == host and "image" in row.params else set()
 
-    # ------------------------------------------------------------ what is due
+    # ------------------------------------------------------------ due work
 
     def acknowledged(self, connection: Connection, image: ImageId) -> None:
         """Begin the lifecycle of an image that is complete here, and submit what follows."""
@@ -252,7 +252,7 @@ class ImageWork:
 
         transact(self._primary.engine, deed)
 
-    # ------------------------------------------------------------ importing
+    # ------------------------------------------------------------ phase one
 
     def _import(self, context: JobContext) -> Mapping[str, Any]:
         """Phase one of one image that arrived: from its headers on the storage, and from nothing else."""
@@ -304,9 +304,7 @@ class ImageWork:
             if has_file_list(connection, image):
                 return {"already": True}
             host = pools.host_of(get_medium(connection, medium))
-        request = messages.ListFiles(
-            job=context.job_id, medium=medium, image=image, copy=context.params["copy"]
-        )
+        request = messages.ListFiles(job=context.job_id, medium=medium, image=image, copy=context.params["copy"])
         self._media.list_files(host, request)
         with read(self._primary.engine) as connection:
             if not has_file_list(connection, image):
@@ -374,4 +372,3 @@ class ImageWork:
 def has_file_list(connection: Connection, image: ImageId) -> bool:
     """Tell whether the file list of an image is here."""
     return connection.execute(select(file_lists.c.image).where(file_lists.c.image == image)).first() is not None
-

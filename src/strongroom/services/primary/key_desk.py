@@ -108,9 +108,7 @@ class KeyDesk:
         if not wanted:
             return None
         try:
-            opened = self._primary.kms.data_keys.unwrap(
-                [envelope], wanted, origin=self._primary.domain, group=group
-            )
+            opened = self._primary.kms.data_keys.unwrap([envelope], wanted, origin=self._primary.domain, group=group)
         except (KeyNotFoundError, KeyStateError):
             return None  # its KMS key is gone: segments begin to be named anew
         return next(iter(opened.values()))
@@ -118,4 +116,3 @@ class KeyDesk:
 
 def _names(row: key_envelope.WrappedKey, medium: MediumId) -> bool:
     return row.purpose == Purpose.NAMES and row.medium == medium
-

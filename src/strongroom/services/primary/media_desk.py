@@ -9,6 +9,8 @@ from strongroom.catalog.copies import committing
 from strongroom.catalog.model import CopyKey
 from strongroom.core.ids import HostId, ImageId, MediumId
 from strongroom.database import transact
+from strongroom.formats import signed
+from strongroom.formats.journal import BATCH
 from strongroom.pki import revocation
 from strongroom.pki.ca import IssuerKind
 from strongroom.pki.fingerprint import fingerprint_of
@@ -80,9 +82,9 @@ class MediaDesk:
             journal.sign_batch(
                 connection,
                 medium.medium,
-                signer=self._primary.signer,
                 incarnation=self._primary.incarnation,
                 now=self._primary.clock.now(),
+                sign=lambda batch: signed.sign(BATCH, batch, self._primary.signer),
             )
             batches += [
                 messages.BatchToWrite(medium=medium.medium, sequence=sequence, data=data)

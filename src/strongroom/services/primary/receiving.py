@@ -1,12 +1,12 @@
 """Images that come from other domains: allowed, committed, imported, confirmed.
 
-    media server                primary
-    receive ──────────────────► may it come? session, copy lease
-    (storing)
-    commit-received ──────────► headers signed, kept as committing
-    (fragment written)
-    written ──────────────────► the storage has announced the image: an import job
-                                the job reads the headers from the storage, phase one, signs the receipt
+media server                primary
+receive ──────────────────► may it come? session, copy lease
+(storing)
+commit-received ──────────► headers signed, kept as committing
+(fragment written)
+written ──────────────────► the storage has announced the image: an import job
+the job reads the headers from the storage, phase one, signs the receipt
 """
 
 from __future__ import annotations
@@ -138,9 +138,7 @@ class Receiving:
             key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
             for found, _, data in committing(connection, medium.medium):
                 if found == key:
-                    return messages.FragmentToWrite(
-                        medium=medium.medium, image=key.image, copy=key.number, data=data
-                    )
+                    return messages.FragmentToWrite(medium=medium.medium, image=key.image, copy=key.number, data=data)
             sent = copy_header.verify(bytes(row.copy_header), pinned=DomainId(row.sender))
             fragment = sign_received(
                 self._primary,
@@ -249,9 +247,7 @@ class Receiving:
 
     def _session(self, connection: Connection, sender: DomainId, image: ImageId) -> Row[Any] | None:
         row = connection.execute(
-            select(receiving_sessions).where(
-                receiving_sessions.c.image == image, receiving_sessions.c.sender == sender
-            )
+            select(receiving_sessions).where(receiving_sessions.c.image == image, receiving_sessions.c.sender == sender)
         ).one_or_none()
         if row is None:
             return None
