@@ -10,7 +10,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-import strongroom.jobs.tables  # noqa: F401 - puts its tables on the metadata
+import strongroom.audit.tables
+import strongroom.jobs.tables
+import strongroom.people.tables
+import strongroom.pki.tables
+import strongroom.trust.tables  # noqa: F401 - they put their tables on the metadata
 from strongroom.core.secret import Secret
 from strongroom.database import (
     DatabaseBusyError,
