@@ -73,6 +73,44 @@ def read_json(response: http.client.HTTPResponse) -> Any:
     return document
 
 
+def fetch_unverified(url: str, path: str) -> Any:
+    """Ask a primary whose certificate nobody can check yet; what it answers is believed by nobody until it is.
+
+    Raises:
+        UnreachableServerError: nobody answered, or not in HTTP.
+        StrongroomError: what the server refused.
+    """
+    host, port = host_and_port(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent, and the caller compares what comes with a pin
+    connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+    try:
+        connection.request("GET", f"/v1{path}", headers={"Accept": "application/json"})
+        return read_json(connection.getresponse())
+    except (OSError, http.client.HTTPException) as error:
+        raise UnreachableServerError(f"'{url}' does not answer: {error}") from error
+    finally:
+        connection.close()
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Split the address of a primary.
+
+    Raises:
+        InputError: it is not ``https://HOST:PORT``.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme != "https":
+        raise InputError(f"'{url}' is not an address of a primary", hint="write https://HOST:PORT")
+    return host, port or 443
+
+
 class ApiClient:
     """One session with one primary.
 
@@ -83,13 +121,11 @@ class ApiClient:
     """
 
     def __init__(self, url: str, token: Secret | None, ca_pem: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
-            raise InputError(f"'{url}' is not an address of a primary", hint="write https://HOST:PORT")
+        host, port = host_and_port(url)
         self.url = url
         self._token = token
         self._connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port or 443, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem)
+            host, port, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem)
         )
 
     def __enter__(self) -> Self:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import pkgutil
 import sys
 from typing import Any
@@ -48,6 +50,17 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             print("strongroom: interrupted", file=sys.stderr)  # noqa: T201 - talk to people
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise  # click's own, which it shows
+        except Exception as error:  # noqa: BLE001 - the last place where a traceback can be kept from people
+            if os.environ.get("STRONGROOM_TRACEBACK") or getattr(error, "errno", None) == errno.EPIPE:
+                raise  # a reader that went away is click's to handle
+            from strongroom.cli.exits import unforeseen
+            from strongroom.cli.output import show_error
+
+            told = unforeseen(error)
+            show_error(told, as_json=bool(ctx.meta.get("strongroom.json")))
+            ctx.exit(told.exit_code)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

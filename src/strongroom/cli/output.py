@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from strongroom.cli.terminal import safe
 from strongroom.core.errors import StrongroomError, to_document
 
 
@@ -32,6 +33,14 @@ class Output:
             self._fields(value)
         else:
             click.echo(str(value))
+
+    def stream(self, values: Iterable[Any]) -> None:
+        """Show results as they come, as one JSON array; for more than fits into memory."""
+        first = True
+        for value in values:
+            click.echo(("[\n" if first else ",\n") + json.dumps(value, ensure_ascii=False), nl=False)
+            first = False
+        click.echo("[]" if first else "\n]")
 
     def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[tuple[str, str]], empty: str) -> None:
         """Show a listing.
@@ -63,7 +72,7 @@ class Output:
     def _fields(self, value: Mapping[str, Any]) -> None:
         width = max((len(key) for key in value), default=0)
         for key, item in value.items():
-            click.echo(f"{key.replace('_', ' '):<{width}}  {_cell(item)}".rstrip())
+            click.echo(f"{safe(key).replace('_', ' '):<{width}}  {_cell(item)}".rstrip())
 
 
 def _cell(value: Any) -> str:
@@ -77,13 +86,14 @@ def _cell(value: Any) -> str:
         case dict():
             return ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
         case _:
-            return str(value)
+            return safe(str(value))
 
 
 def show_error(error: StrongroomError, *, as_json: bool) -> None:
     """Tell an error: cause, cure and code; in JSON also on stdout, so that a program need read only there."""
     if as_json:
         click.echo(json.dumps({"message_type": "error", **to_document(error)}, ensure_ascii=False))
-    print(f"strongroom: error: {error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - talk to people
+    # The words may be of another host, or hold a file's name.
+    print(f"strongroom: error: {safe(error.message)} [{safe(error.code)}]", file=sys.stderr)  # noqa: T201 - talk
     if error.hint:
-        print(f"strongroom: hint: {error.hint}", file=sys.stderr)  # noqa: T201 - talk to people
+        print(f"strongroom: hint: {safe(error.hint)}", file=sys.stderr)  # noqa: T201 - talk

@@ -45,6 +45,16 @@ class Session:
             raise InputError("no home was named", hint="give --home HOME, or set STRONGROOM_HOME")
         return Home(self._home.absolute())
 
+    def take_remote(self) -> str | None:
+        """Take ``--server`` as another domain's peer address, if it is ``HOST:PORT`` and not an URL.
+
+        The session is then with the caller's own primary, which asks the other one.
+        """
+        if self.server is None or "://" in self.server:
+            return None
+        remote, self.server = self.server, None
+        return remote
+
     @property
     def api(self) -> ApiClient:
         """A session with the primary: of --server, else of this host's home, else of the only login there is."""
@@ -64,7 +74,7 @@ def verb(function: F) -> F:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
     @functools.wraps(function)
     def wrapped(home: Path | None, server: str | None, as_json: bool, **words: Any) -> Any:
-        if server is not None and os.environ.get("STRONGROOM_HOME") == str(home):
+        if server is not None and "://" in server and os.environ.get("STRONGROOM_HOME") == str(home):
             home = None  # what the caller typed wins over the environment
         click.get_current_context().meta["strongroom.json"] = as_json
         return function(Session(home, server, Output(as_json=as_json)), **words)
