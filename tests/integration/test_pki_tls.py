@@ -261,9 +261,7 @@ async def test_replaced_roots_and_certificates_hold_for_the_next_connection(list
     _, new = two.leaf(CLOCK.now())
     listener.tls.replace(new, [two.root.certificate])
     _, theirs = two.leaf(CLOCK.now(), listens=False)
-    assert (await ask(listener, theirs, root=two.root))[
-        0
-    ] == 401  # through the handshake, not in the registry
+    assert (await ask(listener, theirs, root=two.root))[0] == 401  # through the handshake, not in the registry
     with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
         await ask(listener, credential, root=two.root)
 

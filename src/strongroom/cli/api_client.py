@@ -124,9 +124,7 @@ class ApiClient:
         host, port = host_and_port(url)
         self.url = url
         self._token = token
-        self._connection = http.client.HTTPSConnection(
-            host, port, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem)
-        )
+        self._connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem))
 
     def __enter__(self) -> Self:
         return self

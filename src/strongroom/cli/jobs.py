@@ -34,9 +34,7 @@ def follow(session: Session, job: str) -> dict[str, Any]:
         while True:
             found: dict[str, Any] = session.api.get(job_path(job))
             now = found.get("progress") or {}
-            progress.update(
-                now.get("bytes_done") or 0, now.get("files") or 0, total=now.get("bytes_total") or None
-            )
+            progress.update(now.get("bytes_done") or 0, now.get("files") or 0, total=now.get("bytes_total") or None)
             if found.get("state") in ENDED:
                 return found
             time.sleep(POLL_SECONDS)

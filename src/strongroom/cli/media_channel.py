@@ -18,6 +18,7 @@ from strongroom.core.secret import Secret
 READ_BYTES: Final = 1 << 20
 # A backup's answer comes when everything is on stable storage and committed.
 ANSWER_SECONDS: Final = 900.0
+_AGAIN: Final = "run the backup again; contents that were stored already are not stored twice"
 
 
 class MediaChannel:
@@ -75,11 +76,11 @@ class MediaChannel:
         try:
             document = read_json(self._connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
-            raise StreamLostError(f"the media server broke off: {lost or error or type(error).__name__}") from error
+            raise StreamLostError(f"the media server broke off: {lost or error}", hint=_AGAIN) from error
         if not isinstance(document, dict):
             raise UnreachableServerError("the media server answered something else than an object")
         if lost is not None:
-            raise StreamLostError(f"the media server broke off: {lost}")
+            raise StreamLostError(f"the media server broke off: {lost}", hint=_AGAIN)
         return document
 
     def _begin(self, method: str, path: str, *headers: tuple[str, str]) -> None:

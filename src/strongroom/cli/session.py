@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,13 @@ from strongroom.core.errors import InputError
 from strongroom.settings.home import Home
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NotConfirmedError(InputError):
+    """What cannot be undone was not confirmed."""
+
+    code = "cli.not-confirmed"
+    default_hint = "give --yes when you are sure"
 
 
 class Session:
@@ -54,6 +62,23 @@ class Session:
             return None
         remote, self.server = self.server, None
         return remote
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before what cannot be undone.
+
+        Args:
+            question: names what will happen.
+            yes: the caller has answered already, with ``--yes``.
+
+        Raises:
+            NotConfirmedError: nobody said yes.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise NotConfirmedError("this cannot be undone, and there is no terminal to ask on")
+        if not click.confirm(question, err=True):
+            raise NotConfirmedError("it was not confirmed; nothing was done")
 
     @property
     def api(self) -> ApiClient:

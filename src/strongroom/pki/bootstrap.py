@@ -122,9 +122,7 @@ def confirm(claimed: ClaimedCA, pin: Fingerprint, *, domain: DomainId | None = N
     return PinnedDomain(found, root, tuple(issuers))
 
 
-def connect(
-    address: Address, pinned: PinnedDomain, clock: Clock, *, credential: Credential | None = None
-) -> Channel:
+def connect(address: Address, pinned: PinnedDomain, clock: Clock, *, credential: Credential | None = None) -> Channel:
     """Connect to the primary of a pinned domain, verified.
 
     Args:
@@ -142,9 +140,7 @@ def connect(
         return open_channel(address, context, primary_of=pinned.domain)
     except NotYetValidError as error:
         # The primary backdates what it issues, so one of the clocks must be wrong.
-        raise ClockSkewError(
-            f"{error.message}, by this host's clock: {clock.now():%Y-%m-%d %H:%M} UTC"
-        ) from error
+        raise ClockSkewError(f"{error.message}, by this host's clock: {clock.now():%Y-%m-%d %H:%M} UTC") from error
     except ExpiredError as error:
         error.hint = "check this host's clock; if it is right, the primary must renew its certificate"
         raise

@@ -27,9 +27,7 @@ from strongroom.pki.tls import check_server, explain, peer_certificate
 
 DEADLINE: Final = timedelta(seconds=20)
 DEFAULT_PORT: Final = 7443
-_ADDRESS: Final = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/@\s]+))(?::(?P<port>[0-9]{1,5}))?"
-)
+_ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/@\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
 T = TypeVar("T")
 
@@ -147,9 +145,7 @@ def open_channel(
     except OSError as error:
         raise UnreachableError(f"'{address}' cannot be reached: {error.strerror or error}") from error
     try:
-        secured = _within(
-            plain, deadline, address, lambda: context.wrap_socket(plain, server_hostname=address.host)
-        )
+        secured = _within(plain, deadline, address, lambda: context.wrap_socket(plain, server_hostname=address.host))
     except StrongroomError:
         plain.close()
         raise
@@ -185,9 +181,7 @@ def _within(connection: socket.socket, limit: timedelta, address: Address, talk:
             raise UnreachableError(f"'{address}' did not finish its answer in time") from error
         if isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
             raise UnreachableError(f"'{address}' closed the connection") from error
-        raise NotStrongroomError(
-            f"'{address}' does not speak our protocol: {_first_words(str(error))}"
-        ) from error
+        raise NotStrongroomError(f"'{address}' does not speak our protocol: {_first_words(str(error))}") from error
     finally:
         timer.cancel()
 
