@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,6 +21,7 @@ from strongroom.core.secret import Secret
 
 MAX_ANSWER_BYTES: Final = 64 << 20
 TIMEOUT_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 2.0
 
 
 class UnreachableServerError(UnavailableError):
@@ -124,6 +126,7 @@ class ApiClient:
         host, port = host_and_port(url)
         self.url = url
         self._token = token
+        self._answered = time.monotonic()
         self._connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem))
 
     def __enter__(self) -> Self:
@@ -175,9 +178,12 @@ class ApiClient:
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        if time.monotonic() - self._answered > IDLE_SECONDS:
+            # A server closes a connection that rests; to find out by sending would leave open what became of it.
+            self._connection.close()
         try:
             self._connection.request(method, f"/v1{path}", body=data, headers=headers)
-            return read_json(self._connection.getresponse())
+            answer = read_json(self._connection.getresponse())
         except ssl.SSLCertVerificationError as error:
             raise UntrustedServerError(
                 f"the certificate of '{self.url}' is not of the domain that was asked for: {error.verify_message}"
@@ -185,6 +191,8 @@ class ApiClient:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise UnreachableServerError(f"'{self.url}' does not answer: {error}") from error
+        self._answered = time.monotonic()
+        return answer
 
 
 def local_session(socket_path: Path) -> ApiClient:

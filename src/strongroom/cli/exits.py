@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, Final, NoReturn
 
 import click
 
-from strongroom.core.errors import ResourceError, StrongroomError, UnavailableError
+from strongroom.core.errors import ResourceError, StrongroomError
 
 DEFECT: Final = 1
 DAMAGED: Final = 6
@@ -22,12 +23,6 @@ class JobFailedError(StrongroomError):
     code = "cli.job-failed"
     exit_code = JOB_FAILED
     default_hint = "see 'strongroom job show JOB'"
-
-
-class WaitedTooLongError(UnavailableError):
-    """What was waited for did not come in time."""
-
-    code = "cli.waited-too-long"
 
 
 class DefectError(StrongroomError):
@@ -45,7 +40,14 @@ class SystemRefusedError(ResourceError):
 
 
 def unforeseen(error: Exception) -> StrongroomError:
-    """Tell an error that is not of the product's tree: the system's words, or a defect by its name."""
+    """Tell an error that is not of the product's tree: the system's words, or a defect by its name.
+
+    Raises:
+        Exception: the error itself, for ``STRONGROOM_TRACEBACK``, or when a reader of the output went away, which
+            click handles.
+    """
+    if os.environ.get("STRONGROOM_TRACEBACK") or getattr(error, "errno", None) == errno.EPIPE:
+        raise error
     if isinstance(error, OSError):
         name = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes) else ""
         return SystemRefusedError(f"{name}{(error.strerror or str(error)).lower()}")

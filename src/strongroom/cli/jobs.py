@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
 
 from strongroom.cli.exits import job_failed
 from strongroom.cli.progress import Progress
 from strongroom.cli.session import Session
+from strongroom.client.problems import StreamLostError
+from strongroom.core.errors import AuthenticationError, StrongroomError
+from strongroom.formats.errors import DamagedError
 
 POLL_SECONDS: Final = 1.0
+REASON_SECONDS: Final = 5.0
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
 
 
@@ -32,12 +38,23 @@ def follow(session: Session, job: str) -> dict[str, Any]:
     """
     with Progress(f"job {job}", shown=not session.out.as_json) as progress:
         while True:
-            found: dict[str, Any] = session.api.get(job_path(job))
+            found = _look(session, job)
             now = found.get("progress") or {}
             progress.update(now.get("bytes_done") or 0, now.get("files") or 0, total=now.get("bytes_total") or None)
             if found.get("state") in ENDED:
                 return found
             time.sleep(POLL_SECONDS)
+
+
+def _look(session: Session, job: str) -> dict[str, Any]:
+    """Ask for a job; a session that ended while it was waited for is begun anew, once."""
+    found: dict[str, Any]
+    try:
+        found = session.api.get(job_path(job))
+    except AuthenticationError:
+        session.renew()
+        found = session.api.get(job_path(job))
+    return found
 
 
 def wait_for(session: Session, job: str) -> dict[str, Any]:
@@ -50,3 +67,44 @@ def wait_for(session: Session, job: str) -> dict[str, Any]:
     if found.get("state") != "done":
         raise job_failed(found)
     return found
+
+
+@contextmanager
+def working_for(session: Session, job: str) -> Iterator[None]:
+    """Tie work in this process to its job.
+
+    A stream that broke off cannot say why: the job tells. When the work ends by an error or an interruption, the job
+    is cancelled, so that it waits for nobody.
+
+    Raises:
+        JobFailedError: the job has failed, and so the stream broke off.
+    """
+    try:
+        try:
+            yield
+        except (StreamLostError, DamagedError) as error:
+            why = _reason(session, job)
+            if why is None:
+                raise
+            raise why from error
+    except BaseException as error:
+        try:
+            session.api.post(f"{job_path(job)}/cancel")
+        except StrongroomError as refused:
+            error.add_note(f"the job was not cancelled: {refused.message}")
+        raise
+
+
+def _reason(session: Session, job: str) -> StrongroomError | None:
+    """Ask why a stream broke off; None when the job has not failed, or nobody answers."""
+    end = time.monotonic() + REASON_SECONDS
+    while True:
+        try:
+            found = session.api.get(job_path(job))
+        except StrongroomError:
+            return None  # the caller's own error is the better one to tell
+        if found.get("error"):
+            return job_failed(found)
+        if found.get("state") in ENDED or time.monotonic() >= end:
+            return None
+        time.sleep(POLL_SECONDS / 4)

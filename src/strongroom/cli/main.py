@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import os
 import pkgutil
 import sys
 from typing import Any
@@ -59,8 +57,6 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise  # click's own, which it shows
         except Exception as error:  # noqa: BLE001 - the last place where a traceback can be kept from people
-            if os.environ.get("STRONGROOM_TRACEBACK") or getattr(error, "errno", None) == errno.EPIPE:
-                raise  # a reader that went away is click's to handle
             from strongroom.cli.exits import unforeseen
             from strongroom.cli.output import show_error
 

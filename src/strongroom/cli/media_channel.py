@@ -114,7 +114,7 @@ class MediaChannel:
             try:
                 piece = response.read1(READ_BYTES)
             except (OSError, http.client.HTTPException, ValueError) as error:
-                raise StreamLostError(f"the media server broke off: {error or type(error).__name__}") from error
+                raise StreamLostError(f"the media server broke off: {error}") from error
             if not piece:
                 return
             yield piece

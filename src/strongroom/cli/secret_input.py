@@ -64,7 +64,7 @@ def read_secret(file: Path | None, kind: str, what: str, *, confirm: bool = Fals
         return Secret(str(text).encode("utf-8", "surrogateescape"))
     try:
         if str(file) == STDIN:
-            data = click.get_binary_stream("stdin").read(MAX_BYTES + 1)
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with file.open("rb") as opened:
                 data = opened.read(MAX_BYTES + 1)

@@ -80,6 +80,10 @@ class Session:
         if not click.confirm(question, err=True):
             raise NotConfirmedError("it was not confirmed; nothing was done")
 
+    def renew(self) -> None:
+        """Get another session with the next request; one of the Unix socket is short."""
+        self._api = None
+
     @property
     def api(self) -> ApiClient:
         """A session with the primary: of --server, else of this host's home, else of the only login there is."""

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-# C0, DEL and C1 steer a terminal; so do the marks that turn the direction of writing. Lone surrogates cannot be printed.
+# C0, DEL and C1 steer a terminal; so do the marks that turn the direction of writing. Half a surrogate pair cannot be
+# printed.
 _STEERING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -11,7 +11,7 @@ _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_8
 _DURATION: Final = re.compile(r"(\d{1,9})\s*(s|m|min|h|d|w|y)")
 
 
-class Seconds(click.ParamType):
+class Seconds(click.ParamType[int]):
     """A length of time such as ``90d``, as seconds."""
 
     name = "duration"
@@ -26,7 +26,7 @@ class Seconds(click.ParamType):
         return int(match[1]) * _UNITS[match[2]]
 
 
-class Retention(click.ParamType):
+class Retention(click.ParamType[str]):
     """A length of time as text, or one of some words."""
 
     name = "retention"
@@ -43,7 +43,7 @@ class Retention(click.ParamType):
         return text.replace(" ", "")
 
 
-class HostPort(click.ParamType):
+class HostPort(click.ParamType[str]):
     """Where another domain's primary listens: ``HOST:PORT``."""
 
     name = "host:port"

@@ -37,7 +37,7 @@ def _text(found: dict[str, Any]) -> str:
         f"not after    {found.get('not_after', '-')}",
         "fingerprint  " + ":".join(digits[at : at + 2] for at in range(0, len(digits), 2)),
     ]
-    for at in range(0, len(words), 9):
-        lines.append(("words        " if at == 0 else " " * 13) + " ".join(str(word) for word in words[at : at + 9]))
+    rows = (" ".join(str(word) for word in words[at : at + 9]) for at in range(0, len(words), 9))
+    lines += [f"{'words' if number == 0 else '':<13}{row}" for number, row in enumerate(rows)]
     lines.append(f"SHA-1        {found.get('fingerprint_sha1_for_comparison', '-')} (to compare by eye, not accepted)")
     return "\n".join(safe(line) for line in lines)

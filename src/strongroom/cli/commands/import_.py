@@ -75,5 +75,6 @@ def status(session: Session, missing_keys: bool) -> None:
 
 def _jobs(answer: Any) -> list[dict[str, Any]]:
     """Take the jobs out of an answer; one that is only named becomes an object."""
-    found = answer.get("jobs", answer.get("items", [])) if isinstance(answer, dict) else answer
-    return [job if isinstance(job, dict) else {"id": job} for job in found]
+    if isinstance(answer, dict):
+        answer = answer.get("jobs", answer.get("items", []))
+    return [job if isinstance(job, dict) else {"id": job} for job in answer]

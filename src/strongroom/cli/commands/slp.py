@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -47,7 +46,7 @@ def create(
     data_class: str,
     document: Any,
 ) -> None:
-    """Make a policy: for backups, for images that come from another domain, or from a document.
+    r"""Make a policy: for backups, for images that come from another domain, or from a document.
 
     \b
     strongroom slp create daily --backup main --retention 30d --key-group office --replicate-to paris:daily

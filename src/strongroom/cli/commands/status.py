@@ -48,8 +48,10 @@ def _text(found: dict[str, Any]) -> str:
     for pool in found.get("pools") or []:
         online = "online" if pool.get("online") else "OFFLINE"
         lines.append(f"pool     {pool.get('name')}: {online}, {size(pool.get('free_bytes'))} free")
-    for trust in found.get("trusts") or []:
-        lines.append(f"trust    {trust.get('name')}: {trust.get('state')}, {trust.get('health')}")
+    lines += [
+        f"trust    {trust.get('name')}: {trust.get('state')}, {trust.get('health')}"
+        for trust in found.get("trusts") or []
+    ]
     for alarm in found.get("alarms") or []:
         lines.append(f"ALARM    {alarm.get('message')} [{alarm.get('code')}]")
         if alarm.get("hint"):
