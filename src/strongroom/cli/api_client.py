@@ -133,6 +133,10 @@ class ApiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
         self._connection.close()
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:

@@ -1,4 +1,7 @@
-"""What a command shows: one JSON value for programs, short text for people. Data to stdout, talk to stderr."""
+"""What a command shows: one JSON value for programs, short text for people. Data to stdout, talk to stderr.
+
+JSON is written in ASCII, so that no name can steer a terminal, nor fail to be encoded.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Output:
     def result(self, value: Any, text: str | None = None) -> None:
         """Show the command's result: as JSON, or as text (by default the fields of the value)."""
         if self.as_json:
-            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(value, indent=2))
         elif text is not None:
             click.echo(text)
         elif isinstance(value, Mapping):
@@ -38,7 +41,7 @@ class Output:
         """Show results as they come, as one JSON array; for more than fits into memory."""
         first = True
         for value in values:
-            click.echo(("[\n" if first else ",\n") + json.dumps(value, ensure_ascii=False), nl=False)
+            click.echo(("[\n" if first else ",\n") + json.dumps(value), nl=False)
             first = False
         click.echo("[]" if first else "\n]")
 
@@ -52,7 +55,7 @@ class Output:
         """
         items = list(rows)
         if self.as_json:
-            click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(items, indent=2))
             return
         if not items:
             self.say(empty)
@@ -92,7 +95,7 @@ def _cell(value: Any) -> str:
 def show_error(error: StrongroomError, *, as_json: bool) -> None:
     """Tell an error: cause, cure and code; in JSON also on stdout, so that a program need read only there."""
     if as_json:
-        click.echo(json.dumps({"message_type": "error", **to_document(error)}, ensure_ascii=False))
+        click.echo(json.dumps({"message_type": "error", **to_document(error)}))
     # The words may be of another host, or hold a file's name.
     print(f"strongroom: error: {safe(error.message)} [{safe(error.code)}]", file=sys.stderr)  # noqa: T201 - talk
     if error.hint:

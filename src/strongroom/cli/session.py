@@ -82,7 +82,13 @@ class Session:
 
     def renew(self) -> None:
         """Get another session with the next request; one of the Unix socket is short."""
+        self.close()
         self._api = None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._api is not None:
+            self._api.close()
 
     @property
     def api(self) -> ApiClient:
@@ -105,7 +111,10 @@ def verb(function: F) -> F:
     def wrapped(home: Path | None, server: str | None, as_json: bool, **words: Any) -> Any:
         if server is not None and "://" in server and os.environ.get("STRONGROOM_HOME") == str(home):
             home = None  # what the caller typed wins over the environment
-        click.get_current_context().meta["strongroom.json"] = as_json
-        return function(Session(home, server, Output(as_json=as_json)), **words)
+        context = click.get_current_context()
+        context.meta["strongroom.json"] = as_json
+        session = Session(home, server, Output(as_json=as_json))
+        context.call_on_close(session.close)
+        return function(session, **words)
 
     return wrapped  # type: ignore[return-value]  # click's decorators keep the type of what they wrap

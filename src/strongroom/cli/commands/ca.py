@@ -22,7 +22,8 @@ def show(session: Session) -> None:
 
     --server HOST:PORT shows the root of another domain, as your own primary sees it there.
     """
-    found = session.api.get("/ca", {"server": session.take_remote()})
+    remote = session.take_remote()
+    found = session.api.get("/ca", {"server": remote})
     session.out.result(found, None if session.out.as_json else _text(found))
     if not found.get("verified"):
         session.out.say("nothing vouches for this yet: compare it with what the other administrator reads out to you")
