@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
-_DURATION: Final = re.compile(r"(\d{1,9})\s*(s|m|min|h|d|w|y)")
+_DURATION: Final = re.compile(r"([0-9]{1,9}) ?(s|m|min|h|d|w|y)")
 
 
 class Seconds(click.ParamType[int]):
@@ -47,7 +47,7 @@ class HostPort(click.ParamType[str]):
     """Where another domain's primary listens: ``HOST:PORT``."""
 
     name = "host:port"
-    _form: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+    _form: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the form; names are resolved by who connects."""

@@ -238,8 +238,10 @@ def test_a_session_that_ends_while_a_job_is_watched_is_begun_anew(
     ("words", "route", "body"),
     [
         (
-            ["slp", "create", "daily", "--backup", "main", "--retention", "30d", "--key-group", "office"]
-            + ["--replicate-to", "paris.example:8710:daily"],
+            [
+                *("slp", "create", "daily", "--backup", "main", "--retention", "30d", "--key-group", "office"),
+                *("--replicate-to", "paris.example:8710:daily"),
+            ],
             "POST /slps",
             {
                 "name": "daily",
