@@ -51,10 +51,10 @@ class LazyGroup(click.Group):
 
             show_error(error, as_json=bool(ctx.meta.get("strongroom.json")))
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):
             print("strongroom: interrupted", file=sys.stderr)  # noqa: T201 - talk to people
             ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit):
             raise  # click's own, which it shows
         except Exception as error:  # noqa: BLE001 - the last place where a traceback can be kept from people
             from strongroom.cli.exits import unforeseen

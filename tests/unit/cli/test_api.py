@@ -407,6 +407,16 @@ def test_missing_keys_are_listed_with_what_to_do(domain: Domain) -> None:
     assert "kms key recover" in result.stderr
 
 
+def test_an_interruption_ends_with_130_without_a_traceback(domain: Domain) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("strongroom.cli.api_client.ApiClient.get", interrupt)
+        result = domain.run("whoami")
+    assert (result.exit_code, result.stderr) == (130, "strongroom: interrupted\n")
+
+
 def test_a_defect_has_no_traceback_unless_asked_for(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     domain.primary.routes["POST /trusts/p/check"] = {"not": "the contract"}
     result = domain.run("trust", "check", "p")
