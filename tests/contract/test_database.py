@@ -11,9 +11,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 import strongroom.audit.tables
+import strongroom.catalog.tables
 import strongroom.jobs.tables
+import strongroom.lifecycle.tables
 import strongroom.people.tables
-import strongroom.pki.tables  # noqa: F401 - they put their tables on the metadata
+import strongroom.pki.tables
+import strongroom.trust.tables  # noqa: F401 - they put their tables on the metadata
 from strongroom.core.secret import Secret
 from strongroom.database import (
     DatabaseBusyError,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from strongroom.cli.exits import job_failed
 from strongroom.cli.progress import Progress
 from strongroom.cli.session import Session
+from strongroom.cli.terminal import safe
 from strongroom.client.problems import StreamLostError
 from strongroom.core.errors import AuthenticationError, StrongroomError
 from strongroom.formats.errors import DamagedError
@@ -79,20 +80,21 @@ def working_for(session: Session, job: str) -> Iterator[None]:
     Raises:
         JobFailedError: the job has failed, and so the stream broke off.
     """
+    done = False
     try:
-        try:
-            yield
-        except (StreamLostError, DamagedError) as error:
-            why = _reason(session, job)
-            if why is None:
-                raise
-            raise why from error
-    except BaseException as error:
-        try:
-            session.api.post(f"{job_path(job)}/cancel")
-        except StrongroomError as refused:
-            error.add_note(f"the job was not cancelled: {refused.message}")
-        raise
+        yield
+        done = True
+    except (StreamLostError, DamagedError) as error:
+        why = _reason(session, job)
+        if why is None:
+            raise
+        raise why from error
+    finally:
+        if not done:
+            try:
+                session.api.post(f"{job_path(job)}/cancel")
+            except StrongroomError as refused:
+                session.out.say(f"job {safe(job)} was not cancelled: {safe(refused.message)}")
 
 
 def _reason(session: Session, job: str) -> StrongroomError | None:

@@ -22,6 +22,7 @@ import msgspec
 from strongroom.core.errors import InputError, StrongroomError
 from strongroom.core.ids import DomainId
 from strongroom.pki import errors, messages
+from strongroom.pki.crl import CRLStore
 from strongroom.pki.errors import NotStrongroomError, UnreachableError
 from strongroom.pki.tls import check_server, explain, peer_certificate
 
@@ -88,6 +89,11 @@ class Channel:
         """Close the connection."""
         self._http.close()
 
+    @property
+    def server_certificate(self) -> bytes:
+        """The certificate that the server showed, DER."""
+        return peer_certificate(self._tls)
+
     def get(self, path: str, *, max_bytes: int = messages.MAX_MESSAGE_BYTES) -> bytes:
         """Fetch; see :meth:`_exchange`."""
         return self._exchange("GET", path, None, max_bytes)
@@ -95,6 +101,30 @@ class Channel:
     def post(self, path: str, message: msgspec.Struct) -> bytes:
         """Send a message and give the answer; see :meth:`_exchange`."""
         return self._exchange("POST", path, messages.encode(message), messages.MAX_MESSAGE_BYTES)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, *, content_type: str, max_bytes: int
+    ) -> tuple[int, bytes]:
+        """Do one request whose answer the caller reads, refusals too.
+
+        Returns:
+            HTTP status and body.
+
+        Raises:
+            UnreachableError: the connection broke, or took too long.
+            NotStrongroomError: the answer is not HTTP, or too long.
+        """
+
+        def talk() -> tuple[int, bytes]:
+            headers = {"Content-Type": content_type} if body is not None else {}
+            self._http.request(method, path, body=body, headers=headers)
+            response = self._http.getresponse()
+            return response.status, response.read(max_bytes + 1)
+
+        status, answer = _within(self._tls, self._deadline, self._address, talk)
+        if len(answer) > max_bytes:
+            raise NotStrongroomError(f"'{self._address}' answered with more than {max_bytes} bytes")
+        return status, answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, max_bytes: int) -> bytes:
         """Do one request.
@@ -104,16 +134,7 @@ class Channel:
             UnreachableError: the connection broke, or took too long.
             NotStrongroomError: the answer is not HTTP, too long, or an error without a code.
         """
-
-        def talk() -> tuple[int, bytes]:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
-            self._http.request(method, path, body=body, headers=headers)
-            response = self._http.getresponse()
-            return response.status, response.read(max_bytes + 1)
-
-        status, answer = _within(self._tls, self._deadline, self._address, talk)
-        if len(answer) > max_bytes:
-            raise NotStrongroomError(f"'{self._address}' answered with more than {max_bytes} bytes")
+        status, answer = self.ask(method, path, body, content_type="application/json", max_bytes=max_bytes)
         if status != http.HTTPStatus.OK:
             raise _refusal(self._address, status, answer)
         return answer
@@ -124,6 +145,7 @@ def open_channel(
     context: ssl.SSLContext,
     *,
     primary_of: DomainId | None = None,
+    crls: CRLStore | None = None,
     deadline: timedelta = DEADLINE,
 ) -> Channel:
     """Connect, do the TLS handshake, and check that the server is the one that was meant.
@@ -132,6 +154,7 @@ def open_channel(
         address: where to.
         context: from :mod:`strongroom.pki.tls`.
         primary_of: the server must be this domain's primary; None only for an unverified connection.
+        crls: lists of that domain; None only before the first could be fetched.
         deadline: for the connection, and for each exchange over it.
 
     Raises:
@@ -139,6 +162,7 @@ def open_channel(
         NotStrongroomError: what is there does not speak TLS 1.3.
         WrongNameError, ExpiredError, NotYetValidError, ChainError: its certificate is refused.
         NotThePrimaryError: it is another host of the domain.
+        RevokedError, CRLMissingError, CRLExpiredError: as the lists say.
     """
     try:
         plain = socket.create_connection((address.host, address.port), timeout=deadline.total_seconds())
@@ -151,7 +175,7 @@ def open_channel(
         raise
     try:
         if primary_of is not None:
-            check_server(peer_certificate(secured), primary_of=primary_of)
+            check_server(peer_certificate(secured), primary_of=primary_of, crls=crls)
     except StrongroomError:
         secured.close()
         raise

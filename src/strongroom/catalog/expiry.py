@@ -1,0 +1,241 @@
+"""How long a copy stays: retention, hold, lock, and what else keeps it.
+
+One rule states them all: a copy expires at its ``expires_ns``, and not while anything in :class:`KeptBy` keeps it.
+Retention counts from the time at which the backup started, for a copy that came from elsewhere from its arrival.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, and_, delete, exists, func, select
+
+from strongroom.catalog.errors import ExpiryRefusedError, WrongStateError
+from strongroom.catalog.journal import append_record
+from strongroom.catalog.media import get_medium
+from strongroom.catalog.model import Copy, CopyKey, CopyState
+from strongroom.catalog.receipts import open_promises
+from strongroom.catalog.rows import describe, get_copy, load_copies
+from strongroom.catalog.tables import copies, file_lists, images, media, promises
+from strongroom.core.clock import to_ns
+from strongroom.core.ids import DomainId, MediumId, to_text
+from strongroom.formats.journal import EXPIRY, HOLD, LOCK, RELEASE, TOMBSTONE, StateRecord
+
+NS = 1_000_000_000
+LAST_NS = (1 << 63) - 1
+
+
+class KeptBy(StrEnum):
+    """What keeps a copy past its expiry."""
+
+    OWNER = "owner"
+    """The medium belongs to another domain."""
+    HOLD = "hold"
+    LOCK = "lock"
+    RECEIPT = "receipt"
+    """Another domain was promised this copy, and has not confirmed it."""
+    CONFIRMATION = "confirmation"
+    """An administrator must confirm first; see ``ExpiryBlock``."""
+
+
+_CURES = {
+    KeptBy.OWNER: "Expire it in the domain that wrote it.",
+    KeptBy.HOLD: "Release every hold with 'strongroom image hold --release'.",
+    KeptBy.LOCK: "Wait for the end of the retention lock.",
+    KeptBy.RECEIPT: "See 'strongroom replication status' for what the target still has to confirm.",
+    KeptBy.CONFIRMATION: "Confirm the expiries of its medium after looking at the journal.",
+}
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What went with a copy: the whole image when it was the last one, and then the salt of its file list."""
+
+    image_gone: bool
+    file_list: bytes | None
+
+
+def expiry_ns(start_ns: int, retention_seconds: int | None) -> int | None:
+    """Count a retention from a start; ``None`` is for ever, and what goes beyond the calendar as well."""
+    if retention_seconds is None:
+        return None
+    end = start_ns + retention_seconds * NS
+    return end if end <= LAST_NS else None
+
+
+def kept_by(copy: Copy, *, owner: DomainId, own: DomainId, promised: bool, now: datetime) -> tuple[KeptBy, ...]:
+    """Tell everything that keeps a copy, whatever its expiry."""
+    reasons = {
+        KeptBy.OWNER: owner != own,
+        KeptBy.HOLD: copy.hold,
+        KeptBy.LOCK: to_ns(now) < copy.locked_until_ns,
+        KeptBy.RECEIPT: promised,
+        KeptBy.CONFIRMATION: copy.expiry_blocked is not None,
+    }
+    return tuple(reason for reason, applies in reasons.items() if applies)
+
+
+def due_for_expiry(connection: Connection, *, own: DomainId, now: datetime, limit: int = 1_000) -> list[Copy]:
+    """Give the copies that expire now, by row."""
+    at = to_ns(now)
+    promised = exists().where(promises.c.copy_id == copies.c.id, promises.c.kept.is_(False))
+    ours = select(media.c.medium).where(media.c.domain == own)
+    return load_copies(
+        connection,
+        and_(
+            copies.c.state == CopyState.COMPLETE,
+            copies.c.expires_ns <= at,
+            copies.c.hold.is_(False),
+            copies.c.locked_until_ns <= at,
+            copies.c.expiry_blocked.is_(None),
+            copies.c.medium.in_(ours),
+            ~promised,
+        ),
+        limit=limit,
+    )
+
+
+def expire_copy(
+    connection: Connection, key: CopyKey, *, own: DomainId, now: datetime, reason: str, early: bool = False
+) -> None:
+    """Expire a copy: it is no copy of the image any more, and its bytes may be removed. May be repeated.
+
+    Args:
+        connection: in the caller's transaction.
+        key: the copy.
+        own: this domain.
+        now: the guarded time.
+        reason: for people; it stands in the journal.
+        early: do it before its time, on somebody's word. What keeps a copy keeps it then too.
+
+    Raises:
+        CopyNotFoundError: there is no such copy.
+        WrongStateError: it is still being written.
+        ExpiryRefusedError: its time has not come, or something keeps it; the hint says what to do.
+    """
+    copy = get_copy(connection, key)
+    if copy.state is CopyState.EXPIRED:
+        return
+    if copy.state not in (CopyState.COMPLETE, CopyState.INCOMPLETE):
+        raise WrongStateError(f"the copy {describe(key)} is {copy.state}, and cannot expire yet")
+    owner = get_medium(connection, copy.medium).domain
+    promised = open_promises(connection, copy.id)
+    reasons = kept_by(copy, owner=owner, own=own, promised=bool(promised), now=now)
+    if reasons:
+        raise ExpiryRefusedError(
+            f"the copy {describe(key)} is kept by: {', '.join(reasons)}",
+            hint=_CURES[reasons[0]],
+            context={"targets": ",".join(to_text(target) for target in promised)} if promised else {},
+        )
+    if not early and (copy.expires_ns is None or copy.expires_ns > to_ns(now)):
+        raise ExpiryRefusedError(f"the time of the copy {describe(key)} has not come")
+    append_record(connection, copy, _record(key, TOMBSTONE, now, reason))
+
+
+def set_expiry(
+    connection: Connection, key: CopyKey, until_ns: int | None, *, own: DomainId, now: datetime, reason: str
+) -> None:
+    """Change when a copy expires; ``None`` is never.
+
+    Raises:
+        CopyNotFoundError: there is no such copy.
+        WrongStateError: it is not complete, or another domain's.
+        ExpiryRefusedError: it is locked, and would go before the end of the lock.
+    """
+    copy = _own_copy(connection, key, own)
+    if until_ns is not None and until_ns < copy.locked_until_ns:
+        raise ExpiryRefusedError(
+            f"the copy {describe(key)} is locked beyond the wanted expiry", hint=_CURES[KeptBy.LOCK]
+        )
+    append_record(connection, copy, _record(key, EXPIRY, now, reason, until=until_ns))
+
+
+def lock_copy(
+    connection: Connection, key: CopyKey, until_ns: int, *, own: DomainId, now: datetime, reason: str
+) -> None:
+    """Lock a copy until a time; an earlier time than before changes nothing.
+
+    Raises:
+        CopyNotFoundError: there is no such copy.
+        WrongStateError: it is not complete, or another domain's.
+    """
+    copy = _own_copy(connection, key, own)
+    if until_ns > copy.locked_until_ns:
+        append_record(connection, copy, _record(key, LOCK, now, reason, until=until_ns))
+
+
+def hold_copy(connection: Connection, key: CopyKey, hold: bytes, *, own: DomainId, now: datetime, reason: str) -> None:
+    """Put a hold on a copy; there may be several, each with 16 random bytes of its own.
+
+    Raises:
+        CopyNotFoundError: there is no such copy.
+        WrongStateError: it is not complete, or another domain's.
+    """
+    copy = _own_copy(connection, key, own)
+    append_record(connection, copy, _record(key, HOLD, now, reason, hold=hold))
+
+
+def release_hold(
+    connection: Connection, key: CopyKey, hold: bytes, *, own: DomainId, now: datetime, reason: str
+) -> None:
+    """End one hold of a copy.
+
+    Raises:
+        CopyNotFoundError: there is no such copy.
+        WrongStateError: it is not complete, or another domain's.
+    """
+    copy = _own_copy(connection, key, own)
+    append_record(connection, copy, _record(key, RELEASE, now, reason, hold=hold))
+
+
+def expired_on(connection: Connection, medium: MediumId, *, limit: int = 1_000) -> list[Copy]:
+    """Give the copies of a medium whose bytes are to be removed."""
+    return load_copies(connection, and_(copies.c.medium == medium, copies.c.state == CopyState.EXPIRED), limit=limit)
+
+
+def forget_copy(connection: Connection, key: CopyKey) -> Forgotten:
+    """Remove a copy whose headers are gone from its medium; its tombstone stays.
+
+    Returns:
+        What else went: with the last copy the image, and then the caller removes the file list.
+
+    Raises:
+        CopyNotFoundError: there is no such copy.
+        WrongStateError: it is not expired.
+    """
+    copy = get_copy(connection, key)
+    if copy.state is not CopyState.EXPIRED:
+        raise WrongStateError(f"the copy {describe(key)} is {copy.state}, not expired")
+    connection.execute(delete(copies).where(copies.c.id == copy.id))
+    left = connection.execute(select(func.count()).where(copies.c.image == key.image)).scalar_one()
+    if left:
+        return Forgotten(image_gone=False, file_list=None)
+    salt = connection.execute(
+        delete(file_lists).where(file_lists.c.image == key.image).returning(file_lists.c.salt)
+    ).scalar_one_or_none()
+    connection.execute(delete(images).where(images.c.image == key.image))
+    return Forgotten(image_gone=True, file_list=salt)
+
+
+def _own_copy(connection: Connection, key: CopyKey, own: DomainId) -> Copy:
+    copy = get_copy(connection, key)
+    if copy.state is not CopyState.COMPLETE or get_medium(connection, copy.medium).domain != own:
+        raise WrongStateError(f"the copy {describe(key)} is {copy.state}, or belongs to another domain")
+    return copy
+
+
+def _record(
+    key: CopyKey, kind: str, now: datetime, reason: str, *, until: int | None = None, hold: bytes | None = None
+) -> StateRecord:
+    return StateRecord(
+        kind=kind,
+        image=key.image,
+        copy=key.number,
+        at=to_ns(now),
+        until=until,
+        hold=hold,
+        object=None,
+        reason=reason,
+    )

@@ -1,0 +1,245 @@
+"""Questions to file lists: what is in a folder, which files match a pattern, in one image or in all.
+
+Only the columns of the question are decrypted and decoded; the rest is, for the rows that are shown.
+
+Patterns are bytes. ``*`` and ``?`` stand for anything but ``/``, ``[...]`` for one of some bytes, ``**`` for anything,
+and a backslash takes the next byte as it is. A pattern without ``/`` is matched with the name alone, any other with the
+whole path. It becomes an expression for RE2, whose time is linear whatever the pattern.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.compute as pc  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
+from sqlalchemy import Connection, select
+
+from strongroom.catalog.errors import PatternError
+from strongroom.catalog.file_list import FileEntry, FileLists, open_file_list, reading
+from strongroom.catalog.tables import file_lists
+from strongroom.core.ids import ImageId
+
+LONGEST_PATTERN = 4_096
+LARGEST_PAGE = 10_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file in an image; ``row`` is its place in the list, and where the next page begins behind."""
+
+    image: ImageId
+    row: int
+    entry: FileEntry
+
+
+@dataclass(frozen=True)
+class Glob:
+    """A checked pattern.
+
+    Attributes:
+        expression: for RE2, over bytes.
+        whole_path: whether it is matched with the whole path, or with the name.
+    """
+
+    expression: str
+    whole_path: bool
+
+
+def parse_glob(pattern: bytes) -> Glob:
+    """Read a pattern.
+
+    Raises:
+        PatternError: empty, too long, or a bracket or backslash without its end.
+    """
+    if not pattern or len(pattern) > LONGEST_PATTERN:
+        raise PatternError(f"a pattern has 1 to {LONGEST_PATTERN} bytes, this one {len(pattern)}")
+    parts: list[str] = []
+    rest = memoryview(pattern)
+    at = 0
+    while at < len(rest):
+        part, at = _token(pattern, at)
+        parts.append(part)
+    return Glob(r"(?s)\A" + "".join(parts) + r"\z", b"/" in pattern)
+
+
+def list_folder(
+    connection: Connection,
+    lists: FileLists,
+    image: ImageId,
+    folder: bytes,
+    *,
+    after: int = -1,
+    limit: int = 1_000,
+) -> list[Found]:
+    """Give what is in a folder, in the order of the walk, from behind row ``after``.
+
+    Raises:
+        NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list.open_file_list`.
+    """
+
+    def matches(table: pa.Table) -> Any:
+        inside = pc.equal(table["parent"], pa.scalar(folder, pa.binary()))
+        return pc.and_(inside, pc.not_equal(table["name"], pa.scalar(b"", pa.binary())))
+
+    with open_file_list(connection, lists, image) as file:
+        question = _Question(["parent", "name"], matches, folder)
+        return list(_rows(file, image, question, after, _bounded(limit)))
+
+
+def find_files(
+    connection: Connection,
+    lists: FileLists,
+    pattern: bytes,
+    *,
+    images: Sequence[ImageId] | None = None,
+    after: tuple[ImageId, int] | None = None,
+    limit: int = 1_000,
+) -> list[Found]:
+    """Give the files that match a pattern, by image and row.
+
+    Args:
+        connection: in the caller's transaction.
+        lists: where the lists are.
+        pattern: see above.
+        images: where to look, any order; ``None`` looks in every image that has a list.
+        after: the last one of the page before.
+        limit: at most :data:`LARGEST_PAGE`.
+
+    Raises:
+        PatternError: the pattern cannot be read.
+        NoFileListError: an image that was named has no list yet.
+        FileListDamagedError: a list is not what was written.
+    """
+    question = _pattern_question(pattern)
+    limit = _bounded(limit)
+    found: list[Found] = []
+    for image in _images(connection, images, after):
+        behind = after[1] if after is not None and after[0] == image else -1
+        with open_file_list(connection, lists, image) as file:
+            found.extend(_rows(file, image, question, behind, limit - len(found)))
+        if len(found) >= limit:
+            break
+    return found
+
+
+def count_files(
+    connection: Connection, lists: FileLists, pattern: bytes, *, images: Sequence[ImageId] | None = None
+) -> int:
+    """Count the files that match a pattern; errors as for :func:`find_files`."""
+    question = _pattern_question(pattern)
+    total = 0
+    for image in _images(connection, images, None):
+        with open_file_list(connection, lists, image) as file:
+            for group in range(file.num_row_groups):
+                table = _read(file, image, group, question.columns)
+                total += pc.sum(question.matches(table)).as_py() or 0
+    return total
+
+
+@dataclass(frozen=True)
+class _Question:
+    columns: list[str]
+    matches: Any
+    parent: bytes | None = None
+
+
+def _pattern_question(pattern: bytes) -> _Question:
+    glob = parse_glob(pattern)
+    column = "path" if glob.whole_path else "name"
+    return _Question([column], lambda table: pc.match_substring_regex(table[column], glob.expression))
+
+
+def _images(
+    connection: Connection, images: Sequence[ImageId] | None, after: tuple[ImageId, int] | None
+) -> list[ImageId]:
+    if images is None:
+        images = [ImageId(image) for image in connection.execute(select(file_lists.c.image)).scalars()]
+    return [image for image in sorted(set(images)) if after is None or image >= after[0]]
+
+
+def _rows(file: pq.ParquetFile, image: ImageId, question: _Question, after: int, limit: int) -> Iterator[Found]:
+    start = 0
+    for group in range(file.num_row_groups):
+        about = file.metadata.row_group(group)
+        first, start = start, start + about.num_rows
+        if start <= after + 1 or (question.parent is not None and not _may_hold(about, question.parent)):
+            continue
+        hits = pc.indices_nonzero(question.matches(_read(file, image, group, question.columns)))
+        wanted = [hit for hit in hits.to_pylist() if first + hit > after][:limit]
+        if not wanted:
+            continue
+        shown = _read(file, image, group, list(FileEntry._fields)).take(pa.array(wanted))
+        columns = [shown[name].to_pylist() for name in FileEntry._fields]
+        for hit, values in zip(wanted, zip(*columns, strict=True), strict=True):
+            yield Found(image, first + hit, FileEntry(*values))
+        limit -= len(wanted)
+        if limit <= 0:
+            return
+
+
+def _may_hold(about: Any, parent: bytes) -> bool:
+    """Tell from a row group's statistics whether a folder's files can be in it."""
+    for number in range(about.num_columns):
+        column = about.column(number)
+        if column.path_in_schema == "parent":
+            known = column.statistics
+            if known is None or not known.has_min_max:
+                return True
+            return bool(known.min <= parent <= known.max)
+    return True
+
+
+def _read(file: pq.ParquetFile, image: ImageId, group: int, columns: list[str]) -> pa.Table:
+    with reading(image):
+        return file.read_row_group(group, columns=columns, use_threads=False)
+
+
+def _bounded(limit: int) -> int:
+    return max(1, min(limit, LARGEST_PAGE))
+
+
+def _token(pattern: bytes, at: int) -> tuple[str, int]:
+    """Translate what begins at an offset, and give the offset behind it."""
+    match pattern[at : at + 1]:
+        case b"*" if pattern[at : at + 2] == b"**":
+            return ".*", at + 2
+        case b"*":
+            return "[^/]*", at + 1
+        case b"?":
+            return "[^/]", at + 1
+        case b"[":
+            return _class(pattern, at)
+        case b"\\":
+            if at + 1 == len(pattern):
+                raise PatternError("a backslash ends the pattern")
+            return _byte(pattern[at + 1]), at + 2
+        case one:
+            return _byte(one[0]), at + 1
+
+
+def _class(pattern: bytes, at: int) -> tuple[str, int]:
+    found = re.compile(rb"\[([!^]?)(\]?[^\]]*)\]").match(pattern, at)
+    if found is None or not found[2]:
+        raise PatternError("a bracket in the pattern has no end, or nothing in it")
+    body, parts = found[2], ["/"] if found[1] else []
+    place = 0
+    while place < len(body):
+        if body[place + 1 : place + 2] == b"-" and place + 2 < len(body):
+            low, high = body[place], body[place + 2]
+            if low > high:
+                raise PatternError("a range in the pattern's brackets runs backwards")
+            parts.append(f"{_byte(low)}-{_byte(high)}")
+            place += 3
+        else:
+            parts.append(_byte(body[place]))
+            place += 1
+    return f"[{'^' if found[1] else ''}{''.join(parts)}]", found.end()
+
+
+def _byte(value: int) -> str:
+    return rf"\x{{{value:02x}}}"

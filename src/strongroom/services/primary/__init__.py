@@ -1,0 +1,1 @@
+"""The primary: authority over one domain."""

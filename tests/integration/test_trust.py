@@ -1,0 +1,451 @@
+"""Two primaries with real TLS on loopback make trust, use it and lose it (T4, T5, T10, T12)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import Engine, func, select
+
+import strongroom.trust.tables as t
+from strongroom.core.errors import StrongroomError
+from strongroom.database import open_engine, read, transact, upgrade
+from strongroom.formats import peer_messages as wire
+from strongroom.formats.peer_messages import ExchangeRecord
+from strongroom.pki import keys, messages, registry, revocation, tokens
+from strongroom.pki.ca import load_certificate
+from strongroom.pki.channel import Address, open_channel
+from strongroom.pki.enrol import Application
+from strongroom.pki.fingerprint import Fingerprint
+from strongroom.pki.roles import Role
+from strongroom.pki.tables import pki_certificates, pki_hosts
+from strongroom.pki.tls import Credential, client_context
+from strongroom.pki.tokens import Purpose
+from strongroom.trust import call, home, store
+from strongroom.trust.check import Leg, TrustChecker, Verdict
+from strongroom.trust.decisions import Dependant, TrustDesk
+from strongroom.trust.making import Invitation
+from strongroom.trust.state import Broken, TrustState
+from tests.support.trust import ADMIN, Listener, Primary
+
+
+class Two:
+    """Two domains, A and B, and their listeners."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.a, self.b = (self._primary(name, folder, stack) for name in ("Amber", "Basalt"))
+        self.at_a = stack.enter_context(Listener(self.a)).address
+        self.at_b = stack.enter_context(Listener(self.b)).address
+
+    def _primary(self, name: str, folder: Path, stack: ExitStack) -> Primary:
+        engine = open_engine(f"sqlite:///{folder / name}.db")
+        stack.callback(engine.dispose)
+        upgrade(engine)
+        return Primary(name, engine)
+
+    def make(self) -> None:
+        self.a.maker.add(self.b.invitation(self.at_b), ADMIN)
+        self.b.maker.add(self.a.invitation(self.at_a), ADMIN)
+
+    def a_calls(self) -> None:
+        call.exchange(self.a.engine, self.a.exchange, self.b.domain, self.a.keys, self.a.clock)
+
+    def b_calls(self) -> None:
+        call.exchange(self.b.engine, self.b.exchange, self.a.domain, self.b.keys, self.b.clock)
+
+    def states(self) -> tuple[TrustState, TrustState]:
+        return peer(self.a, self.b).trust.state, peer(self.b, self.a).trust.state
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    with ExitStack() as stack:
+        yield Two(tmp_path, stack)
+
+
+def peer(us: Primary, them: Primary) -> store.Peer:
+    with read(us.engine) as connection:
+        return store.get_peer(connection, them.domain)
+
+
+def code_of(function: Callable[[], Any]) -> str:
+    with pytest.raises(StrongroomError) as caught:
+        function()
+    return caught.value.code
+
+
+HALF = (t.trusts, t.trust_credentials, t.trust_requests, t.peer_messages, t.peer_handled)
+
+
+def contents(engine: Engine) -> list[int]:
+    """What a half-made trust would leave: rows of trust, foreign hosts, their certificates, spent tokens."""
+    with read(engine) as connection:
+        counts = [connection.execute(select(func.count()).select_from(table)).scalar_one() for table in HALF]
+        foreign = select(func.count()).select_from(pki_hosts).where(pki_hosts.c.role == "foreign-primary")
+        counts.append(connection.execute(foreign).scalar_one())
+        counts.append(connection.execute(select(func.count()).select_from(pki_certificates)).scalar_one())
+        counts.append(sum(token.uses for token in tokens.tokens(connection)))
+    return counts
+
+
+# ---------------------------------------------------------------- making
+
+
+def test_t4_trust_is_active_in_both_domains_after_both_have_added(two: Two) -> None:
+    two.a.maker.add(two.b.invitation(two.at_b), ADMIN)
+    assert two.states() == (TrustState.WAITING, TrustState.ASKED)
+    assert code_of(lambda: require_active(two.b, two.a)) == "trust.not-active"
+    two.b.maker.add(two.a.invitation(two.at_a), ADMIN)
+    assert two.states() == (TrustState.ACTIVE, TrustState.ACTIVE)
+    require_active(two.a, two.b)
+
+
+def require_active(us: Primary, them: Primary) -> None:
+    with read(us.engine) as connection:
+        store.require_active(connection, them.domain)
+
+
+def wrong_fingerprint(two: Two) -> Invitation:
+    return replace(two.b.invitation(two.at_b), pin=Fingerprint(bytes(32)))
+
+
+def wrong_token(two: Two) -> Invitation:
+    return replace(two.b.invitation(two.at_b), token=two.a.token())
+
+
+def used_token(two: Two) -> Invitation:
+    invitation = two.b.invitation(two.at_b)
+    transact(two.b.engine, lambda c: tokens.redeem(c, invitation.token, Purpose.TRUST, now=two.b.clock.now()))
+    return invitation
+
+
+def expired_token(two: Two) -> Invitation:
+    return two.b.invitation(two.at_b, two.b.token(validity=timedelta(microseconds=1)))
+
+
+def token_for_something_else(two: Two) -> Invitation:
+    return two.b.invitation(two.at_b, two.b.token(Purpose.ENROL_HOST, role=Role.CLIENT))
+
+
+def token_for_another_domain(two: Two) -> Invitation:
+    return two.b.invitation(two.at_b, two.b.token(domain=bytes(32)))
+
+
+def wrong_name(two: Two) -> Invitation:
+    return two.b.invitation(Address("localhost", two.at_b.port))
+
+
+def wrong_clock(two: Two) -> Invitation:
+    two.a.clock.shift = timedelta(minutes=10)
+    return two.b.invitation(two.at_b)
+
+
+def own_domain(two: Two) -> Invitation:
+    return two.a.invitation(two.at_a)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "code"),
+    [
+        (wrong_fingerprint, "pki.wrong-fingerprint"),
+        (wrong_token, "token.unknown"),
+        (used_token, "token.used-up"),
+        (expired_token, "token.expired"),
+        (token_for_something_else, "token.wrong-purpose"),
+        (token_for_another_domain, "token.wrong-binding"),
+        (wrong_name, "pki.wrong-name"),
+        (wrong_clock, "pki.clock-skew"),
+        (own_domain, "trust.to-itself"),
+    ],
+)
+def test_t4_each_mistake_is_an_error_of_its_own_and_leaves_no_half_trust(
+    two: Two, mistake: Callable[[Two], Invitation], code: str
+) -> None:
+    invitation = mistake(two)
+    before = contents(two.a.engine), contents(two.b.engine)
+    assert code_of(lambda: two.a.maker.add(invitation, ADMIN)) == code
+    assert (contents(two.a.engine), contents(two.b.engine)) == before
+    assert not two.a.keys.kept
+
+
+def test_t4_a_token_found_by_a_stranger_does_not_make_it_another_domain(two: Two, tmp_path: Path) -> None:
+    """The statement of A is public; without A's archive key it does not go with a stranger's key."""
+    token = two.b.token()
+    with ExitStack() as stack:
+        mallory = two._primary("Mallory", tmp_path, stack)
+        request = mallory.maker._request(two.b.domain, token, keys.make_request(keys.make_host_key()))
+    public = transact(two.a.engine, lambda c: home.publish(c, two.a.ours, two.a.clock))
+    before = contents(two.b.engine)
+    forged = wire.encode(msgspec.structs.replace(request, statement=public))
+    assert code_of(lambda: two.b.maker.accept(forged, ADMIN)) == "format.foreign"
+    assert contents(two.b.engine) == before
+
+
+def test_t4_an_answer_that_was_lost_is_given_again_and_counts_once(two: Two) -> None:
+    request = two.a.maker._request(two.b.domain, two.b.token(), keys.make_request(keys.make_host_key()))
+    data = wire.encode(request)
+    first = two.b.maker.accept(data, ADMIN)
+    counted = contents(two.b.engine)
+    assert two.b.maker.accept(data, ADMIN) == first
+    assert contents(two.b.engine) == counted
+    other = replace_key(two, request)
+    assert code_of(lambda: two.b.maker.accept(other, ADMIN)) == "format.damaged"
+
+
+def replace_key(two: Two, request: wire.TrustRequest) -> bytes:
+    fresh = keys.make_request(keys.make_host_key())
+    return wire.encode(msgspec.structs.replace(request, request=fresh))
+
+
+def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    two.make()
+    agreed = two.a.maker._agree(two.b.invitation(two.at_b))
+    desk(two.a).remove(two.b.domain, ADMIN)
+    before = dict(two.a.keys.kept)
+    monkeypatch.setattr(two.a.maker, "_agree", lambda _invitation: agreed)
+    assert code_of(lambda: two.a.maker.add(two.b.invitation(two.at_b), ADMIN)) == "trust.not-possible"
+    assert two.a.keys.kept == before
+    assert peer(two.a, two.b).trust.state is TrustState.REMOVED
+
+
+# ---------------------------------------------------------------- presenting
+
+
+def post_exchange(two: Two, credential: Credential | None) -> str:
+    """Call B's exchange route with some certificate; give the code of the refusal."""
+    context = client_context([two.b.root.certificate], credential)
+    sent = b"not looked at before the certificate"
+    with open_channel(two.at_b, context) as channel:
+        status, body = channel.ask("POST", call.EXCHANGE_PATH, sent, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20)
+    assert status != 200
+    return wire.decode(body, wire.ErrorRecord).code
+
+
+def test_t5_each_presents_the_certificate_that_the_other_issued(two: Two) -> None:
+    two.make()
+    for us, them, calls in ((two.a, two.b, two.a_calls), (two.b, two.a, two.b_calls)):
+        with read(us.engine) as connection:
+            view = store.credential_view(connection, them.domain)
+        assert view is not None
+        load_certificate(view.chain[1]).verify_directly_issued_by(them.root.certificate)
+        with read(them.engine) as connection:
+            caller = registry.identify(connection, view.chain[0], now=them.clock.now())
+        assert (caller.host.home, caller.host.role) == (us.domain, Role.FOREIGN_PRIMARY)
+        calls()
+        assert peer(us, them).trust.last_exchange is not None
+
+
+def test_t5_a_caller_without_certificate_is_refused(two: Two) -> None:
+    two.make()
+    assert post_exchange(two, None) == "pki.no-certificate"
+
+
+def test_t5_a_caller_with_its_own_domains_certificate_is_refused(two: Two) -> None:
+    two.make()
+    try:
+        code = post_exchange(two, two.a.credential)
+    except StrongroomError as error:  # the handshake itself ends it
+        code = error.code
+    assert code in ("pki.not-strongroom", "pki.unreachable")
+
+
+def test_the_open_routes_are_limited_and_say_so_in_the_words_of_each_protocol(two: Two) -> None:
+    two.b.routes.limit._per_minute = 0
+    for path, content_type in (("/v1/ca", "application/json"), ("/v1/domain", wire.CONTENT_TYPE)):
+        with open_channel(two.at_b, client_context([two.b.root.certificate])) as channel:
+            status, body = channel.ask("GET", path, content_type=content_type, max_bytes=1 << 20)
+        assert status == 503
+        code = "peer.rate-limited"
+        if path == "/v1/ca":
+            assert messages.decode(body, messages.Problem).code == code
+        else:
+            assert wire.decode(body, wire.ErrorRecord).code == code
+
+
+def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(two: Two) -> None:
+    two.make()
+    key = keys.make_host_key()
+    token = two.b.token(Purpose.ENROL_HOST, role=Role.CLIENT)
+    application = Application(token, keys.make_request(key), Role.CLIENT, "client")
+    issued = two.b.registrar.enrol(application, ADMIN)
+    with read(two.a.engine):
+        record = wire.encode(transact(two.a.engine, lambda c: two.a.exchange.make_request(c, two.b.domain)))
+    context = client_context([two.b.root.certificate], Credential(issued.chain, key))
+    with open_channel(two.at_b, context) as channel:
+        _, body = channel.ask("POST", call.EXCHANGE_PATH, record, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20)
+    assert wire.decode(body, wire.ErrorRecord).code == "trust.not-a-primary"
+
+
+def test_t5_a_revoked_certificate_is_refused_at_once_and_on_open_connections(two: Two) -> None:
+    two.make()
+    with read(two.a.engine) as connection:
+        view = store.credential_view(connection, two.b.domain)
+        known = store.get_peer(connection, two.b.domain)
+    assert view is not None
+    with call.connect(known, view, two.a.keys) as channel:
+        sent = transact(two.a.engine, lambda c: two.a.exchange.make_request(c, two.b.domain))
+        call.post(channel, call.EXCHANGE_PATH, sent, ExchangeRecord, max_bytes=1 << 20)
+        transact(
+            two.b.engine,
+            lambda c: revocation.retire(c, two.a.domain, two.a.ours.host, now=two.b.clock.now()),
+        )
+        with pytest.raises(call.RefusedThereError) as refused:
+            call.post(channel, call.EXCHANGE_PATH, sent, ExchangeRecord, max_bytes=1 << 20)
+    assert refused.value.record.code == "pki.host-retired"
+    assert code_of(two.a_calls) == "pki.host-retired"
+    assert peer(two.a, two.b).trust.broken is Broken.REFUSED
+
+
+# ---------------------------------------------------------------- deciding
+
+
+def desk(primary: Primary, *needing: Dependant) -> TrustDesk:
+    return TrustDesk(primary.engine, primary.clock, lambda _connection, _peer: needing)
+
+
+def test_t10_suspension_is_known_to_both_after_one_round_and_can_be_undone(two: Two) -> None:
+    two.make()
+    desk(two.a).suspend(two.b.domain, ADMIN)
+    assert not peer(two.a, two.b).trust.passes_images
+    two.b_calls()
+    assert two.states() == (TrustState.SUSPENDED, TrustState.SUSPENDED_BY_PEER)
+    desk(two.a).resume(two.b.domain, ADMIN)
+    two.a_calls()
+    assert two.states() == (TrustState.ACTIVE, TrustState.ACTIVE)
+
+
+def test_t10_removal_names_what_needs_the_trust_and_refuses_unless_forced(two: Two) -> None:
+    two.make()
+    needing = desk(two.a, Dependant("SLP", "gold"), Dependant("pending copy", "db_1"))
+    with pytest.raises(StrongroomError, match="SLP 'gold', pending copy 'db_1'") as caught:
+        needing.remove(two.b.domain, ADMIN)
+    assert caught.value.code == "trust.has-dependants"
+    assert two.states() == (TrustState.ACTIVE, TrustState.ACTIVE)
+    needing.remove(two.b.domain, ADMIN, force=True)
+    assert peer(two.a, two.b).trust.state is TrustState.REMOVED
+
+
+def test_t10_removal_is_known_to_both_whoever_calls_and_revokes_on_both_sides(two: Two) -> None:
+    two.make()
+    desk(two.a).remove(two.b.domain, ADMIN)
+    assert code_of(two.b_calls) == "trust.removed"
+    assert two.states() == (TrustState.REMOVED, TrustState.REMOVED_BY_PEER)
+    for us, them in ((two.a, two.b), (two.b, two.a)):
+        with read(us.engine) as connection:
+            issued = registry.certificates(connection, them.domain, them.ours.host)
+        assert issued
+        assert all(certificate.revoked for certificate in issued)
+    assert code_of(two.a_calls) != "trust.removed"  # A's certificate is of no use any more
+    assert store.sweep_keys(two.a.engine, two.a.keys) == 1
+    assert not two.a.keys.kept
+
+
+def test_t10_the_remover_calling_tells_it_too_and_forgets_its_certificate(two: Two) -> None:
+    two.make()
+    desk(two.a).remove(two.b.domain, ADMIN)
+    two.a_calls()
+    assert two.states() == (TrustState.REMOVED, TrustState.REMOVED_BY_PEER)
+    assert code_of(two.a_calls) == "trust.not-possible"
+
+
+def test_trust_can_be_made_again_after_a_removal(two: Two) -> None:
+    two.make()
+    desk(two.a).remove(two.b.domain, ADMIN)
+    two.a_calls()
+    two.make()
+    assert two.states() == (TrustState.ACTIVE, TrustState.ACTIVE)
+    two.a_calls()
+    two.b_calls()
+    assert two.states() == (TrustState.ACTIVE, TrustState.ACTIVE)
+
+
+# ---------------------------------------------------------------- homes
+
+
+def restored(primary: Primary, incarnation: int) -> None:
+    primary.ours = replace(primary.ours, incarnation=incarnation)
+    primary.exchange._ours = primary.ours
+    primary.maker._ours = primary.ours
+    primary.start()
+
+
+def test_a_restored_domain_waits_for_the_others_administrator_and_the_older_is_refused(two: Two) -> None:
+    two.make()
+    two.a_calls()
+    restored(two.a, 2)
+    assert code_of(two.a_calls) == "trust.newer-incarnation"
+    assert peer(two.b, two.a).trust.broken is Broken.RESTORED
+    assert not peer(two.b, two.a).trust.passes_images
+    desk(two.b).confirm(two.a.domain, ADMIN)
+    two.a_calls()
+    assert peer(two.b, two.a).trust.passes_images
+    restored(two.a, 1)
+    assert code_of(two.a_calls) == "trust.older-incarnation"
+    assert peer(two.a, two.b).trust.broken is Broken.WE_ARE_OLDER
+    assert peer(two.b, two.a).trust.passes_images
+
+
+def test_two_live_homes_of_one_domain_are_recognised_and_refused(two: Two) -> None:
+    two.make()
+    two.a_calls()
+    with read(two.a.engine) as connection:
+        old = connection.execute(select(t.trust_home)).one()
+    two.a.start()  # the copy of the home starts elsewhere
+    two.a_calls()
+    back = t.trust_home.update().values(start=old.start, instance=old.instance, turn=old.turn)
+    transact(two.a.engine, lambda c: c.execute(back))  # the original speaks on
+    assert code_of(two.a_calls) == "trust.older-start"
+    assert code_of(two.a_calls) == "trust.two-homes"
+    assert peer(two.b, two.a).trust.broken is Broken.TWO_HOMES
+    assert not peer(two.b, two.a).trust.passes_images
+
+
+# ---------------------------------------------------------------- checking
+
+
+def legs(two: Two) -> dict[str, Leg]:
+    found = TrustChecker(two.a.engine, two.a.exchange, two.a.keys, two.a.clock).check(two.b.domain)
+    return {leg.name: leg for leg in found}
+
+
+def move(primary: Primary, address: str) -> None:
+    change = t.trusts.update().values(address=address)
+    transact(primary.engine, lambda connection: connection.execute(change))
+
+
+def bad(two: Two) -> list[str]:
+    return [leg.name for leg in legs(two).values() if leg.verdict is Verdict.BAD]
+
+
+def test_t12_every_leg_of_a_good_trust_is_good(two: Two) -> None:
+    two.make()
+    found = legs(two)
+    assert {leg.verdict for leg in found.values()} == {Verdict.GOOD}, found
+    assert len(found) == 10
+
+
+def test_t12_a_bad_leg_is_named_with_its_cure(two: Two) -> None:
+    two.a.maker.add(two.b.invitation(two.at_b), ADMIN)
+    assert bad(two) == ["peer-record", "state"]
+    two.b.maker.add(two.a.invitation(two.at_a), ADMIN)
+    two.a.clock.shift = timedelta(minutes=10)
+    assert bad(two) == ["clock"]
+    two.a.clock.shift = timedelta()
+    moved = {"nowhere.invalid:1": "name", "127.0.0.1:1": "port", f"localhost:{two.at_b.port}": "certificate-name"}
+    for address, leg in moved.items():
+        move(two.a, address)
+        found = legs(two)
+        assert [one.name for one in found.values() if one.verdict is Verdict.BAD] == [leg]
+        assert found[leg].cure
+        assert found["peer-record"].verdict is Verdict.UNTRIED
+
+
+def test_secrets_do_not_show_themselves() -> None:
+    request = wire.TrustRequest(version=1, token="SRT-SECRET", statement=b"", request=b"x", binding=b"")
+    assert "SECRET" not in repr(request)
