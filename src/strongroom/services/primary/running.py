@@ -109,8 +109,7 @@ class Running:
         keeping = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
         keeping.start()
         try:
-            while not people.started and not serving.done():
-                await asyncio.sleep(0.01)
+            await people.listening(serving)
             stopping.ready()
             await stopping.wait(serving)
         finally:
@@ -209,10 +208,8 @@ class Running:
             try:
                 task()
             except StrongroomError as error:
-                logger.warning(
-                    "housekeeping failed",
-                    extra={"event": "housekeeping-failed", "task": task.__name__, "code": error.code},
-                )
+                facts = {"event": "housekeeping-failed", "task": task.__name__, "code": error.code}
+                logger.warning("housekeeping failed", extra=facts)
 
     def _issue_crls(self) -> None:
         primary = self._primary
