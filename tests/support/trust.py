@@ -70,9 +70,7 @@ class KeysInMemory:
 class Primary:
     """One domain with its primary."""
 
-    def __init__(
-        self, name: str, engine: Engine, *, port: int = 1, more: Mapping[str, Handler] | None = None
-    ) -> None:
+    def __init__(self, name: str, engine: Engine, *, port: int = 1, more: Mapping[str, Handler] | None = None) -> None:
         self.engine = engine
         self.clock = ShiftedClock()
         self.keys = KeysInMemory()
@@ -122,9 +120,7 @@ class Primary:
 
     def issue_crls(self) -> None:
         for authority in (self.root, self.hosts, self.foreign):
-            transact(
-                self.engine, lambda c, one=authority: revocation.issue_crl(c, one, now=self.clock.now())
-            )
+            transact(self.engine, lambda c, one=authority: revocation.issue_crl(c, one, now=self.clock.now()))
 
     def token(self, purpose: Purpose = Purpose.TRUST, **more: object) -> Secret:
         self.tokens += 1

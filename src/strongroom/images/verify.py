@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from strongroom.core.errors import IntegrityError, NotFoundError
-from strongroom.core.ids import DataKeyId
+from strongroom.core.ids import DataKeyId, KeyGroupId
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.images.keys import KeyOpener
 from strongroom.images.open_pool import OpenPool
@@ -37,7 +37,7 @@ def verify_image(pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None) ->
         return
     for missing in pool.envelopes.lacking(origin, envelopes):
         yield Problem("images.envelope-missing", f"the pool has no key envelope '{missing.hex()}' that the image needs")
-    covered = pool.envelopes.data_keys(origin, envelopes)
+    covered = pool.envelopes.data_keys(origin, KeyGroupId(copy.image.payload.key_group), envelopes)
 
     def held(keys: Collection[DataKeyId]) -> set[DataKeyId]:
         return covered.intersection(keys)

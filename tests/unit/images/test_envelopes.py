@@ -68,6 +68,8 @@ def test_the_newest_generation_counts(vault: Vault, envelopes: Envelopes) -> Non
     assert envelopes.tags(vault.id, [batch.identity]) == [tag]
     keys = [key for key, _ in batch.keys]
     assert envelopes.usable(keys, origin=vault.id, group=vault.group, tags=[tag]) == set(keys)
+    assert envelopes.data_keys(vault.id, vault.group, [batch.identity]) == set(keys)
+    assert envelopes.data_keys(vault.id, KeyGroupId(bytes(16)), [batch.identity]) == set()
     assert envelopes.usable(keys, origin=vault.id, group=KeyGroupId(bytes(16)), tags=[tag]) == set()
     assert envelopes.usable(keys, origin=vault.id, group=vault.group, tags=[]) == set()
 
@@ -121,7 +123,7 @@ def test_naming_keys_belong_to_group_and_pool(vault: Vault, envelopes: Envelopes
     vault.naming_key()
     (found,) = envelopes.naming(origin=vault.id, group=vault.group, medium=vault.medium)
     assert payload_of(envelopes.read(found, vault.id)[0]).keys[0].purpose == key_envelope.Purpose.NAMES
-    assert envelopes.data_keys(vault.id, [found]) == set()
+    assert envelopes.data_keys(vault.id, vault.group, [found]) == set()
     assert envelopes.naming(origin=vault.id, group=KeyGroupId(bytes(16)), medium=vault.medium) == []
 
 
