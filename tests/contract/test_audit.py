@@ -92,9 +92,7 @@ def test_statement_that_went_wrong_is_refused(database: sa.Engine, verb: str) ->
         ([sa.delete(audit_head)], "head"),
     ],
 )
-def test_whatever_was_changed_is_found(
-    database: sa.Engine, statements: list[sa.Executable], said: str
-) -> None:
+def test_whatever_was_changed_is_found(database: sa.Engine, statements: list[sa.Executable], said: str) -> None:
     write_rows(database, 4)
     tamper(database, *statements)
     with pytest.raises(audit.AuditDamagedError, match=said):
@@ -127,9 +125,7 @@ def test_deed_stands_between_its_rows_in_one_transaction(database: sa.Engine) ->
         seen.append(audit.current_head(connection).number)
         return "made"
 
-    done = audit.exercise(
-        database, CLOCK, WHO, "pool.create", "pool:a", deed, describe=lambda made: {"result": made}
-    )
+    done = audit.exercise(database, CLOCK, WHO, "pool.create", "pool:a", deed, describe=lambda made: {"result": made})
     assert (done, seen) == ("made", [1])
     with read(database) as connection:
         rows = audit.entries(connection, object_="pool:a")

@@ -52,9 +52,7 @@ def door(database: sa.Engine, clock: ManualClock) -> Door:
 def make(engine: sa.Engine, clock: ManualClock, name: str, grants: frozenset[Grant]) -> User:
     return transact(
         engine,
-        lambda connection: users.create(
-            connection, name, grants, password_hash=HASH, now=clock.now(), entropy=ENTROPY
-        ),
+        lambda connection: users.create(connection, name, grants, password_hash=HASH, now=clock.now(), entropy=ENTROPY),
     )
 
 
@@ -179,9 +177,7 @@ def test_disabled_user_is_out_at_once(database: sa.Engine, door: Door, clock: Ma
         door.sign_in("op", PASSWORD, "")
 
 
-def test_grant_on_one_object_holds_there_and_nowhere_else(
-    database: sa.Engine, door: Door, clock: ManualClock
-) -> None:
+def test_grant_on_one_object_holds_there_and_nowhere_else(database: sa.Engine, door: Door, clock: ManualClock) -> None:
     make(database, clock, "op", frozenset({Grant(UserRole.OPERATOR, "policy:nightly")}))
     token = door.sign_in("op", PASSWORD, "")
     session = door.session(token)

@@ -106,9 +106,7 @@ def test_revoked_expired_suspended_and_retired_are_four_errors(domain: Domain, c
 
     def with_state(connection: sa.Connection) -> None:
         now = clock.now()
-        revocation.revoke_certificate(
-            connection, fingerprint_of(issued["revoked"].certificate), REASON, now=now
-        )
+        revocation.revoke_certificate(connection, fingerprint_of(issued["revoked"].certificate), REASON, now=now)
         suspended, retired = issued["suspended"].host, issued["retired"].host
         registry.set_host_state(connection, suspended.home, suspended.id, HostState.SUSPENDED, now=now)
         revocation.retire(connection, retired.home, retired.id, now=now)
@@ -157,13 +155,9 @@ def test_failed_enrolment_leaves_nothing_but_its_evidence(domain: Domain) -> Non
         "pki.name-taken": Application(token, good, Role.MEDIA, "m", taken),
         "pki.bad-enrolment": Application(token, good, Role.MEDIA, "m"),
         "token.wrong-binding": Application(token, good, Role.CLIENT, "m"),
-        "token.unknown": Application(
-            domain.token("x", role=Role.MEDIA), good, Role.MEDIA, "m", ("m.example",)
-        ),
+        "token.unknown": Application(domain.token("x", role=Role.MEDIA), good, Role.MEDIA, "m", ("m.example",)),
     }
-    transact(
-        domain.engine, lambda connection: connection.execute(sa.text("DELETE FROM pki_tokens WHERE name='x'"))
-    )
+    transact(domain.engine, lambda connection: connection.execute(sa.text("DELETE FROM pki_tokens WHERE name='x'")))
     for code, application in attempts.items():
         refused(code, lambda application=application: domain.registrar.enrol(application, ADMIN))  # type: ignore[misc]
     with read(domain.engine) as connection:
@@ -189,9 +183,7 @@ def test_role_comes_from_the_token_and_nobody_enrols_as_primary(domain: Domain) 
     )
     refused(
         "pki.bad-enrolment",
-        lambda: domain.registrar.enrol(
-            Application(client, request, Role.PRIMARY, "m", ("m.example",)), ADMIN
-        ),
+        lambda: domain.registrar.enrol(Application(client, request, Role.PRIMARY, "m", ("m.example",)), ADMIN),
     )
     refused(
         "token.wrong-purpose",
@@ -254,9 +246,7 @@ def test_second_primary_of_a_trusted_domain_is_refused_until_the_first_is_retire
         domain.admit_foreign(two, HostId(b"q" * 16))
     transact(
         domain.engine,
-        lambda connection: revocation.retire(
-            connection, first.host.home, first.host.id, now=domain.clock.now()
-        ),
+        lambda connection: revocation.retire(connection, first.host.home, first.host.id, now=domain.clock.now()),
     )
     domain.registrar.enrol(
         Application(
@@ -274,9 +264,7 @@ def test_second_primary_of_a_trusted_domain_is_refused_until_the_first_is_retire
         identify(domain, shown.chain[0])
 
 
-def test_renewal_needs_only_the_present_certificate_which_stays_good(
-    domain: Domain, clock: ManualClock
-) -> None:
+def test_renewal_needs_only_the_present_certificate_which_stays_good(domain: Domain, clock: ManualClock) -> None:
     """T9: no job fails because of a renewal."""
     issued, shown = domain.admit_client("laptop")
     clock.advance(timedelta(days=200))
@@ -299,9 +287,7 @@ def test_reissue_keeps_the_identity_and_revokes_what_was_before(domain: Domain) 
     home, host = issued.host.home, issued.host.id
     token = domain.token("re", Purpose.REISSUE, domain=home, host=host)
     request = keys.make_request(keys.make_host_key())
-    refused(
-        "token.wrong-binding", lambda: domain.registrar.reissue(token, request, other.host.id, home, ADMIN)
-    )
+    refused("token.wrong-binding", lambda: domain.registrar.reissue(token, request, other.host.id, home, ADMIN))
     again = domain.registrar.reissue(token, request, host, home, ADMIN)
     assert again.host == issued.host
     identify(domain, again.chain[0])
@@ -349,9 +335,7 @@ def test_revocation_makes_the_list_due_and_the_list_says_it(domain: Domain, cloc
     assert store.accept(data).number == 2
     with pytest.raises(RevokedError):
         store.check(issued.certificate)
-    line = x509.load_der_x509_crl(data).get_revoked_certificate_by_serial_number(
-        issued.certificate.serial_number
-    )
+    line = x509.load_der_x509_crl(data).get_revoked_certificate_by_serial_number(issued.certificate.serial_number)
     assert line is not None
     assert line.extensions.get_extension_for_class(x509.CRLReason).value.reason is REASON
     clock.advance(revocation.CRL_INTERVAL)
@@ -405,9 +389,7 @@ def test_name_is_free_again_when_its_host_is_retired(domain: Domain) -> None:
     def media(name: str) -> HostId:
         token = domain.token(name, role=Role.MEDIA)
         request = keys.make_request(keys.make_host_key())
-        return domain.registrar.enrol(
-            Application(token, request, Role.MEDIA, name, ("media.example",)), ADMIN
-        ).host.id
+        return domain.registrar.enrol(Application(token, request, Role.MEDIA, name, ("media.example",)), ADMIN).host.id
 
     first = media("one")
     with pytest.raises(NameTakenError, match="'one'"):
@@ -419,9 +401,7 @@ def test_name_is_free_again_when_its_host_is_retired(domain: Domain) -> None:
     assert media("three") != first
 
 
-def test_crl_keeps_a_revoked_certificate_until_it_expired_everywhere(
-    domain: Domain, clock: ManualClock
-) -> None:
+def test_crl_keeps_a_revoked_certificate_until_it_expired_everywhere(domain: Domain, clock: ManualClock) -> None:
     issued, _ = domain.admit_client("laptop")
     transact(
         domain.engine,

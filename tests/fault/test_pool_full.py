@@ -48,6 +48,8 @@ def check_nothing_half_made(pool: Pool) -> None:
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_made(small_disk: Path) -> None:
     pool = Pool.create(small_disk / "pool")
+    reserve = small_disk / "reserve"
+    reserve.write_bytes(bytes(300_000))
     with pytest.raises(PoolFullError) as caught:
         pool.write(STREAM, LIMITS)
     assert caught.value.code == "pool.full"
@@ -55,6 +57,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_made(small_disk: Path) -> N
     assert isinstance(caught.value, ResourceError)
     check_nothing_half_made(pool)
     pool.index.close()
+    reserve.unlink()
     pool = Pool.open(small_disk / "pool", keys=pool.keys)
     assert pool.report.problems == []
     check_nothing_half_made(pool)

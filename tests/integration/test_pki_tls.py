@@ -261,9 +261,7 @@ async def test_replaced_roots_and_certificates_hold_for_the_next_connection(list
     _, new = two.leaf(CLOCK.now())
     listener.tls.replace(new, [two.root.certificate])
     _, theirs = two.leaf(CLOCK.now(), listens=False)
-    assert (await ask(listener, theirs, root=two.root))[
-        0
-    ] == 401  # through the handshake, not in the registry
+    assert (await ask(listener, theirs, root=two.root))[0] == 401  # through the handshake, not in the registry
     with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
         await ask(listener, credential, root=two.root)
 
@@ -376,10 +374,7 @@ def test_server_that_was_revoked_is_refused_by_a_caller_with_the_list(listener: 
         return revocation.issue_crl(connection, domain.ca.hosts, now=now)
 
     store.accept(transact(domain.engine, revoke_and_list))
-    context = tls.client_context([domain.ca.root.certificate])
-    with (
-        socket.create_connection(("127.0.0.1", listener.port)) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as secured,
-        pytest.raises(RevokedError),
-    ):
-        tls.check_server(tls.peer_certificate(secured), primary_of=domain.ca.domain, crls=store)
+    pinned = bootstrap.confirm(bootstrap.fetch_ca(listener.address, CLOCK), pin_of(domain))
+    bootstrap.connect(listener.address, pinned, CLOCK).close()
+    with pytest.raises(RevokedError):
+        bootstrap.connect(listener.address, pinned, CLOCK, crls=store)

@@ -6,6 +6,7 @@ Source: ``docs/reference/formats/key-tag.md``, section *Pass phrase*; Argon2id: 
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from typing import Final
 
@@ -17,6 +18,10 @@ from strongroom.formats.algorithms import KEY_BYTES
 
 SALT_BYTES: Final = 16
 MAX_NORMALISED_BYTES: Final = 1_024
+
+# With several lanes the library hangs, or runs out of memory, when threads derive at the same time; and 64 MiB at a
+# time are enough.
+_one_at_a_time: Final = threading.Lock()
 
 # Written out, because what `str.split` takes for white space may change with the Unicode version of Python.
 _WHITE_SPACE: Final = re.compile(
@@ -91,7 +96,8 @@ def derive(phrase: Secret, salt: bytes) -> Secret:
     if len(salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
     argon2id = Argon2id(salt=salt, length=KEY_BYTES, iterations=3, lanes=4, memory_cost=65_536)
-    return Secret(argon2id.derive(phrase.reveal()))
+    with _one_at_a_time:
+        return Secret(argon2id.derive(phrase.reveal()))
 
 
 def _compact(text: str) -> str:

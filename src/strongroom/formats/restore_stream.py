@@ -16,6 +16,7 @@ from strongroom.formats.errors import DamagedError
 from strongroom.formats.image_stream import (
     Block,
     Buffer,
+    Cut,
     Entries,
     Hole,
     Problem,
@@ -147,7 +148,7 @@ class _Source:
                 self._on_problem(block)
             case StreamEnd():
                 self._end = block
-            case Same() | None:
+            case Same() | Cut() | None:
                 raise DamagedError("a restore's image stream has a block that has no place there")
             case _:
                 self._piece = block

@@ -340,6 +340,10 @@ class KeyManagement:
         """
         return self._import(transfer.offer_of_keystore(data, hmk, kpk), preview=preview)
 
+    def decryptable(self) -> frozenset[KeyTag]:
+        """Tell the tags of the keys that may decrypt now."""
+        return self._read().decryptable
+
     def quiesce(self) -> int:
         """Refuse changes while the keystore is copied; returns how many :meth:`unquiesce` are due."""
         return self._store.quiesce()

@@ -66,9 +66,7 @@ def check_strength(password: Secret, name: str) -> None:
     text = _normal(password).decode("utf-8", errors="replace")
     if len(text) < SHORTEST:
         raise WeakPasswordError(f"a password has at least {SHORTEST} characters")
-    if len(set(text)) < SHORTEST // 3 or (
-        name.lower() in text.lower() and len(text) < 2 * len(name) + SHORTEST // 2
-    ):
+    if len(set(text)) < SHORTEST // 3 or (name.lower() in text.lower() and len(text) < 2 * len(name) + SHORTEST // 2):
         raise WeakPasswordError("the password is the user's name, or repeats a few characters")
 
 

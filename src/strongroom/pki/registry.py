@@ -179,7 +179,7 @@ def enter_host(
         with racing():
             connection.execute(insert(pki_hosts).values(home=home, id=host, **facts))
     if not role.is_foreign:
-        _claim_names(connection, home, host, names)
+        _claim_names(connection, home, host, role, names)
     return get_host(connection, home, host)
 
 
@@ -212,9 +212,7 @@ def hosts(connection: Connection, *, role: Role | None = None, home: DomainId | 
     return [_host(row) for row in connection.execute(query)]
 
 
-def set_host_state(
-    connection: Connection, home: DomainId, host: HostId, state: HostState, *, now: datetime
-) -> Host:
+def set_host_state(connection: Connection, home: DomainId, host: HostId, state: HostState, *, now: datetime) -> Host:
     """Suspend a host, let it act again, or retire it for good: its names become free.
 
     Certificates are not touched: :func:`strongroom.pki.revocation.retire` does both.
@@ -301,13 +299,9 @@ def identify(connection: Connection, certificate: bytes, *, now: datetime) -> Re
     if host.state is not HostState.ACTIVE:
         raise RetiredError(f"the host '{host.label}' is {host.state}")
     if row.revoked is not None:
-        raise RevokedError(
-            f"the certificate {row.serial} of '{host.label}' was revoked on {row.revoked:%Y-%m-%d}"
-        )
+        raise RevokedError(f"the certificate {row.serial} of '{host.label}' was revoked on {row.revoked:%Y-%m-%d}")
     if now < row.not_before:
-        raise NotYetValidError(
-            f"the certificate of '{host.label}' begins on {row.not_before:%Y-%m-%d %H:%M} UTC"
-        )
+        raise NotYetValidError(f"the certificate of '{host.label}' begins on {row.not_before:%Y-%m-%d %H:%M} UTC")
     if now >= row.not_after:
         raise ExpiredError(f"the certificate of '{host.label}' ended on {row.not_after:%Y-%m-%d %H:%M} UTC")
     return RegisteredHost(host, Fingerprint(row.authority), int(row.serial, 16), row.not_after)
@@ -328,9 +322,7 @@ def issued(row: Row[Any]) -> IssuedCertificate:
     )
 
 
-def _stranger(
-    connection: Connection, certificate: x509.Certificate
-) -> NotRegisteredError | UnknownIssuerError:
+def _stranger(connection: Connection, certificate: x509.Certificate) -> NotRegisteredError | UnknownIssuerError:
     """Tell a certificate of a foreign CA from one of ours that the registry lost, or never had."""
     for kind in (IssuerKind.HOSTS, IssuerKind.FOREIGN):
         for authority in believed_authorities(connection, kind):
@@ -344,7 +336,7 @@ def _stranger(
     return UnknownIssuerError("the certificate was not issued by this domain")
 
 
-def _claim_names(connection: Connection, home: DomainId, host: HostId, names: HostNames) -> None:
+def _claim_names(connection: Connection, home: DomainId, host: HostId, role: Role, names: HostNames) -> None:
     for name in names.texts:
         taken = connection.execute(
             select(pki_hosts.c.label)
@@ -352,12 +344,12 @@ def _claim_names(connection: Connection, home: DomainId, host: HostId, names: Ho
                 pki_host_names,
                 (pki_host_names.c.home == pki_hosts.c.home) & (pki_host_names.c.host == pki_hosts.c.id),
             )
-            .where(pki_host_names.c.name == name)
+            .where(pki_host_names.c.name == name, pki_host_names.c.role == role.value)
         ).one_or_none()
         if taken is not None:
             raise NameTakenError(f"the name '{name}' belongs to the host '{taken.label}'")
         with racing():
-            connection.execute(insert(pki_host_names).values(name=name, home=home, host=host))
+            connection.execute(insert(pki_host_names).values(name=name, role=role.value, home=home, host=host))
 
 
 def _host(row: Row[Any]) -> Host:

@@ -51,11 +51,12 @@ pki_hosts = Table(
     Index("ix_pki_hosts_role_state", "role", "state"),
 )
 
-# One name, one host: what is called by a name of this domain is always the same.
+# One name and role, one host: the roles of one machine share its names, and are told apart by their ids.
 pki_host_names = Table(
     "pki_host_names",
     metadata,
     Column("name", String(253), primary_key=True),
+    Column("role", String(16), primary_key=True),
     Column("home", Identity(DIGEST_BYTES), nullable=False),
     Column("host", Identity(UUID_BYTES), nullable=False),
     ForeignKeyConstraint(["home", "host"], ["pki_hosts.home", "pki_hosts.id"]),
@@ -67,9 +68,7 @@ pki_certificates = Table(
     metadata,
     Column("fingerprint", Identity(DIGEST_BYTES), primary_key=True),
     Column("authority", Identity(DIGEST_BYTES), ForeignKey("pki_authorities.fingerprint"), nullable=False),
-    Column(
-        "serial", String(MAX_SERIAL_DIGITS), nullable=False
-    ),  # hexadecimal; too long for an integer column
+    Column("serial", String(MAX_SERIAL_DIGITS), nullable=False),  # hexadecimal; too long for an integer column
     Column("home", Identity(DIGEST_BYTES), nullable=False),
     Column("host", Identity(UUID_BYTES), nullable=False),
     Column("not_before", Moment, nullable=False),

@@ -163,8 +163,14 @@ class Index:
                 known.discard(container)
                 continue
             contents = _read_tolerantly(store, container, self._medium, report)
-            if contents is not None:
+            if contents is None:
+                continue
+            try:
                 self.add(contents)
+            except PoolFullError as error:
+                # a full pool must open, or nothing in it could be expired
+                report.problems.append((container, error.message))
+            else:
                 report.added.append(container)
         for container in sorted(known):
             self.remove(container)

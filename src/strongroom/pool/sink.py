@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
+from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import DataKeyId, DomainId, FrameId, MediumId
 from strongroom.formats import frame
 from strongroom.formats.algorithms import Compression
@@ -91,6 +92,8 @@ class FrameSink:
         self._open: list[_OpenContainer] = []
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._sealing: deque[Future[None]] = deque()
+        self._failure: StrongroomError | None = None
+        self._is_failed = False
         self._is_closed = False
         self._stored_bytes = 0
 
@@ -112,7 +115,7 @@ class FrameSink:
             key = place.key
             # drawn before encryption and never given back, whatever happens next
             counter = place.nonces.draw() if key else 0
-        appended = 0
+        is_written = False
         try:
             if key:
                 data = frame.seal(rows, compression, packed, data_key=key.data_key, frame_key=key.key, counter=counter)
@@ -120,12 +123,13 @@ class FrameSink:
                 data = frame.seal(rows, compression, packed)
             frame_id = frame.frame_id(data)
             with place.appending:
-                place.container.append_frame(frame_id, data)
-            appended = len(data)
+                self._append(place, frame_id, data)
+            is_written = True
         finally:
             with self._lock:
-                self._stored_bytes += appended
+                self._stored_bytes += len(data) if is_written else 0
                 place.under_way -= 1
+                self._is_failed |= not is_written
                 self._seal_if_complete(place)
         return StoredFrame(frame_id, key.data_key if key else frame.NO_KEY, len(data))
 
@@ -138,6 +142,8 @@ class FrameSink:
             PoolFullError, PoolWriteError: a container could not be sealed; it has no name.
         """
         with self._lock:
+            if self._is_failed:
+                raise self._failure or SessionClosedError("the writing session failed")
             self._is_closed = True
             if self._current is not None:
                 self._close_current()
@@ -156,10 +162,22 @@ class FrameSink:
             place.container.abort()
         self._open.clear()
 
+    def _append(self, place: _OpenContainer, frame_id: FrameId, data: bytearray) -> None:
+        """Append to a container; once that failed, every thread tells the same reason."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            place.container.append_frame(frame_id, data)
+        except StrongroomError as error:
+            self._failure = error
+            raise
+
     def _reserve(self, length: int, segments: int) -> _OpenContainer:
         """Give the container that the next frame goes to; the lock is held."""
-        if self._is_closed:
-            raise SessionClosedError("the writing session is closed")
+        if self._failure is not None:
+            raise self._failure
+        if self._is_closed or self._is_failed:
+            raise SessionClosedError("the writing session is closed, or failed")
         place = self._current
         if place is not None and not (
             place.reserved_bytes + length <= self._container_bytes
@@ -199,8 +217,11 @@ class FrameSink:
             self._seal_if_complete(place)
 
     def _seal_if_complete(self, place: _OpenContainer) -> None:
-        """Hand a container over to be sealed when nothing is on its way to it; the lock is held."""
-        if not place.is_closing or place.under_way:
+        """Hand a container over to be sealed when nothing is on its way to it; the lock is held.
+
+        After a failure nothing is sealed any more: the session will be aborted.
+        """
+        if self._is_failed or not place.is_closing or place.under_way:
             return
         while len(self._sealing) >= _MAX_SEALING:
             # a slow disk holds the writers back here, not the memory of the machine

@@ -210,6 +210,14 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     document: dict[str, object]
 
 
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """A restore was sent whole."""
+
+    job: Count
+    files: Count
+    bytes: Count
+
+
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
     """How far a job is."""
 
@@ -234,11 +242,12 @@ class MakePool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadFragments(msgspec.Struct, frozen=True, kw_only=True):
-    """Fragments of a pool, behind a name, for phase one."""
+    """Fragments of a pool, behind a name, for phase one; or the one of a name."""
 
     medium: Bytes16
     after: Text
     most: Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+    name: Text = ""
 
 
 class FragmentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,6 +299,15 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     frame_bytes: Count
     pages: Count
     receipt: bytes | None
+
+
+class SendUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of the answer to *send-image*: how far it is; the last one has the outcome."""
+
+    bytes: Count = 0
+    frames: Count = 0
+    sent: Sent | None = None
+    document: dict[str, object] | None = None
 
 
 class VerifyImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,10 +12,10 @@ import pytest
 from strongroom.formats.container import HEADER_BYTES
 from strongroom.pool import names
 from strongroom.pool.errors import IndexBusyError, PoolFullError
-from strongroom.pool.index import FILE_NAME
+from strongroom.pool.index import FILE_NAME, Index
 from strongroom.pool.references import Reference
 from strongroom.pool.writer import WriterLimits
-from tests.support.pool import DOMAIN, OTHER_DOMAIN, Pool
+from tests.support.pool import DOMAIN, MEDIUM, OTHER_DOMAIN, Pool
 
 SMALL = WriterLimits(frame_bytes=4_000, container_bytes=20_000)
 RANDOM = random.Random(3)  # noqa: S311 - test data
@@ -179,3 +179,18 @@ def test_an_index_without_room_says_so(pool: Pool) -> None:
         db.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(PoolFullError, match="index"):
         write(pool, 2_000)
+
+
+def test_a_pool_opens_when_there_is_no_room_for_the_index_to_grow(pool: Pool) -> None:
+    write(pool, 400)
+    sealed = {row[0] for row in pool.index.containers()}
+    pool.index.close()
+    (pool.folder.index_path / FILE_NAME).unlink()
+    small = Index(pool.folder.index_path, pool.entropy, medium=MEDIUM)
+    with small._using() as db:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {pages + 3}")
+    report = small.refresh(pool.store)
+    assert report.problems
+    assert "no room" in report.problems[0][1]
+    assert {container for container, _ in report.problems} | set(report.added) == sealed

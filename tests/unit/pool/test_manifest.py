@@ -151,10 +151,11 @@ def test_a_changed_page_is_refused() -> None:
 
 
 def test_reading_goes_on_behind_what_is_lost_and_says_which_segments() -> None:
-    pages, stream = Pages(), references(30_000)
+    pages, stream = Pages(), references(60_000)
     root = build(pages, stream)
     top = manifest_page.decode(pages.held[root.page], root.page)
     assert isinstance(top, Interior)
+    assert len(top.children) > 2
     lost = top.children[1]
     del pages.held[PageId(lost.page)]
     damages: list[PageDamage] = []

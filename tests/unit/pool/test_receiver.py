@@ -174,6 +174,7 @@ def test_a_backup_finds_nothing_again_in_what_came_from_outside(sender: Sender, 
     send(sender, to)
     to.flush()
     assert len(target.index.find_segments([r.name for r in sender.references], DOMAIN)) == 40
+    target.keys.given.update(sender.pool.keys.given)
     own = target.write(STREAM, SMALL)
     assert {r.frame_id for r in own}.isdisjoint(sender.frames)
     target.index.rebuild(target.store)

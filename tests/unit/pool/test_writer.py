@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,28 @@ def test_what_an_aborted_session_had_sealed_is_found_again(pool: Pool) -> None:
     assert 0 < sealed < 50
     assert read(pool, pool.write(stream, SMALL)) == stream
     assert len(frames_in(pool)) == 50
+
+
+def test_a_session_remembers_only_what_the_index_does_not_know_yet(pool: Pool) -> None:
+    with pool.session(limits=SMALL) as session:
+        writer = session.writer()
+        for segment in segments(400):
+            writer.add([segment])
+        writer.finish()
+        remembered = len(writer._recent)
+        session.finish()
+        assert len(writer._recent) == 0
+    assert remembered < 200
+
+
+def test_the_newest_place_of_a_segment_is_taken(pool: Pool) -> None:
+    stream = segments(4)
+    first = pool.write(stream, SMALL)
+    pool.keys.unusable.add(first[0].data_key_id)
+    pool.clock.advance(timedelta(seconds=1))
+    second = pool.write(stream, SMALL)
+    pool.keys.unusable.clear()
+    assert pool.write(stream, SMALL) == second
 
 
 def test_without_a_data_key_there_is_no_frame(pool: Pool) -> None:

@@ -1,0 +1,282 @@
+"""What routes ask of other hosts, or of several packages at once; ``services`` fills these ports.
+
+Methods that take a ``Connection`` are part of the caller's transaction and may run several times. The others may talk
+to other hosts, block for as long as that takes, and keep their own state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from strongroom.audit import Actor
+from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
+from strongroom.core.secret import Secret
+from strongroom.jobs import JobId
+from strongroom.pki.channel import Address
+from strongroom.pki.fingerprint import Fingerprint
+
+# ---------------------------------------------------------------- media servers
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """A storage pool, as its media server last told of it.
+
+    ``stored_bytes`` and ``free_bytes`` are ``None`` while it does not tell. ``sources`` and ``targets`` name the
+    domains that send to the pool, and those that it sends to.
+    """
+
+    name: str
+    medium: MediumId
+    label: str
+    path: str
+    media_host: str
+    state: str
+    online: bool
+    stored_bytes: int | None
+    free_bytes: int | None
+    chunker: str
+    sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeldCertificate:
+    """A certificate that another domain issued to a host of this one. ``serial`` is hexadecimal."""
+
+    issuer: str
+    subject: str
+    uris: tuple[str, ...]
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    host: HostId
+    domain: DomainId
+
+
+class MediaServers(Protocol):
+    """This domain's media servers."""
+
+    def make_pool(self, name: str, path: str | None, actor: Actor) -> PoolFacts:
+        """Make a pool; without a path, where its media server keeps pools.
+
+        Raises:
+            RefusedError: the name is taken, or the place is not empty.
+            UnavailableError: no media server answers.
+        """
+
+    def pools(self) -> Sequence[PoolFacts]:
+        """List all pools by name, those whose media server is silent too."""
+
+    def pool(self, name: str) -> PoolFacts | None:
+        """Look a pool up."""
+
+    def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, actor: Actor) -> HeldCertificate:
+        """Get this domain's media server a certificate of another domain.
+
+        Raises:
+            StrongroomError: as :func:`strongroom.pki.bootstrap.introduce` and the other primary do.
+        """
+
+    def held_certificates(self) -> Sequence[HeldCertificate]:
+        """List the certificates that other domains issued to this domain's media servers."""
+
+
+# ---------------------------------------------------------------- work
+
+
+@dataclass(frozen=True)
+class DataGrant:
+    """Lets a client talk to a media server about one job. ``media`` is a socket or ``host:port``."""
+
+    token: Secret = field(repr=False)
+    media: str
+
+
+@dataclass(frozen=True)
+class StartedBackup:
+    """A backup whose media server waits for the client; ``previous`` says whether it has an earlier image to give."""
+
+    job: JobId
+    image: ImageId
+    grant: DataGrant
+    previous: bool
+
+
+@dataclass(frozen=True)
+class StartedRestore:
+    """A restore whose media server waits for the client."""
+
+    job: JobId
+    grant: DataGrant
+    files: int
+    bytes: int
+
+
+class Backups(Protocol):
+    """Backups of this domain's clients."""
+
+    def start(self, actor: Actor, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
+        """Begin a backup; ``None`` stands for the primary's own host.
+
+        Raises:
+            NoActiveKeyError: the policy asks for encryption and its group has no active key.
+            StrongroomError: any other reason; nothing was begun.
+        """
+
+
+class Restores(Protocol):
+    """Restores to this domain's clients."""
+
+    def start(self, actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes]) -> StartedRestore:
+        """Begin a restore of everything, or of the given paths, from the given copy or the best one.
+
+        Raises:
+            KeyNotFoundError: a key is missing.
+            StrongroomError: any other reason; nothing was begun.
+        """
+
+
+class Imports(Protocol):
+    """Bringing in what lies on media."""
+
+    def phase_one(self, pool: str, actor: Actor) -> JobId:
+        """Read the headers of a pool; needs no key."""
+
+    def phase_two(self, images: Sequence[ImageId], pool: str | None, actor: Actor) -> Sequence[JobId]:
+        """Read the file lists of images, those of a pool, or all that wait and whose keys are here."""
+
+
+class ImageWork(Protocol):
+    """Jobs on images."""
+
+    def verify(self, image: ImageId, actor: Actor) -> JobId:
+        """Read every byte of every copy here, and check it."""
+
+
+# ---------------------------------------------------------------- storage between domains
+
+
+@dataclass(frozen=True)
+class CredentialFacts:
+    """A storage credential that this domain gave to a sender."""
+
+    id: bytes
+    name: str
+    pool: str
+    sender: DomainId
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    last_used: datetime | None
+
+
+@dataclass(frozen=True)
+class NewCredential:
+    """A credential that was just made; ``text`` (``id.secret``) is shown once."""
+
+    facts: CredentialFacts
+    text: Secret
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """A pool of another domain, as this domain's storage target."""
+
+    name: str
+    domain: DomainId
+    pool: str
+    medium: MediumId
+    media: tuple[str, ...]
+    state: str
+
+
+class StorageCredentials(Protocol):
+    """What this domain, as a target, lets others write."""
+
+    def create(self, connection: Connection, pool: str, sender: DomainId, name: str, *, now: datetime) -> NewCredential:
+        """Make a credential for one sender and one pool."""
+
+    def listed(self, connection: Connection) -> Sequence[CredentialFacts]:
+        """List credentials, revoked ones too."""
+
+    def revoke(self, connection: Connection, identity: bytes, *, now: datetime) -> CredentialFacts:
+        """Withdraw a credential.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+
+
+class StorageTargets(Protocol):
+    """Where this domain, as a source, may write."""
+
+    def add(self, name: str, peer: DomainId, pool: str, credential: Secret, actor: Actor) -> TargetFacts:
+        """Add a target; asks its domain whether the credential is good.
+
+        Raises:
+            RefusedError: the name is taken, or the other domain refused.
+        """
+
+    def listed(self, connection: Connection) -> Sequence[TargetFacts]:
+        """List targets by name."""
+
+    def remove(self, connection: Connection, name: str) -> TargetFacts:
+        """Remove a target and its credential.
+
+        Raises:
+            NotFoundError: there is none.
+            RefusedError: a policy needs it.
+        """
+
+
+# ---------------------------------------------------------------- questions to other primaries
+
+
+@dataclass(frozen=True)
+class ImportPolicyCheck:
+    """What another domain says of an import SLP of its own."""
+
+    found: bool
+    active: bool
+    takes_imports: bool
+
+
+@dataclass(frozen=True)
+class StorageOffer:
+    """A pool in which another domain lets this one write."""
+
+    pool: str
+    medium: MediumId
+    label: str
+
+
+class PeerQueries(Protocol):
+    """Questions to trusted primaries; each waits for the answer."""
+
+    def check_import_policy(self, peer: DomainId, slp: str) -> ImportPolicyCheck:
+        """Ask what an import SLP is (``slp.check``).
+
+        Raises:
+            UnavailableError: there is no answer now.
+            StrongroomError: the other refused.
+        """
+
+    def storage(self, peer: DomainId) -> Sequence[StorageOffer]:
+        """Ask what storage there is for us (``storage.list``); raises as above."""
+
+
+class AddressLimit(Protocol):
+    """Counts what strangers ask."""
+
+    def count(self, address: str) -> None:
+        """Count one attempt to sign in; called on the event loop.
+
+        Raises:
+            UnavailableError: it is one too many.
+        """

@@ -1,0 +1,48 @@
+"""The routes, one module for each noun."""
+
+from strongroom.api.routes import (
+    audits,
+    backups,
+    ca,
+    certificates,
+    hosts,
+    images,
+    imports,
+    jobs,
+    keys,
+    keystore,
+    openapi,
+    pools,
+    replications,
+    session,
+    slps,
+    status,
+    storage,
+    tokens,
+    trusts,
+    users,
+)
+
+ALL = (
+    session.routes,
+    status.routes,
+    openapi.routes,
+    ca.routes,
+    tokens.routes,
+    hosts.routes,
+    certificates.routes,
+    trusts.routes,
+    pools.routes,
+    storage.routes,
+    slps.routes,
+    backups.routes,
+    images.routes,
+    jobs.routes,
+    keys.routes,
+    keystore.routes,
+    imports.routes,
+    replications.routes,
+    audits.routes,
+    users.routes,
+)
+"""In the order of the OpenAPI document."""

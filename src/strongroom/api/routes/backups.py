@@ -1,0 +1,118 @@
+"""Starting backups and restores; the data goes between the client and its media server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from strongroom.api.errors import BadRequestError
+from strongroom.api.fields import LARGEST_INT, UUID, Answer, Body, Name, PathBytes, text
+from strongroom.api.policies import PolicyName
+from strongroom.api.ports import StartedBackup, StartedRestore
+from strongroom.api.routing import Routes
+from strongroom.api.security import CallerDep
+from strongroom.catalog.images import get_image
+from strongroom.core.ids import ImageId, to_text
+from strongroom.database import read
+from strongroom.kms.errors import NoActiveKeyError
+from strongroom.lifecycle import policies
+from strongroom.lifecycle.policy import Backup
+
+routes = Routes("backups")
+MAX_PATHS = 10_000
+
+Paths = Annotated[list[PathBytes], Field(max_length=MAX_PATHS)]
+
+
+class BackupRequest(Body):
+    """What to back up, and what is to become of it."""
+
+    client: Name | None = Field(default=None, description="host to back up; null is the primary's own")
+    paths_b64: Annotated[Paths, Field(min_length=1, description="absolute paths, base64 of their bytes")]
+    slp: PolicyName
+
+
+class BackupStarted(Answer):
+    """The client now sends its stream to the media server, with the token."""
+
+    job: int
+    image: str
+    token: str = Field(description="for this job alone, shown once")
+    media_socket: str
+    previous: bool = Field(description="whether the media server gives the records of an earlier image first")
+
+
+class RestoreRequest(Body):
+    """What to restore."""
+
+    image: UUID
+    copy_number: int | None = Field(default=None, alias="copy", ge=1, le=LARGEST_INT, description="null takes the best")
+    paths_b64: Annotated[Paths | None, Field(description="null restores everything")] = None
+
+
+class RestoreStarted(Answer):
+    """The client now takes its stream from the media server, with the token."""
+
+    job: int
+    token: str = Field(description="for this job alone, shown once")
+    media_socket: str
+    files: int
+    bytes: int
+
+
+@routes.post("/backups", "image.backup", on="slp:{slp}", status=201)
+def start_backup(body: BackupRequest, caller: CallerDep) -> BackupStarted:
+    """Start a backup.
+
+    When the policy asks for encryption and its key group has no active key, nothing is begun: there is never a clear
+    backup instead.
+    """
+    parts = caller.parts
+
+    def start() -> StartedBackup:
+        with read(parts.engine) as connection:
+            stored = policies.require_active(connection, body.slp)
+        first = stored.policy.operations[0]
+        if not isinstance(first, Backup):
+            raise BadRequestError(f"'slp': the lifecycle policy '{body.slp}' imports, and takes no backups")
+        if first.key_group is not None and parts.open_kms().group(first.key_group).active is None:
+            raise NoActiveKeyError(f"the key group '{first.key_group}' has no active key")
+        return parts.backups.start(caller.actor, body.client, body.paths_b64, body.slp)
+
+    started = caller.act(
+        start,
+        facts={"client": body.client, "paths": len(body.paths_b64)},
+        describe=lambda made: {"job": made.job, "image": to_text(made.image)},
+    )
+    return BackupStarted(
+        job=started.job,
+        image=to_text(started.image),
+        token=text(started.grant.token),
+        media_socket=started.grant.media,
+        previous=started.previous,
+    )
+
+
+@routes.post("/restores", "image.restore", on="image:{image}", status=201)
+def start_restore(body: RestoreRequest, caller: CallerDep) -> RestoreStarted:
+    """Start a restore."""
+    parts, image = caller.parts, ImageId(body.image)
+
+    def start() -> StartedRestore:
+        with read(parts.engine) as connection:
+            get_image(connection, image)
+        return parts.restores.start(caller.actor, image, body.copy_number, body.paths_b64 or ())
+
+    started = caller.act(
+        start,
+        facts={"copy": body.copy_number, "paths": len(body.paths_b64 or ())},
+        describe=lambda made: {"job": made.job},
+    )
+    return RestoreStarted(
+        job=started.job,
+        token=text(started.grant.token),
+        media_socket=started.grant.media,
+        files=started.files,
+        bytes=started.bytes,
+    )

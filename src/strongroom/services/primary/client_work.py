@@ -1,0 +1,435 @@
+"""Backups and restores: begun for a person, done by a client and a media server, decided here.
+
+person            client                media server              primary
+begin ─────────────────────────────────────────────────────────►  job, copy lease, grant
+                  stream, grant ──────► redeem ─────────────────►  what may be done
+                                        (keys, storing)
+                                        commit ─────────────────►  one transaction: headers signed, kept
+                                        (fragment written)
+                                        written ────────────────►  acknowledged; lifecycle begins; job done
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from strongroom.catalog.copies import abandon_copy, begin_copy, commit_copy, committing, mark_written, renew_lease
+from strongroom.catalog.errors import LeaseLostError
+from strongroom.catalog.images import ImageFilter, find_images, get_image
+from strongroom.catalog.media import get_medium
+from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Readability
+from strongroom.core.clock import to_ns
+from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import UUID_BYTES, HostId, ImageId, KeyGroupId, KeyTag, MediumId, to_text
+from strongroom.core.secret import Secret
+from strongroom.database import transact
+from strongroom.formats.algorithms import Cipher
+from strongroom.formats.image_header import NO_KEY_GROUP, image_id_of
+from strongroom.jobs import JobId, NewJob, Progress, driven
+from strongroom.lifecycle.policies import require_active
+from strongroom.lifecycle.policy import Backup, Fixed
+from strongroom.services import messages
+from strongroom.services.primary import pools
+from strongroom.services.primary.errors import (
+    GrantError,
+    NoBackupOperationError,
+    NoPathsError,
+    NotReadableError,
+    NotYoursError,
+)
+from strongroom.services.primary.headers import BackupFacts, sign_backup
+from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.tables import client_work
+
+BACKUP: Final = "backup"
+RESTORE: Final = "restore"
+KINDS: Final = frozenset({BACKUP, RESTORE})
+LEASE: Final = timedelta(minutes=30)
+GRANT_BYTES: Final = 32
+
+
+@dataclass(frozen=True)
+class StartedBackup:
+    """What a client needs for a backup; the grant is shown once."""
+
+    job: JobId
+    image: ImageId
+    grant: Secret
+    previous: bool
+
+
+@dataclass(frozen=True)
+class StartedRestore:
+    """What a client needs for a restore; the grant is shown once."""
+
+    job: JobId
+    grant: Secret
+    image: Image
+    copy: Copy
+
+
+class ClientWork:
+    """Begins and ends what clients do.
+
+    Args:
+        primary: whose.
+        acknowledged: told, in the same transaction, of each image that is complete.
+    """
+
+    def __init__(self, primary: Primary, acknowledged: Callable[[Connection, ImageId], None]) -> None:
+        self._primary = primary
+        self._acknowledged = acknowledged
+
+    # ------------------------------------------------------------ for people
+
+    def start_backup(self, connection: Connection, client: str, paths: Sequence[bytes], slp: str) -> StartedBackup:
+        """Begin a backup. Whatever would make it fail later is looked at now: nothing is read before.
+
+        Raises:
+            NoPathsError: no path, or one that is not absolute.
+            PolicyNotFoundError, PolicyNotActiveError, NoBackupOperationError: of the policy.
+            PoolNotFoundError, NoMediaServerError: of its storage.
+            NoActiveKeyError, GroupNotFoundError, KeystoreLockedError: it asks for encryption, which cannot be done.
+        """
+        if not paths or any(not path.startswith(b"/") for path in paths):
+            raise NoPathsError("a backup needs at least one absolute path")
+        policy = require_active(connection, slp)
+        operation = policy.policy.operations[0]
+        if not isinstance(operation, Backup):
+            raise NoBackupOperationError(f"the lifecycle policy '{slp}' does not begin with a backup")
+        pool = pools.pool_named(connection, self._primary.domain, operation.storage)
+        host = pools.host_of(pool)
+        group, cipher = self._key_group(operation)
+        now = self._primary.clock.now()
+        salt = self._primary.entropy.bytes(UUID_BYTES)
+        image = image_id_of(self._primary.domain, salt)
+        backup_id = f"{client}_{int(now.timestamp())}"
+        job = driven.begin(
+            connection,
+            self._primary.jobs,
+            NewJob(BACKUP, subject=backup_id, params={"client": client, "slp": slp, "image": to_text(image)}),
+            now,
+        )
+        session = self._primary.entropy.bytes(UUID_BYTES)
+        copy = begin_copy(
+            connection,
+            image,
+            session=session,
+            domain=self._primary.domain,
+            medium=pool.medium,
+            came_by=CameBy.BACKUP,
+            now=now,
+            deadline=now + LEASE,
+            job=job,
+        )
+        previous = self._previous(connection, client, pool.medium, group)
+        details = {
+            "salt": salt.hex(),
+            "backup_id": backup_id,
+            "client": client,
+            "started_ns": to_ns(now),
+            "slp": slp,
+            "slp_version": policy.version,
+            "data_class": policy.policy.data_class,
+            "retention": operation.retention.seconds if isinstance(operation.retention, Fixed) else None,
+            "cipher": cipher,
+            "paths": [base64.b64encode(path).decode("ascii") for path in paths],
+            "previous": None if previous is None else [to_text(previous.key.image), previous.key.number],
+        }
+        grant = self._grant(connection, job, BACKUP, host, pool.medium, copy, session, group, details, now)
+        return StartedBackup(job, image, grant, previous is not None)
+
+    def start_restore(
+        self, connection: Connection, image: ImageId, copy: int | None, paths: Sequence[bytes]
+    ) -> StartedRestore:
+        """Begin a restore from a copy of this domain; the first that can be read, if none is named.
+
+        Raises:
+            ImageNotFoundError: there is no such image.
+            NotReadableError: no copy here can be read now; the message names the missing key tags.
+            NoMediaServerError: nobody serves its pool.
+        """
+        found = get_image(connection, image)
+        chosen = self._readable_copy(found, copy)
+        medium = get_medium(connection, chosen.medium)
+        host = pools.host_of(medium)
+        now = self._primary.clock.now()
+        job = driven.begin(
+            connection,
+            self._primary.jobs,
+            NewJob(RESTORE, subject=found.backup_id, params={"image": to_text(image), "copy": chosen.key.number}),
+            now,
+        )
+        details = {"paths": [base64.b64encode(path).decode("ascii") for path in paths], "cipher": chosen.cipher}
+        grant = self._grant(
+            connection, job, RESTORE, host, chosen.medium, chosen.key, None, found.key_group, details, now
+        )
+        return StartedRestore(job, grant, found, chosen)
+
+    # ------------------------------------------------------------ for media servers
+
+    def redeem(self, host: HostId, said: messages.Redeem) -> messages.JobSpec:
+        """Tell a media server what it may do for a client that showed a grant.
+
+        Raises:
+            GrantError: there is no such grant.
+            NotYoursError: the job is another media server's.
+        """
+
+        def deed(connection: Connection) -> messages.JobSpec:
+            row = self._row(connection, host, said.job)
+            if bytes(row.digest) != hashlib.sha256(said.grant).digest():
+                raise GrantError("the grant is not this job's")
+            previous = None
+            if row.details.get("previous"):
+                image, number = row.details["previous"]
+                previous = messages.PreviousImage(image=bytes.fromhex(image.replace("-", "")), copy=number)
+            return messages.JobSpec(
+                job=row.job,
+                kind=row.kind,
+                image=row.image,
+                medium=row.medium,
+                copy=row.copy,
+                group=row.key_group,
+                cipher=row.details["cipher"],
+                tags=list(self._usable_tags(KeyGroupId(row.key_group))) if row.kind == BACKUP else [],
+                previous=previous,
+                paths=[base64.b64decode(path) for path in row.details["paths"]],
+            )
+
+        return transact(self._primary.engine, deed)
+
+    def work(self, connection: Connection, host: HostId, job: int) -> Row[Any]:
+        """Look the work of a media server's job up.
+
+        Raises:
+            GrantError: there is none.
+            NotYoursError: it is another media server's.
+        """
+        return self._row(connection, host, job)
+
+    def commit(self, host: HostId, said: messages.CommitBackup) -> messages.FragmentToWrite:
+        """Make an image of what was stored, or give the same fragment again.
+
+        Raises:
+            LeaseLostError: the session took too long, or was given up.
+            StrongroomError: as :func:`commit_copy` does.
+        """
+
+        def deed(connection: Connection) -> messages.FragmentToWrite:
+            row = self._row(connection, host, said.job)
+            medium = pools.require_served(connection, MediumId(row.medium), host)
+            key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
+            for committed, _, data in committing(connection, medium.medium):
+                if committed == key:
+                    return _to_write(medium.medium, key, data)
+            details = row.details
+            facts = BackupFacts(
+                image=row.image,
+                salt=bytes.fromhex(details["salt"]),
+                backup_id=details["backup_id"],
+                client=details["client"],
+                client_host=self._primary.ours.host,
+                started_ns=details["started_ns"],
+                slp=details["slp"],
+                slp_version=details["slp_version"],
+                data_class=details["data_class"],
+                retention_seconds=details["retention"],
+                key_group=KeyGroupId(row.key_group),
+                cipher=details["cipher"],
+                copy=row.copy,
+            )
+            fragment = sign_backup(self._primary, medium, facts, said)
+            if row.session is None:
+                raise LeaseLostError("a restore commits nothing")
+            commit_copy(
+                connection,
+                row.session,
+                [fragment],
+                now=self._primary.clock.now(),
+                known=self._primary.known_tags(),
+            )
+            counted = {
+                "read_bytes": said.read_bytes,
+                "same_bytes": said.same_bytes,
+                "added_bytes": said.added_bytes,
+                "files": said.files,
+                "content_bytes": said.content,
+                "problems": said.problems,
+            }
+            connection.execute(
+                update(client_work).where(client_work.c.job == row.job).values(details={**details, "counted": counted})
+            )
+            return _to_write(medium.medium, key, fragment.copy.data + fragment.trailer.data)
+
+        return transact(self._primary.engine, deed)
+
+    def written(self, connection: Connection, key: CopyKey) -> None:
+        """Take it that a backup's fragment is on stable storage: the image is acknowledged."""
+        mark_written(connection, key)
+        self._acknowledged(connection, key.image)
+        row = connection.execute(
+            select(client_work).where(client_work.c.image == key.image, client_work.c.kind == BACKUP)
+        ).one_or_none()
+        if row is not None:
+            result = {"image": to_text(key.image), **row.details.get("counted", {})}
+            driven.finish(connection, JobId(row.job), result, self._primary.clock.now())
+            self._end(connection, row.job)
+
+    def advance(self, host: HostId, said: messages.Advance) -> bool:
+        """Note how far a client's job is; tell whether to go on."""
+
+        def deed(connection: Connection) -> bool:
+            row = self._row(connection, host, said.job)
+            now = self._primary.clock.now()
+            if row.session is not None:
+                renew_lease(connection, row.session, now=now, deadline=now + LEASE)
+            connection.execute(update(client_work).where(client_work.c.job == row.job).values(expires=now + LEASE))
+            progress = Progress(bytes_done=said.bytes, files=said.files, message=said.message)
+            return driven.advance(connection, JobId(row.job), progress)
+
+        return transact(self._primary.engine, deed)
+
+    def done(self, host: HostId, job: int, result: dict[str, object]) -> None:
+        """Take it that a restore was sent whole."""
+
+        def deed(connection: Connection) -> None:
+            row = self._row(connection, host, job)
+            driven.finish(connection, JobId(row.job), result, self._primary.clock.now())
+            self._end(connection, row.job)
+
+        transact(self._primary.engine, deed)
+
+    def fail(self, host: HostId, job: int, error: StrongroomError) -> None:
+        """End a client's job with an error; what it began is given up."""
+
+        def deed(connection: Connection) -> None:
+            row = self._row(connection, host, job)
+            self._give_up(connection, row, error)
+
+        transact(self._primary.engine, deed)
+
+    def end_lapsed(self) -> int:
+        """Give up the work of clients that have gone away; run now and then."""
+
+        def deed(connection: Connection) -> int:
+            lapsed = connection.execute(
+                select(client_work).where(client_work.c.expires < self._primary.clock.now())
+            ).all()
+            for row in lapsed:
+                self._give_up(connection, row, LeaseLostError("the client went away"))
+            return len(lapsed)
+
+        return transact(self._primary.engine, deed)
+
+    # ------------------------------------------------------------ within
+
+    def _give_up(self, connection: Connection, row: Row[Any], error: StrongroomError) -> None:
+        if row.kind == BACKUP and self._is_committed(connection, row):
+            return  # the image is there; its media server only has to say that it wrote the fragment
+        if row.session is not None:
+            abandon_copy(connection, row.session)
+        driven.fail(connection, JobId(row.job), error, self._primary.clock.now())
+        self._end(connection, row.job)
+
+    def _is_committed(self, connection: Connection, row: Row[Any]) -> bool:
+        key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
+        return any(found == key for found, _, _ in committing(connection, MediumId(row.medium)))
+
+    def _end(self, connection: Connection, job: int) -> None:
+        connection.execute(delete(client_work).where(client_work.c.job == job))
+
+    def _row(self, connection: Connection, host: HostId, job: int) -> Row[Any]:
+        row = connection.execute(select(client_work).where(client_work.c.job == job)).one_or_none()
+        if row is None:
+            raise GrantError(f"the job {job} is not open to clients")
+        if row.host != host:
+            raise NotYoursError(f"the job {job} is another media server's")
+        return row
+
+    def _key_group(self, operation: Backup) -> tuple[KeyGroupId, int]:
+        """Find the key group, and fail now if it has no active key: never a clear backup, never a late failure."""
+        if operation.key_group is None:
+            return KeyGroupId(NO_KEY_GROUP), Cipher.NONE
+        kms = self._primary.kms
+        group = kms.management.group(operation.key_group).group
+        kms.ring.encrypting_key(group)
+        return group, Cipher.AES_256_GCM
+
+    def _usable_tags(self, group: KeyGroupId) -> list[KeyTag]:
+        if group == NO_KEY_GROUP:
+            return []
+        return sorted(self._primary.kms.management.decryptable())[:1_024]
+
+    def _previous(self, connection: Connection, client: str, medium: MediumId, group: KeyGroupId) -> Copy | None:
+        """Find the newest backup of this client in the same pool and key group that can be read now."""
+        page = find_images(connection, ImageFilter(client=client, origin=self._primary.domain, medium=medium), limit=20)
+        for image in page.images:
+            if image.key_group != group:
+                continue
+            for copy in image.copies:
+                here = copy.medium == medium and copy.state is CopyState.COMPLETE
+                if here and copy.readability is Readability.READABLE:
+                    return copy
+        return None
+
+    def _readable_copy(self, image: Image, number: int | None) -> Copy:
+        here = [
+            copy
+            for copy in image.copies
+            if copy.key.domain == self._primary.domain
+            and copy.state is CopyState.COMPLETE
+            and (number is None or copy.key.number == number)
+        ]
+        for copy in here:
+            if copy.readability is Readability.READABLE:
+                return copy
+        missing = sorted({tag.hex() for copy in here for tag in copy.unknown_tags})
+        if missing:
+            raise NotReadableError(f"the image '{to_text(image.image)}' waits for the key {', '.join(missing)}")
+        raise NotReadableError(
+            f"no copy of the image '{to_text(image.image)}' in this domain can be read",
+            hint="see its copies with 'strongroom image show'",
+        )
+
+    def _grant(
+        self,
+        connection: Connection,
+        job: JobId,
+        kind: str,
+        host: HostId,
+        medium: MediumId,
+        copy: CopyKey,
+        session: bytes | None,
+        group: KeyGroupId,
+        details: dict[str, Any],
+        now: datetime,
+    ) -> Secret:
+        grant = self._primary.entropy.bytes(GRANT_BYTES)
+        connection.execute(
+            insert(client_work).values(
+                job=job,
+                kind=kind,
+                digest=hashlib.sha256(grant).digest(),
+                host=host,
+                medium=medium,
+                image=copy.image,
+                copy=copy.number,
+                session=session,
+                key_group=group,
+                details=details,
+                expires=now + LEASE,
+            )
+        )
+        return Secret(grant)
+
+
+def _to_write(medium: MediumId, key: CopyKey, data: bytes) -> messages.FragmentToWrite:
+    return messages.FragmentToWrite(medium=medium, image=key.image, copy=key.number, data=data)

@@ -1,0 +1,77 @@
+"""Why a primary refuses a piece of work."""
+
+from __future__ import annotations
+
+from strongroom.core.errors import (
+    AuthenticationError,
+    AuthorityError,
+    InputError,
+    KeyUnavailableError,
+    NotFoundError,
+    RefusedError,
+    Retry,
+    UnavailableError,
+)
+
+
+class GrantError(AuthenticationError):
+    """The grant is unknown, has ended, or is another job's."""
+
+    code = "work.bad-grant"
+    default_hint = "begin the backup or restore again"
+
+
+class NotYoursError(AuthorityError):
+    """The media server asks for what belongs to another one's job."""
+
+    code = "work.not-yours"
+
+
+class NoMediaServerError(UnavailableError):
+    """The media server that serves a pool is not there now."""
+
+    code = "work.no-media-server"
+    default_hint = "check that the media server runs: 'strongroom status'"
+
+
+class PoolNotFoundError(NotFoundError):
+    """There is no pool of this name."""
+
+    code = "storage.pool-not-found"
+    default_hint = "see 'strongroom pool list'; make one with 'strongroom pool create'"
+
+
+class PoolExistsError(RefusedError):
+    """A pool has this name."""
+
+    code = "storage.pool-exists"
+    default_hint = "choose another name"
+
+
+class NoBackupOperationError(RefusedError):
+    """The lifecycle policy does not begin with a backup."""
+
+    code = "backup.not-a-backup-policy"
+    default_hint = "name a policy whose first operation is a backup: 'strongroom slp list'"
+
+
+class NoPathsError(InputError):
+    """A backup was asked for without a path, or with one that is not absolute."""
+
+    code = "backup.bad-path"
+    default_hint = "give absolute paths"
+
+
+class NotReadableError(KeyUnavailableError):
+    """The image cannot be read: the KMS has not got its key, or not all of it is there."""
+
+    code = "image.waiting-for-key"
+    default_hint = "recover the key ('strongroom kms key recover'), or import the keystore that has it"
+
+
+class ImageBusyError(RefusedError):
+    """Another session is at this image."""
+
+    code = "replication.busy"
+    retry: Retry = "later"
+    default_hint = "nothing has to be done: it is tried again"

@@ -1,0 +1,374 @@
+"""What the primary has media servers do by itself, as jobs: send images, import headers, list files, verify.
+
+Each handler can run again at any point: what it changes is guarded by state, and the media server's part is repeatable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from strongroom.catalog import keys as catalog_keys
+from strongroom.catalog.errors import TombstonedError
+from strongroom.catalog.file_list import FileEntry, adopt_file_list, remove_file_list, write_file_list
+from strongroom.catalog.images import get_image
+from strongroom.catalog.importing import import_fragment
+from strongroom.catalog.media import get_medium
+from strongroom.catalog.model import Copy, CopyState, Readability
+from strongroom.catalog.tables import copies, file_lists, fragments
+from strongroom.core.clock import to_ns
+from strongroom.core.errors import IntegrityError, StrongroomError
+from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, KeyTag, MediumId, from_text, to_text
+from strongroom.database import read, transact
+from strongroom.formats import copy_header, fragment, hop, signed
+from strongroom.formats.hop import HOP, Hop
+from strongroom.formats.image_header import header_digest
+from strongroom.jobs import Handler, JobContext, JobId, JobState, NewJob, Queue, RetryPolicy
+from strongroom.jobs.tables import jobs as job_rows
+from strongroom.lifecycle import replications
+from strongroom.lifecycle.begin import begin_lifecycle, plan_image
+from strongroom.lifecycle.planner import Send
+from strongroom.replication import targets
+from strongroom.services import messages
+from strongroom.services.primary import pools
+from strongroom.services.primary.media_client import MediaClients
+from strongroom.services.primary.opening import Primary
+from strongroom.trust import store as trusts
+
+REPLICATE: Final = "replicate"
+IMPORT: Final = "import"
+LIST_FILES: Final = "list-files"
+VERIFY: Final = "verify"
+PHASE_ONE: Final = "phase-one"
+KINDS: Final = frozenset({REPLICATE, IMPORT, LIST_FILES, VERIFY, PHASE_ONE})
+_PAGE: Final = 256
+
+
+class ImageDamagedError(IntegrityError):
+    """Verification found something wrong."""
+
+    code = "image.damaged"
+    default_hint = "restore from another copy; the job's log names what is wrong"
+
+
+class ImageWork:
+    """Jobs about images.
+
+    Args:
+        primary: whose.
+        media: the domain's media servers.
+    """
+
+    def __init__(self, primary: Primary, media: MediaClients) -> None:
+        self._primary = primary
+        self._media = media
+        self.arrived: Any = None
+
+    def queues(self) -> list[Queue]:
+        """Give the queues of these jobs."""
+        return [Queue("replication", 2), Queue("import", 2), Queue("reading", 2)]
+
+    def handlers(self) -> dict[str, Handler]:
+        """Give the handlers of these jobs."""
+        retry = RetryPolicy(first=self._primary.settings.times.retry)
+        return {
+            REPLICATE: Handler(self._replicate, "replication", retry),
+            IMPORT: Handler(self._import, "import", retry),
+            PHASE_ONE: Handler(self._phase_one, "import", retry),
+            LIST_FILES: Handler(self._list_files, "reading", retry),
+            VERIFY: Handler(self._verify, "reading", retry),
+        }
+
+    def images_of(self, connection: Connection, host: HostId, job: int) -> set[ImageId]:
+        """Tell which images a running job of these kinds may read; none when the job is of another kind."""
+        row = connection.execute(
+            select(job_rows.c.kind, job_rows.c.params, job_rows.c.state).where(job_rows.c.id == job)
+        ).one_or_none()
+        if row is None or row.kind not in KINDS or row.state != JobState.RUNNING:
+            return set()
+        medium = get_medium(connection, MediumId(from_text(row.params["medium"])))
+        return {ImageId(from_text(row.params["image"]))} if medium.host == host and "image" in row.params else set()
+
+    # ------------------------------------------------------------ due work
+
+    def acknowledged(self, connection: Connection, image: ImageId) -> None:
+        """Begin the lifecycle of an image that is complete here, and submit what follows."""
+        now = self._primary.clock.now()
+        defined = [target.domain for target in targets.list_all(connection)]
+        begin_lifecycle(connection, image, own=self._primary.domain, targets=defined, now=now)
+        self.submit_due(connection, image)
+
+    def submit_due(self, connection: Connection, image: ImageId) -> None:
+        """Submit the jobs that are due for an image; what is under way is not submitted twice."""
+        now = self._primary.clock.now()
+        plan = plan_image(connection, image, own=self._primary.domain, now=now)
+        for due in plan.due:
+            if isinstance(due, Send):
+                self._primary.jobs.submit(
+                    connection,
+                    NewJob(
+                        REPLICATE,
+                        subject=f"{to_text(image)} to {due.target.hex()[:16]}",
+                        params={"image": to_text(image), "target": due.target.hex()},
+                        unique_key=f"replicate {image.hex()} {due.target.hex()}",
+                    ),
+                )
+        for copy in get_image(connection, image).copies:
+            self._submit_listing(connection, copy)
+
+    def _submit_listing(self, connection: Connection, copy: Copy) -> None:
+        own = copy.key.domain == self._primary.domain
+        if not own or copy.state is not CopyState.COMPLETE or copy.readability is not Readability.READABLE:
+            return
+        if has_file_list(connection, copy.key.image):
+            return
+        self._primary.jobs.submit(
+            connection,
+            NewJob(
+                LIST_FILES,
+                subject=to_text(copy.key.image),
+                params={
+                    "image": to_text(copy.key.image),
+                    "copy": copy.key.number,
+                    "medium": to_text(copy.medium),
+                },
+                unique_key=f"list {copy.key.image.hex()}",
+            ),
+        )
+
+    def key_became_usable(self, tag: KeyTag) -> None:
+        """Let images go on that waited for a key."""
+
+        def deed(connection: Connection) -> None:
+            for key in catalog_keys.release(connection, tag):
+                self.submit_due(connection, key.image)
+
+        transact(self._primary.engine, deed)
+
+    def settle_keys(self) -> None:
+        """Compare what waits for keys with what the KMS has; nothing changes while it cannot be asked."""
+        known = self._primary.known_tags()
+        if known is None:
+            return
+
+        def deed(connection: Connection) -> None:
+            for key in catalog_keys.settle(connection, known):
+                self.submit_due(connection, key.image)
+
+        transact(self._primary.engine, deed)
+
+    # ------------------------------------------------------------ sending
+
+    def _replicate(self, context: JobContext) -> Mapping[str, Any]:
+        image = ImageId(from_text(context.params["image"]))
+        target = DomainId(bytes.fromhex(context.params["target"]))
+        fence = transact(self._primary.engine, context.fence)
+        try:
+            request, host = self._prepare(context, image, target, fence)
+            sent = self._media.send_image(host, request, context)
+        except StrongroomError as error:
+            now = self._primary.clock.now()
+            failed = error
+            transact(
+                self._primary.engine,
+                lambda c: replications.fail(c, image, target, fence=fence, error=failed, now=now),
+            )
+            raise
+        self._take_sent(image, target, fence, sent)
+        return {"frames": sent.frames, "frame_bytes": sent.frame_bytes, "pages": sent.pages}
+
+    def _prepare(
+        self, context: JobContext, image: ImageId, target: DomainId, fence: int
+    ) -> tuple[messages.SendImage, HostId]:
+        def deed(connection: Connection) -> tuple[messages.SendImage, HostId]:
+            now = self._primary.clock.now()
+            row = replications.get_replication(connection, image, target)
+            peer = trusts.require_active(connection, target)
+            where = targets.of_domain(connection, target)
+            made = self._hop(connection, row)
+            row = replications.start(connection, image, target, fence=fence, hop=made, now=now)
+            copy = next(c for c in get_image(connection, image).copies if c.key == row.source)
+            medium = get_medium(connection, copy.medium)
+            request = messages.SendImage(
+                job=context.job_id,
+                medium=copy.medium,
+                image=image,
+                copy=copy.key.number,
+                to=target,
+                addresses=list(where.addresses),
+                roots=list(peer.roots),
+                credential=where.credential,
+                secret=self._primary.keys.get(where.key_name).reveal(),
+                sending=row.sending or b"",
+                hop=row.hop or b"",
+            )
+            return request, pools.host_of(medium)
+
+        return transact(self._primary.engine, deed)
+
+    def _hop(self, connection: Connection, row: replications.Replicated) -> signed.Verified[Hop]:
+        """Make the hop of this promise; an attempt that follows another finds the first one's in its row."""
+        if row.hop is not None:
+            return signed.verify(HOP, row.hop, pinned=self._primary.domain)
+        held = get_image(connection, row.image)
+        earlier = self._hops_so_far(connection, row)
+        said = Hop(
+            domain=self._primary.domain,
+            to=row.target,
+            image=row.image,
+            origin=held.domain,
+            header=header_digest(held.header),
+            sending=self._primary.entropy.bytes(UUID_BYTES),
+            slp=row.slp,
+            retention=row.retention_seconds,
+            at=to_ns(self._primary.clock.now()),
+            previous=hop.hop_digest(earlier[-1]) if earlier else hop.NO_HOP,
+            features=(),
+        )
+        data = signed.sign(HOP, said, self._primary.signer)
+        return signed.verify(HOP, data, pinned=self._primary.domain)
+
+    def _hops_so_far(self, connection: Connection, row: replications.Replicated) -> tuple[bytes, ...]:
+        header = connection.execute(
+            select(fragments.c.header)
+            .select_from(copies)
+            .join(fragments, fragments.c.copy_id == copies.c.id)
+            .where(
+                copies.c.image == row.image,
+                copies.c.domain == row.source.domain,
+                copies.c.number == row.source.number,
+                fragments.c.number == 1,
+            )
+        ).scalar_one()
+        return copy_header.verify(bytes(header)).copy.payload.hops
+
+    def _take_sent(self, image: ImageId, target: DomainId, fence: int, sent: messages.Sent) -> None:
+        now = self._primary.clock.now()
+
+        def deed(connection: Connection) -> None:
+            replications.mark_sent(connection, image, target, fence=fence, sent_bytes=sent.frame_bytes, now=now)
+
+        transact(self._primary.engine, deed)
+
+    # ------------------------------------------------------------ phase one
+
+    def _import(self, context: JobContext) -> Mapping[str, Any]:
+        """Phase one of one image that arrived: from its headers on the storage, and from nothing else."""
+        medium = MediumId(from_text(context.params["medium"]))
+        image = ImageId(from_text(context.params["image"]))
+        with read(self._primary.engine) as connection:
+            host = pools.host_of(get_medium(connection, medium))
+        found = self._media.read_fragment(host, medium, image, context.params["copy"])
+        checked = fragment.verify(found, pinned=self._primary.domain)
+        result = transact(self._primary.engine, lambda c: self.arrived.imported(c, checked))
+        self.settle_keys()
+        return dict(result)
+
+    def _phase_one(self, context: JobContext) -> Mapping[str, Any]:
+        """Phase one of a whole pool: every fragment's headers; needs no key and asks for none."""
+        medium = MediumId(from_text(context.params["medium"]))
+        with read(self._primary.engine) as connection:
+            where = get_medium(connection, medium)
+        host = pools.host_of(where)
+        count = refused = 0
+        for name, data in self._media.fragments(host, medium):
+            context.check()
+            try:
+                checked = fragment.verify(data, pinned=where.domain)
+                transact(
+                    self._primary.engine,
+                    lambda c, one=checked: self._enter(c, one),  # type: ignore[misc]
+                )
+                count += 1
+            except TombstonedError:
+                continue  # it was expired, and does not come back
+            except IntegrityError as error:
+                refused += 1
+                context.log(f"'{name}' was refused: {error.message}", level="error", code=error.code)
+            context.progress(files=count, message=f"{count} images")
+        self.settle_keys()
+        return {"images": count, "refused": refused}
+
+    def _enter(self, connection: Connection, checked: fragment.Fragment) -> None:
+        import_fragment(connection, checked, own=self._primary.domain, known=None)
+
+    # ------------------------------------------------------------ reading
+
+    def _list_files(self, context: JobContext) -> Mapping[str, Any]:
+        """Phase two: the media server reads the entries, and sends them here."""
+        image = ImageId(from_text(context.params["image"]))
+        medium = MediumId(from_text(context.params["medium"]))
+        with read(self._primary.engine) as connection:
+            if has_file_list(connection, image):
+                return {"already": True}
+            host = pools.host_of(get_medium(connection, medium))
+        request = messages.ListFiles(job=context.job_id, medium=medium, image=image, copy=context.params["copy"])
+        self._media.list_files(host, request)
+        with read(self._primary.engine) as connection:
+            if not has_file_list(connection, image):
+                raise ImageDamagedError(f"the media server sent no file list of the image '{to_text(image)}'")
+        return {"image": to_text(image)}
+
+    def take_file_list(self, image: ImageId, entries: Iterator[FileEntry]) -> int:
+        """Store an image's file list; an older one goes."""
+        written = write_file_list(self._primary.file_lists, image, entries, self._primary.entropy)
+        now = self._primary.clock.now()
+        old = transact(self._primary.engine, lambda c: adopt_file_list(c, written, now=now))
+        if old is not None:
+            remove_file_list(self._primary.file_lists, image, old)
+        return written.entries
+
+    def _verify(self, context: JobContext) -> Mapping[str, Any]:
+        image = ImageId(from_text(context.params["image"]))
+        medium = MediumId(from_text(context.params["medium"]))
+        with read(self._primary.engine) as connection:
+            host = pools.host_of(get_medium(connection, medium))
+        request = messages.VerifyImage(
+            job=context.job_id,
+            medium=medium,
+            image=image,
+            copy=context.params["copy"],
+            with_data=bool(context.params["with_data"]),
+        )
+        problems = self._media.verify_image(host, request)
+        for problem in problems[:100]:
+            context.log(problem, level="error")
+        if problems:
+            raise ImageDamagedError(f"the image '{to_text(image)}' has {len(problems)} problems; first: {problems[0]}")
+        return {"problems": 0, "with_data": request.with_data}
+
+    def submit_verify(self, connection: Connection, copy: Copy) -> JobId:
+        """Submit the verification of a copy, down to its data if the KMS has the key."""
+        readable = copy.readability is Readability.READABLE
+        return self._primary.jobs.submit(
+            connection,
+            NewJob(
+                VERIFY,
+                subject=to_text(copy.key.image),
+                params={
+                    "image": to_text(copy.key.image),
+                    "copy": copy.key.number,
+                    "medium": to_text(copy.medium),
+                    "with_data": readable,
+                },
+            ),
+        ).id
+
+    def submit_phase_one(self, connection: Connection, medium: MediumId) -> JobId:
+        """Submit phase one of a pool."""
+        return self._primary.jobs.submit(
+            connection,
+            NewJob(
+                PHASE_ONE,
+                subject=to_text(medium),
+                params={"medium": to_text(medium)},
+                unique_key=f"phase-one {medium.hex()}",
+            ),
+        ).id
+
+
+def has_file_list(connection: Connection, image: ImageId) -> bool:
+    """Tell whether the file list of an image is here."""
+    return connection.execute(select(file_lists.c.image).where(file_lists.c.image == image)).first() is not None

@@ -1,0 +1,149 @@
+"""The primary's view of its media servers: what it has them do."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+import msgspec
+
+from strongroom.core.errors import from_document
+from strongroom.core.ids import HostId, ImageId, MediumId
+from strongroom.database import read
+from strongroom.jobs import JobContext
+from strongroom.pki import registry
+from strongroom.pki.channel import Address
+from strongroom.pki.roles import Role
+from strongroom.pki.tls import client_context
+from strongroom.pool import names
+from strongroom.services import messages
+from strongroom.services.primary.errors import NoMediaServerError
+from strongroom.services.primary.opening import Primary
+from strongroom.services.record_http import RecordClient, lines_of
+from strongroom.settings.domain import split_address
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+LONG_SECONDS = 24 * 3600.0
+SILENCE_SECONDS = 120.0
+
+
+class MediaClients:
+    """Calls media servers of this domain.
+
+    Args:
+        primary: who calls.
+    """
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+        self._lock = threading.Lock()
+        self._clients: dict[HostId, RecordClient] = {}
+
+    def hosts(self) -> list[HostId]:
+        """Tell which media servers the domain has."""
+        with read(self._primary.engine) as connection:
+            return [HostId(host.id) for host in registry.hosts(connection, role=Role.MEDIA)]
+
+    def address_of(self, host: HostId) -> Address:
+        """Tell where a media server listens.
+
+        Raises:
+            NoMediaServerError: it is not registered, or has no address.
+        """
+        with read(self._primary.engine) as connection:
+            found = registry.find_host(connection, self._primary.domain, host)
+        if found is None:
+            raise NoMediaServerError("the media server of this pool is not registered")
+        _, port = split_address(self._primary.settings.media.listen)
+        return Address(self._primary.settings.host, port)
+
+    def make_pool(self, host: HostId, path: str, header: bytes) -> None:
+        """Make a pool folder."""
+        request = messages.MakePool(path=path, header=header, revocations=self._primary.revocations)
+        self._ask(host, "make-pool", request, messages.Nothing)
+
+    def fragments(self, host: HostId, medium: MediumId) -> Iterator[tuple[str, bytes]]:
+        """Give all fragments of a pool, name and whole bytes."""
+        after, more = "", True
+        while more:
+            page = self._ask(
+                host,
+                "read-fragments",
+                messages.ReadFragments(medium=medium, after=after, most=64),
+                messages.Fragments,
+            )
+            for row in page.rows:
+                yield row.name, row.data
+                after = row.name
+            more = page.more and bool(page.rows)
+
+    def read_fragment(self, host: HostId, medium: MediumId, image: ImageId, copy: int) -> bytes:
+        """Give one fragment as it lies in its pool.
+
+        Raises:
+            NoMediaServerError: it is not there.
+        """
+        name = names.image_key(image, copy)
+        page = self._ask(
+            host,
+            "read-fragments",
+            messages.ReadFragments(medium=medium, after="", most=1, name=name),
+            messages.Fragments,
+        )
+        for row in page.rows:
+            if row.name == name:
+                return row.data
+        raise NoMediaServerError(f"the fragment '{name}' is not on its storage")
+
+    def list_files(self, host: HostId, request: messages.ListFiles) -> None:
+        """Have an image's entries read, and sent here."""
+        self._ask(host, "list-files", request, messages.Nothing, timeout=LONG_SECONDS)
+
+    def verify_image(self, host: HostId, request: messages.VerifyImage) -> list[str]:
+        """Have an image verified; give what is wrong with it."""
+        return self._ask(host, "verify-image", request, messages.VerifyAnswer, timeout=LONG_SECONDS).problems
+
+    def send_image(self, host: HostId, request: messages.SendImage, context: JobContext) -> messages.Sent:
+        """Have an image sent to another domain; reports progress to the job, and stops when it is cancelled.
+
+        Raises:
+            StrongroomError: what the media server, or the target, refused with.
+        """
+        with self._client(host).stream(
+            "/v1/work/send-image", messages.encode(request), timeout=SILENCE_SECONDS
+        ) as response:
+            for data in lines_of(response):
+                told = messages.decode(data, messages.SendUpdate)
+                if told.document is not None:
+                    raise from_document(told.document)
+                if told.sent is not None:
+                    return told.sent
+                context.progress(bytes_done=told.bytes, files=told.frames)
+                context.check()
+        raise NoMediaServerError("the media server stopped before the image was sent")
+
+    def make_request(self, host: HostId, request: messages.MakeRequest) -> bytes:
+        """Have a media server make a key for another domain, and give its certificate request."""
+        return self._ask(host, "make-request", request, messages.HostRequest).request
+
+    def take_certificate(self, host: HostId, certificate: messages.HostCertificate) -> None:
+        """Give a media server the certificate that another domain issued to it."""
+        self._ask(host, "take-certificate", certificate, messages.Nothing)
+
+    def _ask(self, host: HostId, call: str, message: msgspec.Struct, kind: type[T], timeout: float = 60.0) -> T:
+        return self._client(host).ask(f"/v1/work/{call}", message, kind, timeout=timeout)
+
+    def _client(self, host: HostId) -> RecordClient:
+        with self._lock:
+            if host not in self._clients:
+                self._clients[host] = RecordClient(
+                    self.address_of(host), self._context(), self._primary.domain, primary=False
+                )
+            return self._clients[host]
+
+    def _context(self) -> ssl.SSLContext:
+        held = self._primary.own_identity()
+        return client_context([self._primary.root], held.credential)

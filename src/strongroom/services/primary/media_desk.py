@@ -1,0 +1,117 @@
+"""What media servers tell the primary: beats, and what they have written."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, insert, select
+
+from strongroom.catalog import journal
+from strongroom.catalog.copies import committing
+from strongroom.catalog.model import CopyKey
+from strongroom.core.ids import HostId, ImageId, MediumId
+from strongroom.database import transact
+from strongroom.formats import signed
+from strongroom.formats.journal import BATCH
+from strongroom.pki import revocation
+from strongroom.pki.ca import IssuerKind
+from strongroom.pki.fingerprint import fingerprint_of
+from strongroom.services import messages
+from strongroom.services.primary import pools
+from strongroom.services.primary.client_work import ClientWork
+from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.receiving import Receiving, is_received
+from strongroom.services.primary.tables import media_beats
+
+
+class MediaDesk:
+    """Keeps what is known of media servers, and tells them what to write.
+
+    Args:
+        primary: whose.
+        clients: takes what was written for clients.
+        receiving: takes what was written for other domains.
+    """
+
+    def __init__(self, primary: Primary, clients: ClientWork, receiving: Receiving) -> None:
+        self._primary = primary
+        self._clients = clients
+        self._receiving = receiving
+
+    def beat(self, host: HostId, said: messages.Beat) -> messages.BeatAnswer:
+        """Take a sign of life; give what the media server serves, and what must lie on its media and may not yet."""
+
+        def deed(connection: Connection) -> messages.BeatAnswer:
+            connection.execute(delete(media_beats).where(media_beats.c.host == host))
+            connection.execute(
+                insert(media_beats).values(
+                    host=host,
+                    at=self._primary.clock.now(),
+                    version=said.version,
+                    pools=[_told(pool) for pool in said.pools],
+                )
+            )
+            return self._answer(connection, host)
+
+        return transact(self._primary.engine, deed)
+
+    def written(self, host: HostId, said: messages.Written) -> messages.WrittenAnswer:
+        """Take it that a fragment, or a journal batch, is on stable storage."""
+
+        def deed(connection: Connection) -> messages.WrittenAnswer:
+            medium = pools.require_served(connection, MediumId(said.medium), host)
+            if said.image is None:
+                journal.mark_batch_written(connection, medium.medium, said.sequence)
+                return messages.WrittenAnswer()
+            key = CopyKey(ImageId(said.image), self._primary.domain, said.copy)
+            if is_received(connection, key):
+                self._receiving.announced(connection, key, medium.medium)
+            else:
+                self._clients.written(connection, key)
+            return messages.WrittenAnswer()
+
+        return transact(self._primary.engine, deed)
+
+    def _answer(self, connection: Connection, host: HostId) -> messages.BeatAnswer:
+        served = [m for m in pools.own_pools(connection, self._primary.domain) if m.host == host]
+        fragments = [
+            messages.FragmentToWrite(medium=medium.medium, image=key.image, copy=key.number, data=data)
+            for medium in served
+            for key, _, data in committing(connection, medium.medium)
+        ]
+        batches = []
+        for medium in served:
+            journal.sign_batch(
+                connection,
+                medium.medium,
+                incarnation=self._primary.incarnation,
+                now=self._primary.clock.now(),
+                sign=lambda batch: signed.sign(BATCH, batch, self._primary.signer),
+            )
+            batches += [
+                messages.BatchToWrite(medium=medium.medium, sequence=sequence, data=data)
+                for sequence, data in journal.unwritten_batches(connection, medium.medium)
+            ]
+        crls = [
+            revocation.current_crl(connection, fingerprint_of(self._primary.authorities[kind].certificate))
+            for kind in (IssuerKind.HOSTS, IssuerKind.FOREIGN)
+        ]
+        return messages.BeatAnswer(
+            pools=[messages.PoolToOpen(medium=m.medium, path=m.location) for m in served],
+            fragments=fragments,
+            batches=batches,
+            crls=crls,
+        )
+
+
+def last_beats(connection: Connection) -> dict[HostId, object]:
+    """Tell when each media server was heard last."""
+    return {HostId(row.host): row.at for row in connection.execute(select(media_beats))}
+
+
+def _told(pool: messages.PoolState) -> dict[str, object]:
+    return {
+        "medium": pool.medium.hex(),
+        "path": pool.path,
+        "free_bytes": pool.free_bytes,
+        "stored_bytes": pool.stored_bytes,
+        "journal": pool.journal,
+    }

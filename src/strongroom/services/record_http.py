@@ -1,0 +1,204 @@
+"""Records in the bodies of HTTP requests between roles: reading and answering them in aiohttp, and asking."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from strongroom.core.errors import InputError, StrongroomError, UnavailableError, from_document, to_document
+from strongroom.core.ids import DomainId
+from strongroom.formats import records
+from strongroom.pki.channel import Address
+from strongroom.pki.errors import UnreachableError
+from strongroom.pki.tls import check_server, peer_certificate
+from strongroom.services import messages
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE: Final = messages.CONTENT_TYPE
+PROBLEM_TYPE: Final = "application/problem+json"
+TIMEOUT_SECONDS: Final = 60.0
+_READ_BYTES: Final = 65_536
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class TooLongError(InputError):
+    """A request is longer than it may be."""
+
+    code = "work.too-long"
+
+
+class InternalError(StrongroomError):
+    """A defect of the product; the log of the process that answered has the traceback."""
+
+    code = "work.internal"
+    default_hint = "look at the log of the host that answered"
+
+
+async def read_body(request: web.Request, max_bytes: int = messages.MAX_RECORD_BYTES) -> bytes:
+    """Read a body of bounded length.
+
+    Raises:
+        TooLongError: it is longer.
+    """
+    parts: list[bytes] = []
+    length = 0
+    async for part in request.content.iter_chunked(_READ_BYTES):
+        length += len(part)
+        if length > max_bytes:
+            raise TooLongError(f"the request is longer than {max_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def answer(message: msgspec.Struct) -> web.Response:
+    """Answer with a record."""
+    return web.Response(body=messages.encode(message), content_type=CONTENT_TYPE)
+
+
+def refusal(error: StrongroomError) -> web.Response:
+    """Answer with an error."""
+    return web.Response(
+        status=error.http_status, body=msgspec.json.encode(to_document(error)), content_type=PROBLEM_TYPE
+    )
+
+
+@web.middleware
+async def tell_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Tell errors of the product as problem documents; anything else is a defect, told without its words."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except StrongroomError as error:
+        return refusal(error)
+    except web.HTTPException:
+        raise
+    except Exception:
+        logger.exception("a request failed", extra={"event": "request-failed", "path": request.path})
+        return refusal(InternalError(f"'{request.path}' failed"))
+    return response
+
+
+class RecordClient:
+    """Asks another role of this domain, over one kept connection for each thread.
+
+    Args:
+        address: where it listens.
+        context: TLS, with the certificate to show.
+        domain: the domain that it must belong to.
+        primary: whether it must be that domain's primary.
+    """
+
+    def __init__(self, address: Address, context: ssl.SSLContext, domain: DomainId, *, primary: bool) -> None:
+        self._address = address
+        self._context = context
+        self._domain = domain
+        self._primary = primary
+        self._local = threading.local()
+
+    def ask(self, path: str, message: msgspec.Struct, kind: type[T], *, timeout: float = TIMEOUT_SECONDS) -> T:
+        """Ask one question.
+
+        Raises:
+            UnreachableError: it does not answer.
+            StrongroomError: what it refused with.
+        """
+        with self.stream(path, messages.encode(message), timeout=timeout) as response:
+            body = response.read(messages.MAX_RECORD_BYTES + 1)
+        return messages.decode(body, kind)
+
+    def send(self, path: str, body: Iterator[bytes], kind: type[T], *, timeout: float = TIMEOUT_SECONDS) -> T:
+        """Send a body of any length in pieces; raises as :meth:`ask` does."""
+        with self.stream(path, body, timeout=timeout) as response:
+            return messages.decode(response.read(messages.MAX_RECORD_BYTES + 1), kind)
+
+    @contextmanager
+    def stream(
+        self, path: str, body: bytes | Iterator[bytes], *, timeout: float = TIMEOUT_SECONDS
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask, and give the response for reading; raises as :meth:`ask` does."""
+        connection = self._connect(timeout)
+        try:
+            connection.request(
+                "POST",
+                path,
+                body=body,
+                headers={"Content-Type": CONTENT_TYPE},
+                encode_chunked=not isinstance(body, bytes),
+            )
+            response = connection.getresponse()
+            if response.status != http.HTTPStatus.OK:
+                raise _refused(response)
+            yield response
+            response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._drop()
+            raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
+        except BaseException:
+            self._drop()
+            raise
+
+    def _connect(self, timeout: float) -> http.client.HTTPSConnection:
+        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(timeout)
+            return connection
+        connection = http.client.HTTPSConnection(
+            self._address.host, self._address.port, timeout=timeout, context=self._context
+        )
+        try:
+            connection.connect()
+            identity = check_server(
+                peer_certificate(connection.sock), primary_of=self._domain if self._primary else None
+            )
+        except OSError as error:
+            connection.close()
+            raise UnreachableError(f"'{self._address}' cannot be reached: {error}") from error
+        if identity.home != self._domain:
+            connection.close()
+            raise UnreachableError(f"'{self._address}' belongs to another domain")
+        self._local.connection = connection
+        return connection
+
+    def _drop(self) -> None:
+        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+
+def _refused(response: http.client.HTTPResponse) -> StrongroomError:
+    body = response.read(_READ_BYTES)
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return UnavailableError(f"the other side answered with HTTP status {response.status} and no reason")
+    return from_document(document if isinstance(document, dict) else {"status": response.status})
+
+
+def lines_of(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Give the records of an answer that comes in pieces: each with a u32 length before it."""
+    while True:
+        front = response.read(4)
+        if len(front) < 4:
+            return
+        length = int.from_bytes(front, "big")
+        if length > messages.MAX_RECORD_BYTES:
+            raise TooLongError("a piece of the answer is longer than it may be")
+        yield response.read(length)
+
+
+def piece(message: msgspec.Struct) -> bytes:
+    """Write one piece of such an answer."""
+    data = records.encode(message)
+    return len(data).to_bytes(4, "big") + data
