@@ -59,7 +59,7 @@ class Authority:
             raise self.refusal
         return Receiving(fixed("session", 16), self.vault.medium)
 
-    def commit(self, receiving: Receiving, tags: Sequence[KeyTag]) -> None:
+    def commit(self, receiving: Receiving, tags: Sequence[KeyTag], frames: int, frame_bytes: int) -> None:
         assert receiving.medium == self.vault.medium
         offered = self.offers[-1]
         sent = offered.copy.copy.payload
@@ -145,7 +145,7 @@ def replicate(
     outgoing = SendingPool(source.pool, image.image.signer)
     incoming = ReceivingPool(target.pool)
     sender = SenderSession(source.id, target.id, image, hop_data, sending, CREDENTIAL, outgoing)
-    receiver = ReceiverSession(target.id, source.id, incoming, authority or Authority(target))
+    receiver = ReceiverSession(target.id, source.id, lambda _: incoming, authority or Authority(target))
     broken = False
     try:
         wire.run(sender, receiver)

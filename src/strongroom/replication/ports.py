@@ -89,8 +89,15 @@ class ReceivingAuthority(Protocol):
             StrongroomError: it may not come; the code is one of the protocol's refusals.
         """
 
-    def commit(self, receiving: Receiving, tags: Sequence[KeyTag]) -> None:
-        """Have the own copy header signed, and write it; durable on return."""
+    def commit(self, receiving: Receiving, tags: Sequence[KeyTag], frames: int, frame_bytes: int) -> None:
+        """Have the own copy header signed, and write it; durable on return.
+
+        Args:
+            receiving: the session.
+            tags: key tags that wrap the image's data keys.
+            frames: how many frames this session brought.
+            frame_bytes: their bytes.
+        """
 
     def receipt(self, receiving: Receiving) -> bytes | None:
         """Give the receipt if the image is imported already."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, FrameId, KeyGroupId, KeyTag, PageId
+from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, FrameId, KeyGroupId, KeyTag, MediumId, PageId
 from strongroom.formats import copy_header, frame, hop, key_envelope, key_page, manifest_page, signed
 from strongroom.formats import replication_messages as messages
 from strongroom.formats.image_header import header_digest
@@ -80,14 +80,20 @@ class ReceiverSession:
     Args:
         own: the receiver's domain.
         peer: home domain in the certificate that the other side showed.
-        pool: where the image will lie.
+        open_pool: gives the pool that the primary names for the image.
         authority: the receiver's primary.
     """
 
-    def __init__(self, own: DomainId, peer: DomainId, pool: TargetPool, authority: ReceivingAuthority) -> None:
+    def __init__(
+        self,
+        own: DomainId,
+        peer: DomainId,
+        open_pool: Callable[[MediumId], TargetPool],
+        authority: ReceivingAuthority,
+    ) -> None:
         self._own = own
         self._peer = peer
-        self._pool = pool
+        self._open_pool = open_pool
         self._authority = authority
         self._on_message: Callable[[messages.AnyMessage, memoryview], list[bytes]] = self._on_hello
         self._walk = _Walk()
@@ -147,6 +153,7 @@ class ReceiverSession:
         self._check_hop(sent_hop, message.sending, copy)
         offered = Offered(self._peer, message.credential, message.secret, message.sending, sent_hop, copy)
         self.receiving = self._authority.begin(offered)
+        self._pool = self._open_pool(self.receiving.medium)
         self._copy = copy
         self._origin = copy.image.signer
         self._key_pages = deque(PageId(page) for page in copy.copy.payload.key_pages)
@@ -374,7 +381,7 @@ class ReceiverSession:
         if receiving is None:
             raise RuntimeError("a walk begins only when the primary has allowed the session")
         self._pool.flush()
-        self._authority.commit(receiving, self._tags)
+        self._authority.commit(receiving, self._tags, self.received.frames, self.received.frame_bytes)
         self.finished = True
         self._on_message = self._on_nothing
         out = [messages.encode(messages.Stored())]
