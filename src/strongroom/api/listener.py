@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,7 +18,32 @@ IDLE_SECONDS: Final = 30
 STOP_SECONDS: Final = 10
 
 
-def people_server(app: FastAPI, host: str, port: int, tls: ssl.SSLContext) -> uvicorn.Server:
+class PeopleServer(uvicorn.Server):
+    """A server that leaves signals to its process, which has more to close than this listener."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and tell who waits for it."""
+        await super().startup(sockets)
+        self._listens.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+    async def listening(self, serving: asyncio.Future[None]) -> None:
+        """Wait until it listens, or could not."""
+        waiting = asyncio.ensure_future(self._listens.wait())
+        both: set[asyncio.Future[Any]] = {waiting, serving}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+
+def people_server(app: FastAPI, host: str, port: int, tls: ssl.SSLContext) -> PeopleServer:
     """Make the server; ``run()`` or ``serve()`` starts it, ``should_exit`` ends it.
 
     Args:
@@ -40,4 +69,4 @@ def people_server(app: FastAPI, host: str, port: int, tls: ssl.SSLContext) -> uv
         timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    return uvicorn.Server(config)
+    return PeopleServer(config)

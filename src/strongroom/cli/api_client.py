@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,6 +21,7 @@ from strongroom.core.secret import Secret
 
 MAX_ANSWER_BYTES: Final = 64 << 20
 TIMEOUT_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 2.0
 
 
 class UnreachableServerError(UnavailableError):
@@ -73,6 +75,44 @@ def read_json(response: http.client.HTTPResponse) -> Any:
     return document
 
 
+def fetch_unverified(url: str, path: str) -> Any:
+    """Ask a primary whose certificate nobody can check yet; what it answers is believed by nobody until it is.
+
+    Raises:
+        UnreachableServerError: nobody answered, or not in HTTP.
+        StrongroomError: what the server refused.
+    """
+    host, port = host_and_port(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent, and the caller compares what comes with a pin
+    connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+    try:
+        connection.request("GET", f"/v1{path}", headers={"Accept": "application/json"})
+        return read_json(connection.getresponse())
+    except (OSError, http.client.HTTPException) as error:
+        raise UnreachableServerError(f"'{url}' does not answer: {error}") from error
+    finally:
+        connection.close()
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Split the address of a primary.
+
+    Raises:
+        InputError: it is not ``https://HOST:PORT``.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme != "https":
+        raise InputError(f"'{url}' is not an address of a primary", hint="write https://HOST:PORT")
+    return host, port or 443
+
+
 class ApiClient:
     """One session with one primary.
 
@@ -83,19 +123,20 @@ class ApiClient:
     """
 
     def __init__(self, url: str, token: Secret | None, ca_pem: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
-            raise InputError(f"'{url}' is not an address of a primary", hint="write https://HOST:PORT")
+        host, port = host_and_port(url)
         self.url = url
         self._token = token
-        self._connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port or 443, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem)
-        )
+        self._answered = time.monotonic()
+        self._connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
         self._connection.close()
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
@@ -141,9 +182,12 @@ class ApiClient:
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        if time.monotonic() - self._answered > IDLE_SECONDS:
+            # A server closes a connection that rests; to find out by sending would leave open what became of it.
+            self._connection.close()
         try:
             self._connection.request(method, f"/v1{path}", body=data, headers=headers)
-            return read_json(self._connection.getresponse())
+            answer = read_json(self._connection.getresponse())
         except ssl.SSLCertVerificationError as error:
             raise UntrustedServerError(
                 f"the certificate of '{self.url}' is not of the domain that was asked for: {error.verify_message}"
@@ -151,6 +195,8 @@ class ApiClient:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise UnreachableServerError(f"'{self.url}' does not answer: {error}") from error
+        self._answered = time.monotonic()
+        return answer
 
 
 def local_session(socket_path: Path) -> ApiClient:

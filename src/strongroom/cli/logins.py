@@ -59,6 +59,12 @@ def forget(url: str) -> None:
         _store(document)
 
 
+def root_of(url: str) -> str | None:
+    """Give the root with which a kept session was made."""
+    kept = _load().get(url)
+    return str(kept["ca"]) if isinstance(kept, dict) and "ca" in kept else None
+
+
 def connect(url: str | None) -> ApiClient:
     """Use a session that was kept; without a URL, the only one there is.
 

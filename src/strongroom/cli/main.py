@@ -16,6 +16,12 @@ from strongroom.core.errors import StrongroomError
 INTERRUPTED = 130
 
 
+def _modules() -> dict[str, str]:
+    """Name the nouns and their modules; ``import`` is a word of Python, so its module has an underscore behind."""
+    names = (module.name for module in pkgutil.iter_modules(commands.__path__))
+    return {name.rstrip("_").replace("_", "-"): name for name in names}
+
+
 class LazyGroup(click.Group):
     """A group whose subcommands are the modules of ``strongroom.cli.commands``.
 
@@ -25,15 +31,15 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the nouns, sorted."""
-        nouns = (module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
-        return sorted({*super().list_commands(ctx), *nouns})
+        return sorted({*super().list_commands(ctx), *_modules()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the noun's module and take its ``command``; None when there is no such noun."""
-        if cmd_name in self.commands or cmd_name not in self.list_commands(ctx):
+        if cmd_name in self.commands or cmd_name not in (modules := _modules()):
             return super().get_command(ctx, cmd_name)
-        module = importlib.import_module(f"{commands.__name__}.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        command: click.Command = importlib.import_module(f"{commands.__name__}.{modules[cmd_name]}").command
+        # Only the module has the noun's name: each calls its command `command`.
+        command.name = cmd_name
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -45,9 +51,18 @@ class LazyGroup(click.Group):
 
             show_error(error, as_json=bool(ctx.meta.get("strongroom.json")))
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):
             print("strongroom: interrupted", file=sys.stderr)  # noqa: T201 - talk to people
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit):
+            raise  # click's own, which it shows
+        except Exception as error:  # noqa: BLE001 - the last place where a traceback can be kept from people
+            from strongroom.cli.exits import unforeseen
+            from strongroom.cli.output import show_error
+
+            told = unforeseen(error)
+            show_error(told, as_json=bool(ctx.meta.get("strongroom.json")))
+            ctx.exit(told.exit_code)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,4 +1,7 @@
-"""What a command shows: one JSON value for programs, short text for people. Data to stdout, talk to stderr."""
+"""What a command shows: one JSON value for programs, short text for people. Data to stdout, talk to stderr.
+
+JSON is written in ASCII, so that no name can steer a terminal, nor fail to be encoded.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import click
 
+from strongroom.cli.terminal import safe
 from strongroom.core.errors import StrongroomError, to_document
 
 
@@ -25,13 +29,21 @@ class Output:
     def result(self, value: Any, text: str | None = None) -> None:
         """Show the command's result: as JSON, or as text (by default the fields of the value)."""
         if self.as_json:
-            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(value, indent=2))
         elif text is not None:
             click.echo(text)
         elif isinstance(value, Mapping):
             self._fields(value)
         else:
             click.echo(str(value))
+
+    def stream(self, values: Iterable[Any]) -> None:
+        """Show results as they come, as one JSON array; for more than fits into memory."""
+        first = True
+        for value in values:
+            click.echo(("[\n" if first else ",\n") + json.dumps(value), nl=False)
+            first = False
+        click.echo("[]" if first else "\n]")
 
     def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[tuple[str, str]], empty: str) -> None:
         """Show a listing.
@@ -43,7 +55,7 @@ class Output:
         """
         items = list(rows)
         if self.as_json:
-            click.echo(json.dumps(items, indent=2, ensure_ascii=False))
+            click.echo(json.dumps(items, indent=2))
             return
         if not items:
             self.say(empty)
@@ -63,7 +75,7 @@ class Output:
     def _fields(self, value: Mapping[str, Any]) -> None:
         width = max((len(key) for key in value), default=0)
         for key, item in value.items():
-            click.echo(f"{key.replace('_', ' '):<{width}}  {_cell(item)}".rstrip())
+            click.echo(f"{safe(key).replace('_', ' '):<{width}}  {_cell(item)}".rstrip())
 
 
 def _cell(value: Any) -> str:
@@ -77,13 +89,14 @@ def _cell(value: Any) -> str:
         case dict():
             return ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
         case _:
-            return str(value)
+            return safe(str(value))
 
 
 def show_error(error: StrongroomError, *, as_json: bool) -> None:
     """Tell an error: cause, cure and code; in JSON also on stdout, so that a program need read only there."""
     if as_json:
-        click.echo(json.dumps({"message_type": "error", **to_document(error)}, ensure_ascii=False))
-    print(f"strongroom: error: {error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - talk to people
+        click.echo(json.dumps({"message_type": "error", **to_document(error)}))
+    # The words may be of another host, or hold a file's name.
+    print(f"strongroom: error: {safe(error.message)} [{safe(error.code)}]", file=sys.stderr)  # noqa: T201 - talk
     if error.hint:
-        print(f"strongroom: hint: {error.hint}", file=sys.stderr)  # noqa: T201 - talk to people
+        print(f"strongroom: hint: {safe(error.hint)}", file=sys.stderr)  # noqa: T201 - talk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,13 @@ from strongroom.core.errors import InputError
 from strongroom.settings.home import Home
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NotConfirmedError(InputError):
+    """What cannot be undone was not confirmed."""
+
+    code = "cli.not-confirmed"
+    default_hint = "give --yes when you are sure"
 
 
 class Session:
@@ -45,6 +53,43 @@ class Session:
             raise InputError("no home was named", hint="give --home HOME, or set STRONGROOM_HOME")
         return Home(self._home.absolute())
 
+    def take_remote(self) -> str | None:
+        """Take ``--server`` as another domain's peer address, if it is ``HOST:PORT`` and not an URL.
+
+        The session is then with the caller's own primary, which asks the other one.
+        """
+        if self.server is None or "://" in self.server:
+            return None
+        remote, self.server = self.server, None
+        return remote
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before what cannot be undone.
+
+        Args:
+            question: names what will happen.
+            yes: the caller has answered already, with ``--yes``.
+
+        Raises:
+            NotConfirmedError: nobody said yes.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise NotConfirmedError("this cannot be undone, and there is no terminal to ask on")
+        if not click.confirm(question, err=True):
+            raise NotConfirmedError("it was not confirmed; nothing was done")
+
+    def renew(self) -> None:
+        """Get another session with the next request; one of the Unix socket is short."""
+        self.close()
+        self._api = None
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._api is not None:
+            self._api.close()
+
     @property
     def api(self) -> ApiClient:
         """A session with the primary: of --server, else of this host's home, else of the only login there is."""
@@ -64,9 +109,12 @@ def verb(function: F) -> F:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
     @functools.wraps(function)
     def wrapped(home: Path | None, server: str | None, as_json: bool, **words: Any) -> Any:
-        if server is not None and os.environ.get("STRONGROOM_HOME") == str(home):
+        if server is not None and "://" in server and os.environ.get("STRONGROOM_HOME") == str(home):
             home = None  # what the caller typed wins over the environment
-        click.get_current_context().meta["strongroom.json"] = as_json
-        return function(Session(home, server, Output(as_json=as_json)), **words)
+        context = click.get_current_context()
+        context.meta["strongroom.json"] = as_json
+        session = Session(home, server, Output(as_json=as_json))
+        context.call_on_close(session.close)
+        return function(session, **words)
 
     return wrapped  # type: ignore[return-value]  # click's decorators keep the type of what they wrap

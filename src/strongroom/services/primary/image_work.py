@@ -118,25 +118,27 @@ class ImageWork:
         for copy in get_image(connection, image).copies:
             self._submit_listing(connection, copy)
 
-    def _submit_listing(self, connection: Connection, copy: Copy) -> None:
+    def submit_listing_of(self, connection: Connection, image: ImageId) -> JobId | None:
+        """Submit phase two of an image; None when its list is here, or no copy can be read now."""
+        for copy in get_image(connection, image).copies:
+            job = self._submit_listing(connection, copy)
+            if job is not None:
+                return job
+        return None
+
+    def _submit_listing(self, connection: Connection, copy: Copy) -> JobId | None:
         own = copy.key.domain == self._primary.domain
         if not own or copy.state is not CopyState.COMPLETE or copy.readability is not Readability.READABLE:
-            return
+            return None
         if has_file_list(connection, copy.key.image):
-            return
-        self._primary.jobs.submit(
-            connection,
-            NewJob(
-                LIST_FILES,
-                subject=to_text(copy.key.image),
-                params={
-                    "image": to_text(copy.key.image),
-                    "copy": copy.key.number,
-                    "medium": to_text(copy.medium),
-                },
-                unique_key=f"list {copy.key.image.hex()}",
-            ),
+            return None
+        job = NewJob(
+            LIST_FILES,
+            subject=to_text(copy.key.image),
+            params={"image": to_text(copy.key.image), "copy": copy.key.number, "medium": to_text(copy.medium)},
+            unique_key=f"list {copy.key.image.hex()}",
         )
+        return self._primary.jobs.submit(connection, job).id
 
     def key_became_usable(self, tag: KeyTag) -> None:
         """Let images go on that waited for a key."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Integer, String, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, UniqueConstraint
 
 from strongroom.core.ids import DIGEST_BYTES, UUID_BYTES
 from strongroom.database import Document, Identity, Moment, metadata
@@ -32,4 +32,13 @@ media_beats = Table(
     Column("at", Moment, nullable=False),
     Column("version", String(64), nullable=False),
     Column("pools", Document, nullable=False),
+)
+
+# Certificates that other domains issued to this domain's media servers; their keys lie with the media servers.
+held_certificates = Table(
+    "held_certificates",
+    metadata,
+    Column("host", Identity(UUID_BYTES), primary_key=True),
+    Column("domain", Identity(DIGEST_BYTES), primary_key=True),
+    Column("certificate", LargeBinary, nullable=False),
 )

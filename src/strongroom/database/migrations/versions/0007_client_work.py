@@ -43,3 +43,10 @@ def upgrade() -> None:
         sa.Column("pools", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("host", name=op.f("pk_media_beats")),
     )
+    op.create_table(
+        "held_certificates",
+        sa.Column("host", UUID, nullable=False),
+        sa.Column("domain", DIGEST, nullable=False),
+        sa.Column("certificate", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("host", "domain", name=op.f("pk_held_certificates")),
+    )

@@ -1,0 +1,99 @@
+"""The work of ``strongroom backup`` in its own process: walks, reads, and sends the image stream."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, cast
+
+from strongroom.cli.media_channel import MediaChannel
+from strongroom.cli.progress import Progress
+from strongroom.cli.troubles import Troubles
+from strongroom.client.exclude import Exclude
+from strongroom.client.previous import Previous, previous_entries
+from strongroom.client.problems import Trouble
+from strongroom.client.sender import Sender
+from strongroom.client.walker import Walker
+from strongroom.core.clock import to_ns
+from strongroom.core.errors import UnavailableError
+from strongroom.core.secret import Secret
+
+CLOCK_TICK_NS: Final = 2_000_000_000
+"""What was changed so shortly before the previous backup began may have been changed after, unseen."""
+
+
+class NotAcknowledgedError(UnavailableError):
+    """The media server took the stream, and did not say that the image is kept."""
+
+    code = "cli.not-acknowledged"
+    default_hint = "run the backup again; contents that were stored already are not stored twice"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to back up, and what the primary said about it.
+
+    Attributes:
+        roots: absolute paths.
+        exclude: patterns to leave out.
+        one_file_system: do not enter other file systems.
+        job: id of the job.
+        token: its grant.
+        media_socket: where the media server of this host listens.
+        previous_started: when the previous image began, if there is one to compare with.
+    """
+
+    roots: Sequence[bytes]
+    exclude: Sequence[bytes]
+    one_file_system: bool
+    job: str
+    token: Secret
+    media_socket: Path
+    previous_started: datetime | None
+
+
+class _TellingSender(Sender):
+    """A sender whose problems are also shown here."""
+
+    def __init__(self, previous: Previous | None, troubles: Troubles) -> None:
+        super().__init__(previous)
+        self._troubles = troubles
+
+    def report(self, trouble: Trouble) -> None:
+        """Put a problem into the stream, and show it."""
+        super().report(trouble)
+        self._troubles.add(trouble)
+
+
+def back_up(order: Order, troubles: Troubles, progress: Progress) -> dict[str, Any]:
+    """Send everything, and give the media server's word on it.
+
+    Raises:
+        NotAcknowledgedError: the image is not kept.
+        StrongroomError: it was refused, or a connection was lost.
+    """
+    with contextlib.ExitStack() as open_things:
+        previous = None
+        if order.previous_started is not None:
+            channel = open_things.enter_context(MediaChannel(order.media_socket, order.token))
+            old = previous_entries(channel.download(f"/backup/{order.job}/previous"))
+            previous = Previous(old, to_ns(order.previous_started) - CLOCK_TICK_NS)
+        sender = _TellingSender(previous, troubles)
+        walker = Walker(sender.report, exclude=Exclude(order.exclude), one_file_system=order.one_file_system)
+        upload = open_things.enter_context(MediaChannel(order.media_socket, order.token))
+        # Closed here and not some day: its threads hold folders open.
+        blocks = cast("Generator[bytes]", sender.blocks(walker.walk(order.roots)))
+        open_things.enter_context(contextlib.closing(blocks))
+        answer = upload.upload(f"/backup/{order.job}", _watched(blocks, sender, progress))
+    if answer.get("acknowledged") is not True:
+        raise NotAcknowledgedError("the media server did not acknowledge the image")
+    return answer
+
+
+def _watched(blocks: Iterator[bytes], sender: Sender, progress: Progress) -> Iterator[bytes]:
+    for block in blocks:
+        yield block
+        progress.update(sender.totals.content, sender.totals.files)

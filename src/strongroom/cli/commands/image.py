@@ -1,0 +1,152 @@
+"""``strongroom image``: backups, wherever they came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from strongroom.cli.jobs import job_id, wait_for
+from strongroom.cli.session import Session, verb
+from strongroom.cli.terminal import encode_path, path_of, safe, sized
+
+_FILE_COLUMNS = [("type", "TYPE"), ("size", "SIZE"), ("modified", "MODIFIED"), ("path", "PATH")]
+
+
+@click.group()
+def command() -> None:
+    """List, browse, verify and hold images. IMAGE is the id of an image, or its backup id."""
+
+
+@command.command("list")
+@verb
+@click.option("--client", help="Of this client.")
+@click.option("--policy", help="Of this backup policy.")
+@click.option("--slp", help="With this lifecycle policy.")
+@click.option("--state", help="In this state.")
+@click.option("--origin", metavar="DOMAIN", help="That began in this domain.")
+@click.option("--since", metavar="TIME", help="Started at or after, RFC 3339.")
+@click.option("--until", metavar="TIME", help="Started before, RFC 3339.")
+@click.option("--waiting-for-tag", metavar="TAG", help="That wait for this key.")
+def list_(session: Session, **filters: str | None) -> None:
+    """List images."""
+    items = session.api.pages("/images", filters)
+    columns = [
+        ("image", "IMAGE"),
+        ("origin_name", "ORIGIN"),
+        ("client", "CLIENT"),
+        ("started", "STARTED"),
+        ("files", "FILES"),
+        ("content_bytes", "SIZE"),
+        ("encrypted", "ENCRYPTED"),
+        ("state", "STATE"),
+        ("copies", "COPIES"),
+    ]
+    rows = items if session.out.as_json else _with_few_words(items)
+    session.out.table(rows, columns, "no images; make one with 'strongroom backup PATH --slp SLP'")
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.option("--receipts", is_flag=True, help="What targets have signed for it, instead.")
+def show(session: Session, image: str, receipts: bool) -> None:
+    """Show one image and its copies, or the receipts of the domains that it was sent to."""
+    if receipts:
+        found = session.api.get(f"{_path(image)}/receipts")
+        columns = [("target_name", "TARGET"), ("received", "RECEIVED"), ("state", "STATE"), ("verified", "VERIFIED")]
+        items = found.get("items", []) if isinstance(found, dict) else found
+        session.out.table(items, columns, "no receipts; see 'strongroom replication status'")
+        return
+    found = session.api.get(_path(image))
+    session.out.result(found, None if session.out.as_json else _text(found))
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.argument("folder", required=False)
+def files(session: Session, image: str, folder: str | None) -> None:
+    """List what is in a FOLDER of an image; without one, at its top."""
+    query = {"folder_b64": encode_path(os.fsencode(folder))} if folder is not None else {}
+    _show_files(session, image, query)
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.argument("pattern")
+def find(session: Session, image: str, pattern: str) -> None:
+    """Find files of an image by a PATTERN such as '*.pdf'; quote it, or the shell reads it."""
+    _show_files(session, image, {"find": pattern})
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.option("--wait", is_flag=True, help="Wait for the outcome.")
+def verify(session: Session, image: str, wait: bool) -> None:
+    """Read an image back, and check every byte of it."""
+    found = session.api.post(f"{_path(image)}/verify")
+    job = job_id(found)
+    if wait:
+        found = wait_for(session, job)
+        session.out.result(found, f"image {safe(image)} is whole")
+        return
+    session.out.result(found, f"job {job}")
+    session.out.say(f"next: 'strongroom job watch {job}'")
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.option("--reason", required=True, help="Why; kept in the audit.")
+def hold(session: Session, image: str, reason: str) -> None:
+    """Keep an image whatever its retention, until 'release'."""
+    found = session.api.post(f"{_path(image)}/hold", {"reason": reason})
+    session.out.result(found or {"image": image, "held": True}, f"image {safe(image)} is held")
+
+
+@command.command()
+@verb
+@click.argument("image")
+def release(session: Session, image: str) -> None:
+    """End a hold: the image's retention counts again."""
+    found = session.api.post(f"{_path(image)}/release")
+    session.out.result(found or {"image": image, "held": False}, f"image {safe(image)} is not held any more")
+
+
+def _show_files(session: Session, image: str, query: dict[str, str]) -> None:
+    items = session.api.pages(f"{_path(image)}/files", query)
+    if session.out.as_json:
+        session.out.stream(items)
+        return
+    rows = [item | {"path": path_of(item)} for item in items]
+    session.out.table(sized(rows, "size"), _FILE_COLUMNS, "no such files in this image")
+
+
+def _with_few_words(items: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        item | {"copies": len(item.get("copies") or []), "encrypted": bool(item.get("encrypted"))}
+        for item in sized(list(items), "content_bytes")
+    ]
+
+
+def _text(found: dict[str, Any]) -> str:
+    plain = {key: value for key, value in sized([found], "content_bytes")[0].items() if key != "copies"}
+    width = max(len(key) for key in plain)
+    lines = []
+    for key, value in plain.items():
+        shown = ", ".join(str(one) for one in value) if isinstance(value, list) else value
+        lines.append(f"{key.replace('_', ' '):<{width}}  {'-' if shown in (None, '') else shown}")
+    for copy in found.get("copies") or []:
+        facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in copy.items() if key != "copy" and value)
+        lines.append(f"copy {copy.get('copy')}: {facts}")
+    return "\n".join(safe(line) for line in lines)
+
+
+def _path(image: str) -> str:
+    return f"/images/{quote(image, safe='')}"

@@ -1,0 +1,166 @@
+"""``strongroom inspect``: what a file of strongroom says, without a server or a key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from strongroom.cli.exits import DAMAGED, leave
+from strongroom.cli.session import Session, verb
+from strongroom.cli.terminal import safe, size
+from strongroom.core.errors import InputError
+
+if TYPE_CHECKING:
+    from strongroom.formats.explanation import Explanation
+
+_UNKNOWN: Final = "unknown"
+
+
+@click.command()
+@verb
+@click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="FILE")
+@click.option("--recursive", is_flag=True, help="FILE is a folder: one line for each file in it.")
+@click.option("--pin", "pins", multiple=True, metavar="DOMAIN", help="Id of a domain that you know; may be repeated.")
+def command(session: Session, path: Path, recursive: bool, pins: tuple[str, ...]) -> None:
+    """Show what a header, container, label or key file says, and who signed it.
+
+    Ends with 6 when something of it is damaged, or not signed by who it says. In a folder, files of other programs
+    are named and do not count.
+    """
+    pinned = _pinned(pins)
+    if path.is_dir() != recursive:
+        raise InputError(
+            f"'{path}' is {'a folder' if path.is_dir() else 'no folder'}",
+            hint="give --recursive for a folder, and only for one",
+        )
+    if recursive:
+        leave(_show_folder(session, path, pinned))
+    found = _explain(path, pinned)
+    session.out.result(_to_json(found), None if session.out.as_json else "\n".join(_lines(found, 0)))
+    leave(DAMAGED if _problems(found) else 0)
+
+
+def _show_folder(session: Session, path: Path, pinned: frozenset[Any]) -> int:
+    code = 0
+
+    def results() -> Iterator[dict[str, Any]]:
+        nonlocal code
+        for file in _files(path):
+            found = _explain(file, pinned)
+            if found.what != _UNKNOWN and _problems(found):
+                code = DAMAGED
+            if session.out.as_json:
+                yield {"file": os.fsencode(file).decode("utf-8", "backslashreplace"), **_to_json(found)}
+            else:
+                click.echo(f"{safe(str(file))}: {_line(found)}")
+
+    if session.out.as_json:
+        session.out.stream(results())
+    else:
+        for _ in results():
+            pass
+    return code
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Give the regular files below a folder, in order; links are not followed."""
+    for folder, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            file = Path(folder, name)
+            if file.is_file() and not file.is_symlink():
+                yield file
+
+
+def _explain(path: Path, pinned: frozenset[Any]) -> Explanation:
+    from strongroom.cli.file_source import FileSource
+    from strongroom.formats.explanation import Knowledge
+    from strongroom.formats.inspect import explain
+
+    with FileSource(path) as source:
+        return explain(source, Knowledge(pinned=pinned))
+
+
+def _pinned(pins: tuple[str, ...]) -> frozenset[Any]:
+    from strongroom.core.ids import DIGEST_BYTES, DomainId, from_text
+
+    found = set()
+    for pin in pins:
+        try:
+            value = from_text(pin)
+        except ValueError as error:
+            raise InputError(f"'{pin}' is not the id of a domain", hint="give 64 hexadecimal digits") from error
+        if len(value) != DIGEST_BYTES:
+            raise InputError(f"'{pin}' is not the id of a domain", hint="give 64 hexadecimal digits")
+        found.add(DomainId(value))
+    return frozenset(found)
+
+
+def _problems(found: Explanation) -> list[str]:
+    """List what is wrong with a file and all that is in it."""
+    return [*found.problems, *(problem for part in found.parts for problem in _problems(part))]
+
+
+def _to_json(found: Explanation) -> dict[str, Any]:
+    from strongroom.core.ids import to_text
+
+    signature = None
+    if found.signature is not None:
+        signed = found.signature
+        signature = {
+            "outcome": str(signed.outcome),
+            "domain": to_text(signed.domain) if signed.domain is not None else None,
+            "archive_number": signed.archive_number,
+            "reason": signed.reason,
+        }
+    return {
+        "what": found.what,
+        "magic": found.magic,
+        "length": found.length,
+        "fields": dict(found.fields),
+        "signature": signature,
+        "problems": list(found.problems),
+        "parts": [_to_json(part) for part in found.parts],
+    }
+
+
+def _line(found: Explanation) -> str:
+    words = [found.what, size(found.length)]
+    if found.signature is not None:
+        words.append(str(found.signature.outcome))
+    problems = _problems(found)
+    if problems and found.what != _UNKNOWN:
+        words.append(f"PROBLEM: {problems[0]}" + (f" and {len(problems) - 1} more" if problems[1:] else ""))
+    return safe(", ".join(words))
+
+
+def _lines(found: Explanation, depth: int) -> Iterator[str]:
+    from strongroom.core.ids import to_text
+
+    edge = "  " * depth
+    yield f"{edge}{safe(found.what)} ({safe(found.magic)}), {found.length} bytes"
+    if found.signature is not None:
+        signed = found.signature
+        who = f", signed by {to_text(signed.domain)}" if signed.domain is not None else ""
+        key = f" with archive key {signed.archive_number}" if signed.archive_number is not None else ""
+        yield f"{edge}  signature: {signed.outcome}{who}{key}"
+    for problem in found.problems:
+        yield f"{edge}  PROBLEM: {safe(problem)}"
+    yield from _value_lines(found.fields, f"{edge}  ")
+    for part in found.parts:
+        yield from _lines(part, depth + 1)
+
+
+def _value_lines(value: Any, edge: str) -> Iterator[str]:
+    items = value.items() if hasattr(value, "items") else ((f"- {place}", item) for place, item in enumerate(value, 1))
+    for key, item in items:
+        if isinstance(item, dict | list) and item:
+            yield f"{edge}{safe(str(key))}:"
+            yield from _value_lines(item, edge + "  ")
+        else:
+            shown = "-" if item is None or item in ("", [], {}) else safe(str(item))
+            yield f"{edge}{safe(str(key))}: {shown}"

@@ -1,0 +1,55 @@
+"""Files that had problems in a backup or a restore: all counted, many kept for JSON, the first few shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+from strongroom.cli.output import Output
+from strongroom.cli.terminal import encode_path, safe, shown_path
+from strongroom.client.problems import Trouble
+
+SHOWN: Final = 10
+KEPT: Final = 100_000
+"""About 30 MiB of them; what is left out is counted."""
+
+
+class Troubles:
+    """Collects the problems of one command."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._kept: list[Trouble] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, trouble: Trouble) -> None:
+        """Take one; people see the first few at once."""
+        self.counts[trouble.code] += 1
+        if self.counts.total() <= SHOWN:
+            self._out.say(f"{shown_path(trouble.path)}: {safe(trouble.message)} [{safe(trouble.code)}]")
+        if self._out.as_json and len(self._kept) < KEPT:
+            self._kept.append(trouble)
+
+    def finish(self) -> None:
+        """Tell people about those that were not shown."""
+        total = self.counts.total()
+        if total > SHOWN:
+            by_code = ", ".join(f"{count} {code}" for code, count in sorted(self.counts.items()))
+            self._out.say(f"{total} files had problems: {by_code}; --json lists them")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give members for the JSON value of the command."""
+        return {
+            "problems": self.counts.total(),
+            "problems_by_code": dict(sorted(self.counts.items())),
+            "problem_files": [
+                {
+                    "path": trouble.path.decode("utf-8", "backslashreplace"),
+                    "path_b64": encode_path(trouble.path),
+                    "code": trouble.code,
+                    "message": trouble.message,
+                }
+                for trouble in self._kept
+            ],
+            "problem_files_left_out": self.counts.total() - len(self._kept),
+        }

@@ -1,0 +1,57 @@
+"""Kinds of words on the command line, checked before anything is asked of a server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import click
+
+_UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_DURATION: Final = re.compile(r"([0-9]{1,9}) ?(s|m|min|h|d|w|y)")
+
+
+class Seconds(click.ParamType[int]):
+    """A length of time such as ``90d``, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read ``NUMBER`` and one of s, m, h, d, w, y."""
+        if isinstance(value, int):
+            return value
+        match = _DURATION.fullmatch(str(value).strip())
+        if match is None or int(match[1]) == 0:
+            self.fail(f"'{value}' is not a length of time; write 30d, 12h or 1y", param, ctx)
+        return int(match[1]) * _UNITS[match[2]]
+
+
+class Retention(click.ParamType[str]):
+    """A length of time as text, or one of some words."""
+
+    name = "retention"
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check, and give the text without spaces."""
+        text = str(value).strip()
+        if text in self._words:
+            return text
+        Seconds().convert(text, param, ctx)
+        return text.replace(" ", "")
+
+
+class HostPort(click.ParamType[str]):
+    """Where another domain's primary listens: ``HOST:PORT``."""
+
+    name = "host:port"
+    _form: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the form; names are resolved by who connects."""
+        match = self._form.fullmatch(str(value))
+        if match is None or not 0 < int(match[2]) < 65_536:
+            self.fail(f"'{value}' is not HOST:PORT", param, ctx)
+        return str(value)

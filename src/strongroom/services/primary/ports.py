@@ -1,0 +1,418 @@
+"""What REST asks of other hosts, or of several packages at once: the ports of :mod:`strongroom.api.ports`, filled."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from sqlalchemy import Connection, select
+
+from strongroom.api.ports import (
+    CredentialFacts,
+    DataGrant,
+    HeldCertificate,
+    ImportPolicyCheck,
+    NewCredential,
+    PoolFacts,
+    StartedBackup,
+    StartedRestore,
+    StorageOffer,
+    TargetFacts,
+)
+from strongroom.audit import Actor
+from strongroom.catalog.images import get_image
+from strongroom.catalog.keys import waiting_by_tag
+from strongroom.catalog.media import add_medium
+from strongroom.catalog.model import CopyState, Medium, Readability
+from strongroom.catalog.tables import copies
+from strongroom.core.clock import to_ns
+from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, MediumId, to_text
+from strongroom.core.secret import Secret
+from strongroom.database import read, transact
+from strongroom.formats import peer_messages as wire
+from strongroom.formats import signed
+from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
+from strongroom.formats.peer_messages import Empty, Refused, SLPCheck, SLPChecked, StorageListed
+from strongroom.formats.segment import CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES
+from strongroom.jobs import JobId
+from strongroom.lifecycle.policies import list_policies
+from strongroom.pki import bootstrap, names
+from strongroom.pki import messages as pki_messages
+from strongroom.pki.ca import load_certificate, to_der
+from strongroom.pki.channel import Address
+from strongroom.pki.fingerprint import Fingerprint
+from strongroom.pki.roles import Role
+from strongroom.replication import credentials, targets
+from strongroom.replication.targets import StorageTarget
+from strongroom.services import messages
+from strongroom.services.primary import pools
+from strongroom.services.primary.client_work import ClientWork
+from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
+from strongroom.services.primary.image_work import ImageWork
+from strongroom.services.primary.media_client import MediaClients
+from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.peers import NoAnswerError, Talk
+from strongroom.services.primary.tables import held_certificates, media_beats
+from strongroom.trust import store
+
+SILENT_AFTER: Final = timedelta(seconds=60)
+
+
+class Media:
+    """This domain's media servers."""
+
+    def __init__(self, primary: Primary, clients: MediaClients) -> None:
+        self._primary = primary
+        self._clients = clients
+
+    def make_pool(self, name: str, path: str | None, _actor: Actor) -> PoolFacts:
+        """Make a pool: signed header, folder at the media server, row in the catalog, in this order."""
+        with read(self._primary.engine) as connection:
+            if any(pool.label == name for pool in pools.own_pools(connection, self._primary.domain)):
+                raise PoolExistsError(f"there is a pool '{name}'")
+        hosts = self._clients.hosts()
+        if not hosts:
+            raise NoMediaServerError("the domain has no media server")
+        place = path or str(self._primary.home.pool(name))
+        header = MediaHeader(
+            domain=self._primary.domain,
+            medium=self._primary.entropy.bytes(UUID_BYTES),
+            kind=pools.POOL,
+            label=name,
+            created=to_ns(self._primary.clock.now()),
+            features=(),
+        )
+        self._clients.make_pool(hosts[0], place, signed.sign(MEDIA_HEADER, header, self._primary.signer))
+
+        def deed(connection: Connection) -> Medium:
+            return add_medium(
+                connection,
+                MediumId(header.medium),
+                kind=pools.POOL,
+                label=name,
+                domain=self._primary.domain,
+                location=place,
+                host=hosts[0],
+            )
+
+        transact(self._primary.engine, deed)
+        made = self.pool(name)
+        if made is None:
+            raise NoMediaServerError(f"the pool '{name}' is not there")
+        return made
+
+    def pools(self) -> Sequence[PoolFacts]:
+        """List all pools by name."""
+        with read(self._primary.engine) as connection:
+            beats = {row.host: row.at for row in connection.execute(select(media_beats))}
+            return [
+                self._facts(connection, medium, beats.get(medium.host))
+                for medium in pools.own_pools(connection, self._primary.domain)
+            ]
+
+    def pool(self, name: str) -> PoolFacts | None:
+        """Look a pool up."""
+        return next((pool for pool in self.pools() if pool.name == name), None)
+
+    def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, _actor: Actor) -> HeldCertificate:
+        """Get this domain's media server a certificate of another domain: its key is made, and stays, there."""
+        host = self._clients.hosts()[0]
+        pinned, channel = bootstrap.introduce(server, pin, self._primary.clock)
+        with channel:
+            request = self._clients.make_request(host, messages.MakeRequest(domain=pinned.domain))
+            asked = pki_messages.EnrolRequest(
+                token=token.reveal().decode("utf-8"),
+                request=request,
+                role=Role.FOREIGN_MEDIA.value,
+                label=f"{self._primary.settings.domain} media"[:253],
+                home=self._primary.domain.hex(),
+                host=to_text(host),
+            )
+            answer = channel.post(pki_messages.ENROL_PATH, asked)
+        issued = pki_messages.decode(answer, pki_messages.IssuedDocument)
+        root = to_der(pinned.root)
+        self._clients.take_certificate(
+            host, messages.HostCertificate(domain=pinned.domain, chain=list(issued.chain), roots=[root])
+        )
+        leaf = bytes(issued.chain[0])
+
+        def keep(connection: Connection) -> None:
+            connection.execute(held_certificates.delete().where(held_certificates.c.domain == pinned.domain))
+            connection.execute(held_certificates.insert().values(host=host, domain=pinned.domain, certificate=leaf))
+
+        transact(self._primary.engine, keep)
+        return _held(host, pinned.domain, leaf)
+
+    def held_certificates(self) -> Sequence[HeldCertificate]:
+        """List the certificates that other domains issued to this domain's media servers."""
+        with read(self._primary.engine) as connection:
+            rows = connection.execute(select(held_certificates)).all()
+        return [_held(HostId(row.host), DomainId(row.domain), bytes(row.certificate)) for row in rows]
+
+    def _facts(self, connection: Connection, medium: Medium, heard: datetime | None) -> PoolFacts:
+        told = pools.state_of(connection, medium.medium)
+        online = heard is not None and self._primary.clock.now() - heard < SILENT_AFTER
+        sources = {
+            store.get_peer(connection, one.sender).name
+            for one in credentials.list_all(connection)
+            if one.medium == medium.medium and one.revoked is None
+        }
+        sent_to = {store.get_peer(connection, target.domain).name for target in targets.list_all(connection)}
+        return PoolFacts(
+            name=medium.label,
+            medium=medium.medium,
+            label=medium.label,
+            path=medium.location,
+            media_host=to_text(medium.host) if medium.host else "",
+            state="online" if online else "silent",
+            online=online,
+            stored_bytes=told.stored_bytes if told else None,
+            free_bytes=told.free_bytes if told else None,
+            chunker=f"FastCDC {CHUNK_MIN_BYTES >> 10}/{CHUNK_AVERAGE_BYTES >> 10}/{CHUNK_MAX_BYTES >> 10} KiB",
+            sources=tuple(sorted(sources)),
+            targets=tuple(sorted(sent_to)),
+        )
+
+
+class Backups:
+    """Backups of this domain's clients."""
+
+    def __init__(self, primary: Primary, work: ClientWork) -> None:
+        self._primary = primary
+        self._work = work
+
+    def start(self, _actor: Actor, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
+        """Begin a backup."""
+        name = client or socket.gethostname()
+        begun = transact(self._primary.engine, lambda c: self._work.start_backup(c, name, paths, slp))
+        grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
+        return StartedBackup(begun.job, begun.image, grant, begun.previous)
+
+
+class Restores:
+    """Restores to this domain's clients."""
+
+    def __init__(self, primary: Primary, work: ClientWork) -> None:
+        self._primary = primary
+        self._work = work
+
+    def start(self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes]) -> StartedRestore:
+        """Begin a restore."""
+        begun = transact(self._primary.engine, lambda c: self._work.start_restore(c, image, copy, paths))
+        grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
+        return StartedRestore(begun.job, grant, begun.image.files, begun.image.content_bytes)
+
+
+class Imports:
+    """Bringing in what lies on media."""
+
+    def __init__(self, primary: Primary, work: ImageWork) -> None:
+        self._primary = primary
+        self._work = work
+
+    def phase_one(self, pool: str, _actor: Actor) -> JobId:
+        """Read the headers of a pool."""
+
+        def deed(connection: Connection) -> JobId:
+            medium = pools.pool_named(connection, self._primary.domain, pool)
+            return self._work.submit_phase_one(connection, medium.medium)
+
+        return transact(self._primary.engine, deed)
+
+    def phase_two(self, images: Sequence[ImageId], pool: str | None, _actor: Actor) -> Sequence[JobId]:
+        """Read the file lists of images whose keys are here; those that wait for a key are named."""
+        self._work.settle_keys()
+
+        def deed(connection: Connection) -> list[JobId]:
+            wanted = list(images) or self._all(connection, pool)
+            submitted = [self._work.submit_listing_of(connection, image) for image in wanted]
+            return [job for job in submitted if job is not None]
+
+        jobs = transact(self._primary.engine, deed)
+        if images and not jobs:
+            with read(self._primary.engine) as connection:
+                missing = [one.tag.hex() for one in waiting_by_tag(connection)]
+            if missing:
+                raise NotReadableError(f"the images wait for the key {', '.join(missing)}")
+        return jobs
+
+    def _all(self, connection: Connection, pool: str | None) -> list[ImageId]:
+        query = select(copies.c.image).where(
+            copies.c.state == CopyState.COMPLETE, copies.c.readability == Readability.READABLE
+        )
+        if pool is not None:
+            query = query.where(copies.c.medium == pools.pool_named(connection, self._primary.domain, pool).medium)
+        return [ImageId(image) for image in connection.execute(query.distinct().limit(1_000)).scalars()]
+
+
+class Images:
+    """Jobs on images."""
+
+    def __init__(self, primary: Primary, work: ImageWork) -> None:
+        self._primary = primary
+        self._work = work
+
+    def verify(self, image: ImageId, _actor: Actor) -> JobId:
+        """Verify the first complete copy of this domain."""
+
+        def deed(connection: Connection) -> JobId:
+            for copy in get_image(connection, image).copies:
+                if copy.key.domain == self._primary.domain and copy.state is CopyState.COMPLETE:
+                    return self._work.submit_verify(connection, copy)
+            raise NotReadableError(f"the image '{to_text(image)}' has no complete copy here")
+
+        return transact(self._primary.engine, deed)
+
+
+class Credentials:
+    """What this domain, as a target, lets others write."""
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+
+    def create(self, connection: Connection, pool: str, sender: DomainId, name: str, *, now: datetime) -> NewCredential:
+        """Make a credential for one sender and one pool."""
+        medium = pools.pool_named(connection, self._primary.domain, pool)
+        made, text = credentials.create(connection, name, medium.medium, sender, now=now, entropy=self._primary.entropy)
+        return NewCredential(self._facts(connection, made), text)
+
+    def listed(self, connection: Connection) -> Sequence[CredentialFacts]:
+        """List credentials, revoked ones too."""
+        return [self._facts(connection, one) for one in credentials.list_all(connection)]
+
+    def revoke(self, connection: Connection, identity: bytes, *, now: datetime) -> CredentialFacts:
+        """Withdraw a credential."""
+        return self._facts(connection, credentials.revoke(connection, identity, now=now))
+
+    def _facts(self, connection: Connection, one: credentials.Credential) -> CredentialFacts:
+        labels = {m.medium: m.label for m in pools.own_pools(connection, self._primary.domain)}
+        return CredentialFacts(
+            id=one.id,
+            name=one.name,
+            pool=labels.get(one.medium, to_text(one.medium)),
+            sender=one.sender,
+            created=one.created,
+            expires=None,
+            revoked=one.revoked,
+            last_used=one.used,
+        )
+
+
+class PeerQueries:
+    """Questions to trusted primaries."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+
+    def check_import_policy(self, peer: DomainId, slp: str) -> ImportPolicyCheck:
+        """Ask what an import SLP is."""
+        answer = self._talk.ask(peer, "slp.check", SLPCheck(name=slp))
+        if answer.kind != "slp.checked":
+            raise _refused(answer.kind, answer.body)
+        said = wire.decode(answer.body, SLPChecked)
+        return ImportPolicyCheck(found=said.exists, active=said.active, takes_imports=said.exists)
+
+    def storage(self, peer: DomainId) -> Sequence[StorageOffer]:
+        """Ask what storage there is for us."""
+        return [StorageOffer(server.name, MediumId(server.medium), server.name) for server in self.servers(peer)]
+
+    def servers(self, peer: DomainId) -> Sequence[wire.StorageServer]:
+        """Ask what storage there is for us, with its addresses."""
+        answer = self._talk.ask(peer, "storage.list", Empty())
+        if answer.kind != "storage.listed":
+            raise _refused(answer.kind, answer.body)
+        return wire.decode(answer.body, StorageListed).servers
+
+
+class Targets:
+    """Where this domain, as a source, may write."""
+
+    def __init__(self, primary: Primary, queries: PeerQueries) -> None:
+        self._primary = primary
+        self._queries = queries
+
+    def add(self, name: str, peer: DomainId, pool: str, credential: Secret, _actor: Actor) -> TargetFacts:
+        """Add a target: the other domain is asked for the pool, which it names only to who has a credential for it."""
+        identity, secret = credentials.read_text(credential)
+        offered = {server.name: server for server in self._queries.servers(peer)}
+        if pool not in offered:
+            raise targets.TargetNotFoundError(
+                f"the other domain offers no pool '{pool}' to this one",
+                hint="ask its administrator for a storage credential for this domain and that pool",
+            )
+        target = StorageTarget(
+            name=name,
+            domain=peer,
+            server=pool,
+            medium=MediumId(offered[pool].medium),
+            addresses=tuple(offered[pool].media),
+            credential=identity,
+            added=self._primary.clock.now(),
+        )
+        self._primary.keys.keep(target.key_name, secret)
+        transact(self._primary.engine, lambda connection: targets.add(connection, target))
+        return self._facts(target)
+
+    def listed(self, connection: Connection) -> Sequence[TargetFacts]:
+        """List targets by name."""
+        return [self._facts(target) for target in targets.list_all(connection)]
+
+    def remove(self, connection: Connection, name: str) -> TargetFacts:
+        """Remove a target; policies that name its domain wait."""
+        needing = [
+            stored.policy.name
+            for stored in list_policies(connection)
+            if any(
+                getattr(getattr(op, "to", None), "domain", None) == _domain_of(connection, name).hex()
+                for op in stored.policy.operations
+            )
+        ]
+        if needing:
+            raise targets.TargetExistsError(
+                f"the lifecycle policies {', '.join(sorted(needing))} send to '{name}'",
+                hint="change or deactivate them first",
+            )
+        return self._facts(targets.remove(connection, name))
+
+    def _facts(self, target: StorageTarget) -> TargetFacts:
+        return TargetFacts(
+            name=target.name,
+            domain=target.domain,
+            pool=target.server,
+            medium=target.medium,
+            media=target.addresses,
+            state="defined",
+        )
+
+
+def _domain_of(connection: Connection, name: str) -> DomainId:
+    return targets.get(connection, name).domain
+
+
+def _refused(kind: str, body: bytes) -> StrongroomError:
+    if kind != "refused":
+        return NoAnswerError(f"the other domain answered with '{kind}'")
+    said = wire.decode(body, Refused)
+    error = NoAnswerError(f"the other domain refused: {said.message}", hint=said.hint)
+    error.code = said.code
+    return error
+
+
+def _held(host: HostId, domain: DomainId, data: bytes) -> HeldCertificate:
+    certificate = load_certificate(data)
+    alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    identity = names.read_identity(certificate)
+    return HeldCertificate(
+        issuer=certificate.issuer.rfc4514_string(),
+        subject=certificate.subject.rfc4514_string(),
+        uris=tuple(alternative.get_values_for_type(x509.UniformResourceIdentifier)),
+        serial=f"{certificate.serial_number:x}",
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        host=identity.host or host,
+        domain=domain,
+    )

@@ -1,0 +1,251 @@
+"""A primary, running: listeners, jobs, talk with peers, and what has to be looked at now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+from sqlalchemy import Connection, select
+
+from strongroom.api.app import create_app
+from strongroom.api.listener import people_server
+from strongroom.api.parts import Parts
+from strongroom.catalog.copies import abandon_lapsed
+from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import DomainId, ImageId
+from strongroom.database import read, transact
+from strongroom.jobs import Intervals, JobEngine
+from strongroom.lifecycle import replications
+from strongroom.lifecycle.begin import without_lifecycle
+from strongroom.lifecycle.policies import policies_naming
+from strongroom.lifecycle.tables import ReplicationState
+from strongroom.lifecycle.tables import replications as replication_rows
+from strongroom.people.sessions import Door
+from strongroom.pki import revocation
+from strongroom.pki.fingerprint import fingerprint_of
+from strongroom.pki.tls import ServerTLS
+from strongroom.replication import credentials, targets
+from strongroom.services.primary import ports, session_socket
+from strongroom.services.primary.client_work import ClientWork
+from strongroom.services.primary.enrol_routes import EnrolRoutes
+from strongroom.services.primary.image_work import ImageWork
+from strongroom.services.primary.key_desk import KeyDesk
+from strongroom.services.primary.limits import RateLimit
+from strongroom.services.primary.media_client import MediaClients
+from strongroom.services.primary.media_desk import MediaDesk
+from strongroom.services.primary.media_routes import MediaRoutes
+from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.peer_routes import PeerRoutes
+from strongroom.services.primary.peers import Talk, peer_handlers
+from strongroom.services.primary.receiving import Receiving
+from strongroom.services.primary.session_socket import SessionSocket
+from strongroom.services.record_http import tell_errors
+from strongroom.services.stopping import Stopping
+from strongroom.settings.domain import split_address
+from strongroom.trust import home as trust_home
+from strongroom.trust import store as trust_store
+from strongroom.trust.check import TrustChecker
+from strongroom.trust.decisions import Dependant, TrustDesk
+from strongroom.trust.exchange import Exchange
+from strongroom.trust.making import TrustMaker
+
+logger = logging.getLogger(__name__)
+
+MAX_RECORD_BYTES: Final = 16 << 20
+HOUSEKEEPING_SECONDS: Final = 5.0
+
+
+class Running:
+    """Joins the parts of a primary, and runs them until it is told to stop.
+
+    Args:
+        primary: open.
+    """
+
+    def __init__(self, primary: Primary) -> None:
+        self._primary = primary
+        self._media = MediaClients(primary)
+        self._images = ImageWork(primary, self._media)
+        self._exchange = Exchange(primary.ours, primary.clock, primary.entropy, peer_handlers(primary))
+        self._talk = Talk(primary, self._exchange)
+        self._clients = ClientWork(primary, self._images.acknowledged)
+        self._receiving = Receiving(primary, self._images.acknowledged, self._talk.send_receipt)
+        self._images.arrived = self._receiving
+        self._engine = JobEngine(
+            primary.engine,
+            self._images.handlers(),
+            self._images.queues(),
+            primary.clock,
+            primary.entropy,
+            Intervals(),
+        )
+        self._maker = TrustMaker(
+            primary.engine, primary.ours, primary.registrar, primary.keys, primary.clock, primary.entropy
+        )
+        self._door = Door(primary.engine, primary.clock, primary.entropy)
+        self._listening: list[str] = []
+        self._told_kms = False
+        self._done = threading.Event()
+
+    async def run(self, stopping: Stopping) -> None:
+        """Run until stopping is asked for; everything is closed when this returns."""
+        primary = self._primary
+        transact(primary.engine, lambda c: trust_home.begin(c, primary.entropy))
+        trust_store.sweep_keys(primary.engine, primary.keys)
+        self._housekeep()
+        self._engine.start()
+        self._talk.start()
+        runners = await self._open_listeners()
+        people = people_server(
+            create_app(self._parts()),
+            *split_address(primary.settings.primary.listen_people),
+            self._people_tls().context,
+        )
+        serving = asyncio.create_task(people.serve())
+        keeping = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+        keeping.start()
+        try:
+            await people.listening(serving)
+            stopping.ready()
+            await stopping.wait(serving)
+        finally:
+            self._done.set()
+            people.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+            for runner in runners:
+                await runner.cleanup()
+            self._talk.stop()
+            await asyncio.to_thread(self._engine.stop)
+
+    # ------------------------------------------------------------ listeners
+
+    async def _open_listeners(self) -> list[web.AppRunner]:
+        primary = self._primary
+        limit = RateLimit(primary.clock)
+        peers = PeerRoutes(primary.engine, primary.ours, self._maker, self._exchange, primary.clock, limit)
+        enrolment = EnrolRoutes(primary.registrar, limit)
+        keys = KeyDesk(primary, self._clients, self._images)
+        desk = MediaDesk(primary, self._clients, self._receiving)
+        media = MediaRoutes(primary, self._clients, keys, desk, self._images, self._receiving)
+        application = web.Application(middlewares=[tell_errors], client_max_size=MAX_RECORD_BYTES)
+        application.add_routes([*peers.table(), *enrolment.table(), *media.table()])
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        host, port = split_address(primary.settings.primary.listen_peer)
+        await web.TCPSite(runner, host, port, ssl_context=self._peer_tls().context).start()
+        session_socket.prepare(primary.home.session_socket)
+        sessions = web.AppRunner(SessionSocket(primary, self._door).application(), access_log=None)
+        await sessions.setup()
+        await web.UnixSite(sessions, str(primary.home.session_socket)).start()
+        primary.home.session_socket.chmod(0o666)  # the folder is private; who may enter it, the kernel tells by uid
+        return [runner, sessions]
+
+    def _peer_tls(self) -> ServerTLS:
+        return ServerTLS(self._primary.own_identity().credential, [self._primary.root])
+
+    def _people_tls(self) -> ServerTLS:
+        return ServerTLS(self._primary.own_identity().credential, [self._primary.root])
+
+    def _parts(self) -> Parts:
+        primary = self._primary
+        queries = ports.PeerQueries(self._talk)
+        try:
+            kms = primary.kms.management
+        except StrongroomError as error:
+            logger.warning("the keystore is locked", extra={"event": "keystore-locked", "code": error.code})
+            kms = None
+        return Parts(
+            engine=primary.engine,
+            ours=primary.ours,
+            door=self._door,
+            kms=kms,
+            maker=self._maker,
+            desk=TrustDesk(primary.engine, primary.clock, self._dependants),
+            checker=TrustChecker(primary.engine, self._exchange, primary.keys, primary.clock),
+            jobs=primary.jobs,
+            file_lists=primary.file_lists,
+            media=ports.Media(primary, self._media),
+            backups=ports.Backups(primary, self._clients),
+            restores=ports.Restores(primary, self._clients),
+            imports=ports.Imports(primary, self._images),
+            images=ports.Images(primary, self._images),
+            credentials=ports.Credentials(primary),
+            targets=ports.Targets(primary, queries),
+            peers=queries,
+            sign_ins=RateLimit(primary.clock),
+            clock=primary.clock,
+            entropy=primary.entropy,
+            started=primary.clock.now(),
+        )
+
+    def _dependants(self, connection: Connection, peer: DomainId) -> Sequence[Dependant]:
+        """Name what stops working when a trust goes."""
+        waiting = replications.unconfirmed(connection, target=peer, limit=100)
+        return [
+            *(Dependant("SLP", name) for name in policies_naming(connection, peer)),
+            *(Dependant("storage target", t.name) for t in targets.list_all(connection) if t.domain == peer),
+            *(
+                Dependant("storage credential", one.name)
+                for one in credentials.list_all(connection)
+                if one.sender == peer and one.revoked is None
+            ),
+            *(Dependant("pending copy", row.image.hex()) for row in waiting),
+        ]
+
+    # ------------------------------------------------------------ now and then
+
+    def _keep_house(self) -> None:
+        while not self._done.wait(HOUSEKEEPING_SECONDS):
+            self._housekeep()
+
+    def _housekeep(self) -> None:
+        """Do what is due by time; whatever fails is tried again at the next round."""
+        for task in (self._issue_crls, self._end_lapsed, self._plan, self._refresh_keys):
+            try:
+                task()
+            except StrongroomError as error:
+                facts = {"event": "housekeeping-failed", "task": task.__name__, "code": error.code}
+                logger.warning("housekeeping failed", extra=facts)
+
+    def _issue_crls(self) -> None:
+        primary = self._primary
+        by_fingerprint = {fingerprint_of(a.certificate): a for a in primary.authorities.values()}
+
+        def deed(connection: Connection) -> None:
+            for due in revocation.crls_due(connection, now=primary.clock.now()):
+                if due in by_fingerprint:
+                    revocation.issue_crl(connection, by_fingerprint[due], now=primary.clock.now())
+
+        transact(primary.engine, deed)
+
+    def _end_lapsed(self) -> None:
+        self._clients.end_lapsed()
+        transact(self._primary.engine, lambda c: abandon_lapsed(c, now=self._primary.clock.now()))
+
+    def _plan(self) -> None:
+        """Plan again from the rows: what a crash left, what waited for a time, what a rebuild found."""
+        primary = self._primary
+        with read(primary.engine) as connection:
+            fresh = without_lifecycle(connection, own=primary.domain, limit=100)
+            open_states = (ReplicationState.WAITING, ReplicationState.FAILED, ReplicationState.SENDING)
+            rows = connection.execute(
+                select(replication_rows.c.image).where(replication_rows.c.state.in_(open_states)).distinct().limit(200)
+            ).scalars()
+            open_images = [ImageId(image) for image in rows]
+        for image in fresh:
+            transact(primary.engine, lambda c, one=image: self._images.acknowledged(c, one))  # type: ignore[misc]
+        for image in open_images:
+            transact(primary.engine, lambda c, one=image: self._images.submit_due(c, one))  # type: ignore[misc]
+
+    def _refresh_keys(self) -> None:
+        """Hear of keys that another process brought into the keystore."""
+        kms = self._primary.kms.management
+        if not self._told_kms:
+            kms.on_usable(self._images.key_became_usable)
+            self._told_kms = True
+            self._images.settle_keys()
+        kms.refresh()
