@@ -1,36 +1,38 @@
-"""``python -m strongroom.services.media HOME [--watch-stdin]``: run the media server of a home."""
+"""The process of a media server: ``python -m strongroom.services.media HOME [PARENT TOLD]``."""
 
 from __future__ import annotations
 
-import argparse
+import asyncio
 import logging
 import sys
 from pathlib import Path
 
 from strongroom.core.errors import StrongroomError
-from strongroom.services.media.log_lines import LineFormatter
-from strongroom.services.media.server import run
+from strongroom.services import logs
+from strongroom.services.media.server import serve
+from strongroom.services.stopping import from_arguments
 from strongroom.settings.domain import DomainSettings
 from strongroom.settings.home import Home
 from strongroom.settings.system import SystemClock, SystemEntropy
 
+logger = logging.getLogger(__name__)
+
+
+async def _serve(home: Home) -> None:
+    await serve(home, DomainSettings.load(home), SystemClock(), SystemEntropy(), from_arguments())
+
 
 def main() -> int:
-    """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(prog="python -m strongroom.services.media")
-    parser.add_argument("home", type=Path)
-    parser.add_argument("--watch-stdin", action="store_true", help="stop when standard input ends")
-    arguments = parser.parse_args()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    home = Home(arguments.home)
+    """Run the process."""
+    home = Home(Path(sys.argv[1]))
+    logs.set_up(home.logs / "media.log")
     try:
-        run(home, DomainSettings.load(home), SystemClock(), SystemEntropy(), watch_stdin=arguments.watch_stdin)
+        asyncio.run(_serve(home))
     except StrongroomError as error:
-        print(f"strongroom: error: {error.message}", file=sys.stderr)
+        logger.critical("the media server cannot serve", extra={"event": "cannot-serve", "code": error.code})
+        print(f"strongroom: error: {error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - talk to people
         if error.hint:
-            print(f"strongroom: hint: {error.hint}", file=sys.stderr)
+            print(f"strongroom: hint: {error.hint}", file=sys.stderr)  # noqa: T201 - talk to people
         return error.exit_code
     return 0
 

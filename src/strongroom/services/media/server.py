@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +35,7 @@ from strongroom.services.media.restore_routes import RestoreRoutes
 from strongroom.services.media.sending import SendRoute
 from strongroom.services.media.work_routes import WorkRoutes
 from strongroom.services.record_http import RecordClient, tell_errors
+from strongroom.services.stopping import Stopping
 from strongroom.settings.domain import DomainSettings, split_address
 from strongroom.settings.home import Home
 
@@ -107,58 +105,45 @@ class _Parts:
             self.tls.replace(renewed.credential, renewed.roots)
 
 
-def run(
-    home: Home,
-    settings: DomainSettings,
-    clock: Clock,
-    entropy: Entropy,
-    *,
-    watch_stdin: bool = False,
-    ready: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve until SIGTERM or SIGINT comes, or standard input ends.
+async def serve(home: Home, settings: DomainSettings, clock: Clock, entropy: Entropy, stopping: Stopping) -> None:
+    """Serve until told to stop.
+
+    Nobody is answered before the primary has been heard once: until then nothing says who may ask.
 
     Args:
         home: the domain's home on this host.
         settings: of the domain.
         clock: for everything that is written.
         entropy: for everything that is written.
-        watch_stdin: stop when standard input ends, as it does when the parent process is gone.
-        ready: called once the listeners are open.
+        stopping: tells when, and is told when the listeners are open.
 
     Raises:
         NoIdentityError: the host is not enrolled.
         OSError: an address cannot be listened at.
     """
-    asyncio.run(_serve(_Parts.make(home, settings, clock, entropy), home, settings, watch_stdin, ready))
-
-
-async def _serve(
-    parts: _Parts, home: Home, settings: DomainSettings, watch_stdin: bool, ready: Callable[[], None]
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if watch_stdin:
-        threading.Thread(target=_watch_stdin, args=(loop, stop), name="parent", daemon=True).start()
-    if not await _until_known(parts, settings, stop):
+    stopping.install()
+    parts = _Parts.make(home, settings, clock, entropy)
+    learning = asyncio.create_task(_until_known(parts, settings))
+    await stopping.wait(learning)
+    if not learning.done():
+        learning.cancel()
         return
+    learning.result()
     runners = [_peer_runner(parts), _client_runner(parts)]
     for runner in runners:
         await runner.setup()
     beating = threading.Thread(target=parts.beat.run, name="beat", daemon=True)
     try:
-        await _listen(runners[0], runners[1], parts, home, settings)
+        await _listen(runners[0], runners[1], home, settings, parts.tls)
         beating.start()
         logger.info("the media server is ready", extra={"event": "ready", "domain": parts.own.domain.hex()})
-        ready()
-        await stop.wait()
+        stopping.ready()
+        await stopping.wait()
     finally:
         logger.info("the media server stops", extra={"event": "stopping"})
         parts.beat.stop()
         await parts.receive.close()
-        for runner in reversed(runners):
+        for runner in runners:
             await runner.cleanup()
         home.media_socket.unlink(missing_ok=True)
         if beating.is_alive():
@@ -166,14 +151,10 @@ async def _serve(
         parts.server.pools.close()
 
 
-async def _until_known(parts: _Parts, settings: DomainSettings, stop: asyncio.Event) -> bool:
-    """Ask the primary for its issuers, and beat, until both worked once; nobody is answered before.
-
-    Returns:
-        Whether to go on; not when the process is to stop.
-    """
+async def _until_known(parts: _Parts, settings: DomainSettings) -> None:
+    """Ask the primary for its issuers, and beat, until both worked once."""
     wait = _FIRST_RETRY_SECONDS
-    while not stop.is_set():
+    while True:
         try:
             await asyncio.to_thread(_learn_issuers, parts, settings)
             await asyncio.to_thread(parts.beat.once)
@@ -183,13 +164,10 @@ async def _until_known(parts: _Parts, settings: DomainSettings, stop: asyncio.Ev
                 error.message,
                 extra={"event": "waiting-for-primary", "code": error.code},
             )
-            try:
-                await asyncio.wait_for(stop.wait(), wait)
-            except TimeoutError:
-                wait = min(2 * wait, _MOST_RETRY_SECONDS)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _MOST_RETRY_SECONDS)
         else:
-            return True
-    return False
+            return
 
 
 def _learn_issuers(parts: _Parts, settings: DomainSettings) -> None:
@@ -204,14 +182,14 @@ def _learn_issuers(parts: _Parts, settings: DomainSettings) -> None:
 
 
 async def _listen(
-    peer: web.AppRunner, clients: web.AppRunner, parts: _Parts, home: Home, settings: DomainSettings
+    peer: web.AppRunner, clients: web.AppRunner, home: Home, settings: DomainSettings, tls: ServerTLS
 ) -> None:
     home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.run.chmod(0o700)
     home.media_socket.unlink(missing_ok=True)
     address, port = split_address(settings.media.listen)
-    await web.TCPSite(peer, address, port, ssl_context=parts.tls.context).start()
-    await web.UnixSite(clients, home.media_socket).start()
+    await web.TCPSite(peer, address, port, ssl_context=tls.context).start()
+    await web.UnixSite(clients, str(home.media_socket)).start()
 
 
 def _peer_runner(parts: _Parts) -> web.AppRunner:
@@ -232,10 +210,3 @@ def _client_runner(parts: _Parts) -> web.AppRunner:
 def _primary_address(settings: DomainSettings) -> Address:
     _, port = split_address(settings.primary.listen_peer)
     return Address(settings.host, port)
-
-
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Wait until standard input ends; what comes is not for this process."""
-    while sys.stdin.buffer.read(1):
-        pass
-    loop.call_soon_threadsafe(stop.set)
