@@ -137,15 +137,19 @@ class Envelopes:
             ).fetchone()
         return self._read(row[0]) if row else None
 
-    def data_keys(self, origin: DomainId, envelopes: Iterable[EnvelopeId]) -> set[DataKeyId]:
-        """Tell the data keys for frames in these envelopes."""
-        return {
-            DataKeyId(row[0])
-            for batch in _batched(envelopes)
-            for row in self._select(
-                "id", "data_key", "envelope", batch, f"origin = ? AND purpose = {Purpose.FRAMES}", origin
-            )
-        }
+    def data_keys(self, origin: DomainId, group: KeyGroupId, envelopes: Iterable[EnvelopeId]) -> set[DataKeyId]:
+        """Tell the data keys for frames in those of these envelopes that are of the group."""
+        found: set[DataKeyId] = set()
+        for batch in _batched(envelopes):
+            marks = ",".join("?" * len(batch))
+            with self._lock:
+                rows = self._db.execute(
+                    "SELECT DISTINCT data_key.id FROM data_key JOIN generation USING (envelope, origin)"  # noqa: S608 - marks only
+                    f" WHERE envelope IN ({marks}) AND origin = ? AND grp = ? AND purpose = {Purpose.FRAMES:d}",
+                    (*batch, origin, group),
+                ).fetchall()
+            found.update(DataKeyId(row[0]) for row in rows)
+        return found
 
     def tags(self, origin: DomainId, envelopes: Iterable[EnvelopeId]) -> list[KeyTag]:
         """Tell the key tags of the newest generations that the origin signed, ascending."""

@@ -18,7 +18,7 @@ from strongroom.pool import names
 from strongroom.pool.errors import ObjectMissingError
 from strongroom.pool.store import Store
 
-_NAME: Final = re.compile(r"[0-9a-f]{32}-[0-9a-f]{4}")
+_NAME: Final = re.compile(r"images/[0-9a-f]{2}/[0-9a-f]{32}-[0-9a-f]{4}")
 
 
 class Fragments:
@@ -63,6 +63,8 @@ class Fragments:
             NoSuchCopyError: it is not here.
             DamagedError: it is longer than a fragment can be.
         """
+        if _NAME.fullmatch(name) is None:
+            raise NoSuchCopyError(f"'{name[:64]}' is not the name of a fragment")
         try:
             data = self._store.read(name, 0, fragment.MAX_BYTES + 1)
         except ObjectMissingError as error:
@@ -74,7 +76,7 @@ class Fragments:
     def names(self, after: str = "") -> Iterator[str]:
         """Give the names of all fragments behind one, rising."""
         for item in self._store.list(names.IMAGES):
-            if item.key > after and _NAME.fullmatch(item.key.rpartition("/")[2]):
+            if item.key > after and _NAME.fullmatch(item.key):
                 yield item.key
 
     def _check(self, image: ImageId, copy: int, data: bytes) -> Fragment:

@@ -69,7 +69,7 @@ class IssuedKeys:
 class OpenedKeys:
     """Frame keys for reading, unwrapped for as many frames at once as a page of the manifest names."""
 
-    def __init__(self, opener: KeyOpener, envelopes: Envelopes, origin: DomainId) -> None:
+    def __init__(self, opener: KeyOpener | None, envelopes: Envelopes, origin: DomainId) -> None:
         self._opener = opener
         self._envelopes = envelopes
         self._origin = origin
@@ -84,7 +84,7 @@ class OpenedKeys:
             KeyUnavailableError: the KMS cannot open an envelope.
         """
         missing = {key for key in keys if key not in self._keys}
-        if not missing:
+        if not missing or self._opener is None:
             return
         holders = self._envelopes.holding(missing, self._origin)
         without = missing - holders.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from strongroom.formats import entries, image_stream
 from strongroom.images.selection import Selection
@@ -14,28 +14,81 @@ from strongroom.images.stored_image import StoredImage
 from strongroom.pool.references import Reference
 
 _BATCH_BYTES: Final = 32 << 20
-_BATCH_RECORDS: Final = 2_048
+_BATCH_ITEMS: Final = 16_384
+_PIECE_BYTES: Final = 256 << 10
+
+_Piece: TypeAlias = tuple[Reference | None, int, int]
 
 
 @dataclass
 class _Batch:
     """What is read together: records, and the pieces of their contents in order."""
 
-    items: list[bytes | tuple[Reference | None, int, int]] = field(default_factory=list)
+    items: list[bytes | _Piece] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
     bytes: int = 0
-    records: int = 0
 
     @property
-    def full(self) -> bool:
-        return self.bytes >= _BATCH_BYTES or self.records >= _BATCH_RECORDS
+    def is_full(self) -> bool:
+        return self.bytes >= _BATCH_BYTES or len(self.items) >= _BATCH_ITEMS
 
-    def add_extent(self, reference: Reference | None, offset: int, length: int) -> None:
-        self.items.append((reference, offset, length))
-        if reference is not None:
-            if not self.references or self.references[-1] is not reference:
-                self.references.append(reference)
-                self.bytes += reference.length
+    def add_piece(self, piece: _Piece) -> None:
+        self.items.append(piece)
+        reference = piece[0]
+        if reference is not None and (not self.references or self.references[-1] is not reference):
+            self.references.append(reference)
+            self.bytes += reference.length
+
+
+class _Blocks:
+    """Gathers small blocks, so that a stream of small files does not leave in crumbs."""
+
+    def __init__(self) -> None:
+        self._ready: list[bytes | memoryview] = [image_stream.MAGIC]
+        self._ready_bytes = 0
+        self._records: list[bytes] = []
+        self._record_bytes = 0
+
+    def record(self, record: bytes) -> Iterator[bytes]:
+        """Add a record; nothing but records has come since those that wait."""
+        if self._record_bytes + len(record) > _PIECE_BYTES:
+            yield from self.flush()
+        self._records.append(record)
+        self._record_bytes += len(record)
+
+    def data(self, data: memoryview) -> Iterator[bytes]:
+        """Add contents, at most one segment."""
+        self._end_records()
+        self._add(image_stream.head(image_stream.DATA, len(data)), data)
+        if self._ready_bytes >= _PIECE_BYTES:
+            yield self._take()
+
+    def block(self, block: bytes) -> None:
+        """Add a small block of another type."""
+        self._end_records()
+        self._add(block)
+
+    def flush(self) -> Iterator[bytes]:
+        """Give all that waits."""
+        self._end_records()
+        if self._ready:
+            yield self._take()
+
+    def _end_records(self) -> None:
+        if self._records:
+            self._add(image_stream.head(image_stream.ENTRIES, self._record_bytes), *self._records)
+            self._records.clear()
+            self._record_bytes = 0
+
+    def _add(self, *parts: bytes | memoryview) -> None:
+        self._ready += parts
+        self._ready_bytes += sum(map(len, parts))
+
+    def _take(self) -> bytes:
+        joined = b"".join(self._ready)
+        self._ready.clear()
+        self._ready_bytes = 0
+        return joined
 
 
 def restore_stream(image: StoredImage, selection: Selection | None = None) -> Iterator[bytes]:
@@ -49,43 +102,47 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
         selection: which files; all by default.
 
     Yields:
-        Pieces of at most about 1 MiB.
+        Pieces of at most some MiB.
 
     Raises:
         KeyUnavailableError: the KMS has no usable key.
         IntegrityError, NotFoundError, PoolReadError: the image cannot be read whole; what came before is right.
     """
-    wanted = selection or Selection()
-    yield image_stream.MAGIC
+    blocks = _Blocks()
     files = content = 0
     batch = _Batch()
-    for file in _selected(image, wanted):
+    for file in _selected(image, selection or Selection()):
         files += 1
         content += file.entry.size
         batch.items.extend(_records_of(file))
-        batch.records += 1
-        for reference, offset, length in file.extents:
-            batch.add_extent(reference, offset, length)
-            if batch.full:
-                yield from _send(image, batch)
+        for piece in file.extents:
+            batch.add_piece(piece)
+            if batch.is_full:
+                yield from _send(image, batch, blocks)
                 batch = _Batch()
-        if batch.full:
-            yield from _send(image, batch)
+        if batch.is_full:
+            yield from _send(image, batch, blocks)
             batch = _Batch()
-    yield from _send(image, batch)
-    yield image_stream.end(files, content, 0)
+    yield from _send(image, batch, blocks)
+    blocks.block(image_stream.end(files, content, 0))
+    yield from blocks.flush()
 
 
 def entry_stream(image: StoredImage) -> Iterator[bytes]:
-    """Give the records of an image without contents: what a client compares its files with."""
-    yield image_stream.MAGIC
+    """Give the records of an image without contents: what a client compares its files with.
+
+    Raises:
+        KeyUnavailableError, IntegrityError, NotFoundError, PoolReadError: as in :func:`restore_stream`.
+    """
+    blocks = _Blocks()
     files = content = 0
     for file in image.files():
         files += 1
         content += file.entry.size
         for record in _records_of(file):
-            yield from _entries_block(record)
-    yield image_stream.end(files, content, 0)
+            yield from blocks.record(record)
+    blocks.block(image_stream.end(files, content, 0))
+    yield from blocks.flush()
 
 
 def _selected(image: StoredImage, wanted: Selection) -> Iterator[StoredFile]:
@@ -120,9 +177,10 @@ def _heirs(image: StoredImage, wanted: Selection) -> dict[bytes, bytes]:
     heirs: dict[bytes, bytes] = {}
     for file in image.files():
         entry = file.entry
-        if entry.type == entries.HARD_LINK and entry.target is not None and entry.path in wanted:
-            if entry.target not in wanted:
-                heirs.setdefault(entry.target, entry.path)
+        if entry.type != entries.HARD_LINK or entry.target is None:
+            continue
+        if entry.path in wanted and entry.target not in wanted:
+            heirs.setdefault(entry.target, entry.path)
     return heirs
 
 
@@ -134,25 +192,19 @@ def _records_of(file: StoredFile) -> list[bytes]:
     return [entries.encode(plain), *(entries.encode(more) for more in file.attributes)]
 
 
-def _send(image: StoredImage, batch: _Batch) -> Iterator[bytes]:
+def _send(image: StoredImage, batch: _Batch, blocks: _Blocks) -> Iterator[bytes]:
     image.need_keys_of(batch.references)
     segments = image.frames.read(batch.references)
     current: Reference | None = None
     segment = memoryview(b"")
     for item in batch.items:
         if isinstance(item, bytes):
-            yield from _entries_block(item)
+            yield from blocks.record(item)
             continue
         reference, offset, length = item
         if reference is None:
-            yield image_stream.hole(length)
+            blocks.block(image_stream.hole(length))
             continue
         if reference is not current:
             current, segment = reference, next(segments)
-        yield image_stream.head(image_stream.DATA, length)
-        yield bytes(segment[offset : offset + length])
-
-
-def _entries_block(records: bytes) -> Iterator[bytes]:
-    yield image_stream.head(image_stream.ENTRIES, len(records))
-    yield records
+        yield from blocks.data(segment[offset : offset + length])

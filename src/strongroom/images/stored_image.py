@@ -51,11 +51,11 @@ class StoredImage:
     Args:
         pool: where it lies.
         copy: its copy header, checked.
-        opener: unwraps its data keys; not asked when the image is not encrypted.
+        opener: unwraps its data keys; not asked when the image is not encrypted. ``None`` reads what needs no key.
         threads: threads that read and decrypt.
     """
 
-    def __init__(self, pool: OpenPool, copy: CheckedCopy, opener: KeyOpener, *, threads: int = 2) -> None:
+    def __init__(self, pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None, *, threads: int = 2) -> None:
         origin = copy.image.signer
         self.roots = Roots.of(copy)
         self.is_encrypted = copy.copy.payload.encrypted

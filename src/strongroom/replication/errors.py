@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from strongroom.core.errors import (
     AuthorityError,
     IntegrityError,
     RefusedError,
+    ResourceError,
     Retry,
     StrongroomError,
     UnavailableError,
 )
-from strongroom.formats.replication_messages import Error
+from strongroom.formats import replication_messages as messages
+from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.replication_messages import AnyMessage, Error
+from strongroom.pool.errors import PoolFullError
 
 
 class ProtocolError(IntegrityError):
@@ -79,6 +85,40 @@ class InterruptedSessionError(UnavailableError):
     default_hint = "nothing has to be done: the job goes on where it was when both ends are there again"
 
 
+class AlreadyHeldError(RefusedError):
+    """The target has this image, complete.
+
+    Attributes:
+        receipt: the receipt that the target signed for it; empty when there is none yet.
+    """
+
+    code = "replication.already-held"
+    default_hint = "nothing has to be done: the job takes the receipt and ends"
+    receipt: bytes = b""
+
+
+class NoSpaceError(ResourceError):
+    """The target's pool is full."""
+
+    code = "replication.no-space"
+    default_hint = "ask the target's administrator for room; the job goes on where it was"
+
+
+class QuotaError(RefusedError):
+    """The quota that the target gave this trust is used up."""
+
+    code = "replication.quota"
+    retry: Retry = "later"
+    default_hint = "ask the target's administrator to raise the quota"
+
+
+class OwnPoolError(ResourceError):
+    """What this side holds already cannot be read; the other side is not at fault."""
+
+    code = "replication.own-pool"
+    default_hint = "verify the pool on the side that says this: 'strongroom pool scrub'"
+
+
 _BY_CODE: dict[str, type[StrongroomError]] = {
     error.code: error
     for error in (
@@ -90,8 +130,48 @@ _BY_CODE: dict[str, type[StrongroomError]] = {
         ImportPolicyMissingError,
         LoopError,
         BadImageError,
+        AlreadyHeldError,
+        NoSpaceError,
+        QuotaError,
+        OwnPoolError,
     )
 }
+
+
+def decode(data: bytes) -> tuple[AnyMessage, memoryview]:
+    """Read a message.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        return messages.decode(data)
+    except (DamagedError, NewerFormatError) as error:
+        raise ProtocolError(error.message) from error
+
+
+def cut(body: memoryview, lengths: Sequence[int]) -> list[bytes]:
+    """Cut a body into the objects that the message says are in it.
+
+    Raises:
+        ProtocolError: the lengths do not add up.
+    """
+    try:
+        return messages.cut(body, lengths)
+    except DamagedError as error:
+        raise ProtocolError(error.message) from error
+
+
+def as_refusal(error: StrongroomError) -> StrongroomError:
+    """Turn what went wrong with an image on its way in into a word of the protocol."""
+    if isinstance(error, PoolFullError):
+        refusal: StrongroomError = NoSpaceError(error.message)
+    elif isinstance(error, IntegrityError) and not isinstance(error, ProtocolError | BadImageError):
+        refusal = BadImageError(error.message)
+    else:
+        return error
+    refusal.__cause__ = error
+    return refusal
 
 
 def to_message(error: StrongroomError) -> Error:
@@ -99,10 +179,17 @@ def to_message(error: StrongroomError) -> Error:
     return Error(code=error.code[:64], message=error.message[:512], hint=error.hint[:256], retry=error.retry)
 
 
-def from_message(message: Error) -> StrongroomError:
+def from_message(message: Error, body: bytes = b"") -> StrongroomError:
     """Make the error that the other side wrote; an unknown code keeps its name."""
     branch = _BY_CODE.get(message.code, UnavailableError if message.retry == "later" else RefusedError)
-    error = branch(f"the other side: {message.message}", hint=message.hint)
-    error.code = message.code
+    error = branch(f"the other side: {_printable(message.message)}", hint=_printable(message.hint))
+    error.code = branch.code if message.code in _BY_CODE else _printable(message.code)
     error.retry = message.retry
+    if isinstance(error, AlreadyHeldError):
+        error.receipt = body
     return error
+
+
+def _printable(text: str) -> str:
+    """Make a stranger's words fit to be shown: one line, short."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:512]).strip()

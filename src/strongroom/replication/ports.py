@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, FrameId, KeyTag, MediumId, PageId
+from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, FrameId, KeyGroupId, KeyTag, MediumId, PageId
 from strongroom.formats.copy_header import CheckedCopy
 
 
@@ -33,9 +33,9 @@ class TargetPool(Protocol):
         """Make an envelope durable; it was checked."""
 
     def envelope_contents(
-        self, origin: DomainId, envelopes: Iterable[EnvelopeId]
+        self, origin: DomainId, group: KeyGroupId, envelopes: Collection[EnvelopeId]
     ) -> tuple[set[DataKeyId], list[KeyTag]]:
-        """Tell all data keys of purpose *frames* in these envelopes, and the tags that wrap them, ascending."""
+        """Tell the data keys for frames in the envelopes of the group, and the tags that wrap them, ascending."""
 
     def find_page(self, origin: DomainId, page: PageId) -> bytes | None:
         """Give a page that is here for this origin."""
@@ -67,7 +67,12 @@ class Offered:
 
 @dataclass(frozen=True)
 class Receiving:
-    """A session that the receiver's primary allowed."""
+    """A session that the receiver's primary allowed.
+
+    Attributes:
+        session: its id.
+        medium: the pool that takes the image.
+    """
 
     session: bytes
     medium: MediumId
@@ -80,11 +85,19 @@ class ReceivingAuthority(Protocol):
         """Decide whether the image may come.
 
         Raises:
-            StrongroomError: it may not; the code is one of the protocol's refusals.
+            AlreadyHeldError: it is here, complete.
+            StrongroomError: it may not come; the code is one of the protocol's refusals.
         """
 
-    def commit(self, receiving: Receiving, tags: Sequence[KeyTag]) -> None:
-        """Have the own copy header signed, and write it; durable on return."""
+    def commit(self, receiving: Receiving, tags: Sequence[KeyTag], frames: int, frame_bytes: int) -> None:
+        """Have the own copy header signed, and write it; durable on return.
+
+        Args:
+            receiving: the session.
+            tags: key tags that wrap the image's data keys.
+            frames: how many frames this session brought.
+            frame_bytes: their bytes.
+        """
 
     def receipt(self, receiving: Receiving) -> bytes | None:
         """Give the receipt if the image is imported already."""

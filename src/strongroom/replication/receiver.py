@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, FrameId, KeyTag, PageId
+from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, FrameId, KeyGroupId, KeyTag, MediumId, PageId
 from strongroom.formats import copy_header, frame, hop, key_envelope, key_page, manifest_page, signed
 from strongroom.formats import replication_messages as messages
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.image_header import header_digest
 from strongroom.replication import errors
 from strongroom.replication.handshake import check_hello, hello
 from strongroom.replication.ports import Offered, Receiving, ReceivingAuthority, TargetPool
@@ -80,14 +80,20 @@ class ReceiverSession:
     Args:
         own: the receiver's domain.
         peer: home domain in the certificate that the other side showed.
-        pool: where the image will lie.
+        open_pool: gives the pool that the primary names for the image.
         authority: the receiver's primary.
     """
 
-    def __init__(self, own: DomainId, peer: DomainId, pool: TargetPool, authority: ReceivingAuthority) -> None:
+    def __init__(
+        self,
+        own: DomainId,
+        peer: DomainId,
+        open_pool: Callable[[MediumId], TargetPool],
+        authority: ReceivingAuthority,
+    ) -> None:
         self._own = own
         self._peer = peer
-        self._pool = pool
+        self._open_pool = open_pool
         self._authority = authority
         self._on_message: Callable[[messages.AnyMessage, memoryview], list[bytes]] = self._on_hello
         self._walk = _Walk()
@@ -113,19 +119,21 @@ class ReceiverSession:
         An error of ours is told to the other side and kept in :attr:`failure`; what is durable stays, and is found
         again by the next session.
         """
+        if self.ended:
+            return []
         try:
-            message, body = messages.decode(data)
+            message, body = errors.decode(data)
             if isinstance(message, messages.Error):
                 self.failure = errors.from_message(message)
                 return []
             if isinstance(message, messages.Progress):
                 return []
             return self._on_message(message, body)
-        except (DamagedError, NewerFormatError) as error:
-            self.failure = errors.BadImageError(error.message)
-            self.failure.__cause__ = error
-        except StrongroomError as error:
+        except errors.AlreadyHeldError as error:
             self.failure = error
+            return [messages.encode(errors.to_message(error), [error.receipt])]
+        except StrongroomError as error:
+            self.failure = errors.as_refusal(error)
         return [messages.encode(errors.to_message(self.failure))]
 
     def _on_hello(self, message: messages.AnyMessage, _body: memoryview) -> list[bytes]:
@@ -145,6 +153,7 @@ class ReceiverSession:
         self._check_hop(sent_hop, message.sending, copy)
         offered = Offered(self._peer, message.credential, message.secret, message.sending, sent_hop, copy)
         self.receiving = self._authority.begin(offered)
+        self._pool = self._open_pool(self.receiving.medium)
         self._copy = copy
         self._origin = copy.image.signer
         self._key_pages = deque(PageId(page) for page in copy.copy.payload.key_pages)
@@ -155,9 +164,16 @@ class ReceiverSession:
         """The hop must be the sender's own, to us, of this image, behind the hops that the copy came by."""
         image = copy.image.payload
         last = signed.verify(hop.HOP, data, pinned=self._peer).payload
-        if last.sending != sending or last.to != self._own or last.image != image.image:
+        before = copy.copy.payload.hops
+        said = (last.sending, last.to, last.image, last.origin, last.header, last.previous)
+        previous = hop.hop_digest(before[-1]) if before else hop.NO_HOP
+        if said != (sending, self._own, image.image, copy.image.signer, header_digest(copy.image.data), previous):
             raise errors.BadImageError("the hop is of another sending, another image, or to another domain")
-        hop.verify_chain([*copy.copy.payload.hops, data], copy.image, self._own)
+        if len(before) >= hop.MAX_HOPS:
+            raise errors.BadImageError(f"the image has come over {hop.MAX_HOPS} domains already")
+        # what comes home is not a loop, whatever way it took
+        if copy.image.signer != self._own and any(one.payload.domain == self._own for one in copy.hops):
+            raise errors.LoopError(f"this domain sent the image '{image.image.hex()}' on its way to the sender")
 
     # -- key pages and envelopes
 
@@ -175,7 +191,7 @@ class ReceiverSession:
     def _on_key_page(self, message: messages.AnyMessage, body: memoryview) -> list[bytes]:
         if not isinstance(message, messages.Pages) or len(message.lengths) != 1:
             raise self._unexpected(message)
-        (data,) = messages.cut(body, message.lengths)
+        (data,) = errors.cut(body, message.lengths)
         self._take_key_page(data)
         self._pool.put_page(self._origin, data)
         self.received.pages += 1
@@ -200,7 +216,7 @@ class ReceiverSession:
         if not isinstance(message, messages.Envelopes) or len(message.lengths) > self._asked_envelopes:
             raise self._unexpected(message)
         image = self._copy.image.payload
-        for data in messages.cut(body, message.lengths):
+        for data in errors.cut(body, message.lengths):
             payload = signed.verify(key_envelope.KEY_ENVELOPE, data, pinned=self._origin).payload
             if (payload.envelope, payload.origin, payload.group) != (
                 self._lacking.popleft(),
@@ -218,7 +234,9 @@ class ReceiverSession:
     # -- the two trees
 
     def _begin_walk(self) -> list[bytes]:
-        self._keys, self._tags = self._pool.envelope_contents(self._origin, self._envelopes)
+        self._keys, self._tags = self._pool.envelope_contents(
+            self._origin, KeyGroupId(self._copy.image.payload.key_group), self._envelopes
+        )
         for stream in reversed(self._copy.streams):
             self._walk.pending.append(_Expected(PageId(stream.root), None, stream.segments, stream.bytes))
         self._on_message = self._on_walk
@@ -227,10 +245,10 @@ class ReceiverSession:
     def _on_walk(self, message: messages.AnyMessage, body: memoryview) -> list[bytes]:
         match message:
             case messages.Pages(lengths=lengths):
-                for data in messages.cut(body, lengths):
+                for data in errors.cut(body, lengths):
                     self._take_page(data)
             case messages.Frames(lengths=lengths):
-                for data in messages.cut(body, lengths):
+                for data in errors.cut(body, lengths):
                     self._take_frame(data)
             case _:
                 raise self._unexpected(message)
@@ -363,7 +381,7 @@ class ReceiverSession:
         if receiving is None:
             raise RuntimeError("a walk begins only when the primary has allowed the session")
         self._pool.flush()
-        self._authority.commit(receiving, self._tags)
+        self._authority.commit(receiving, self._tags, self.received.frames, self.received.frame_bytes)
         self.finished = True
         self._on_message = self._on_nothing
         out = [messages.encode(messages.Stored())]

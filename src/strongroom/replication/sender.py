@@ -11,6 +11,7 @@ from strongroom.core.ids import DomainId, EnvelopeId, FrameId, PageId
 from strongroom.formats import key_page, manifest_page
 from strongroom.formats import replication_messages as messages
 from strongroom.formats.copy_header import CheckedCopy
+from strongroom.formats.errors import DamagedError
 from strongroom.replication import errors
 from strongroom.replication.handshake import check_hello, hello
 from strongroom.replication.ports import SourcePool
@@ -37,6 +38,7 @@ class SenderSession:
         peer: home domain in the certificate that the other side showed.
         copy: the sender's copy header, checked.
         hop: the hop that the sender's primary signed for this sending.
+        sending: id of this sending, as the hop says.
         credential: id and secret of the storage credential at the target.
         pool: where the image lies.
     """
@@ -78,11 +80,18 @@ class SenderSession:
     def receive(self, data: bytes) -> Iterator[bytes]:
         """Take one message; give the messages that answer it, made one at a time as they are taken.
 
-        Raises:
-            ProtocolError: the other side said what it may not say now.
-            StrongroomError: the pool could not give what was asked for.
+        An error of ours is told to the other side and kept in :attr:`failure`.
         """
-        message, body = messages.decode(data)
+        if self.failure is not None:
+            return
+        try:
+            yield from self._answer(data)
+        except StrongroomError as error:
+            self.failure = error
+            yield messages.encode(errors.to_message(error))
+
+    def _answer(self, data: bytes) -> Iterator[bytes]:
+        message, body = errors.decode(data)
         match message:
             case messages.Hello() if not self._greeted:
                 check_hello(message, expected_role="receiver", peer=self._peer)
@@ -96,14 +105,14 @@ class SenderSession:
                 yield from self._send_pages(wanted)
             case messages.WantFrames(frames=wanted) if self._accepted:
                 yield from self._send_frames(wanted)
-            case messages.Stored() if self._accepted:
+            case messages.Stored() if self._accepted and not self.stored:
                 self.stored = True
-            case messages.ReceiptMessage() if self._greeted:
+            case messages.ReceiptMessage() if self.stored:
                 self.receipt = bytes(body)
             case messages.Progress():
                 pass  # the receiver's view is for people; our own count is in `sent`
             case messages.Error():
-                self.failure = errors.from_message(message)
+                self.failure = errors.from_message(message, bytes(body))
             case _:
                 raise errors.ProtocolError(f"'{type(message).__name__}' does not fit at this point of the session")
 
@@ -138,7 +147,7 @@ class SenderSession:
     def _frames(self, wanted: list[messages.FramesOfPage]) -> Iterator[bytes]:
         for item in wanted:
             leaf = self._pages.leaf(PageId(item.page))
-            for index in messages.indexes_of(item.map, len(leaf.frames)):
+            for index in _indexes(item.map, leaf):
                 yield self._pool.read_frame(FrameId(leaf.frames[index].frame))
 
 
@@ -168,6 +177,8 @@ class _AllowedPages:
     def leaf(self, page: PageId) -> manifest_page.Leaf:
         """Give a leaf page of the image."""
         self._check(page)
+        if page in self._key_pages:
+            raise errors.ProtocolError("the receiver asks for frames of a key page")
         decoded = manifest_page.decode(self._pool.read_page(page), page)
         if not isinstance(decoded, manifest_page.Leaf):
             raise errors.ProtocolError("the receiver asks for frames of a page that has none")
@@ -201,6 +212,13 @@ class _AllowedPages:
     def _allow_children(self, page: manifest_page.Page) -> None:
         if isinstance(page, manifest_page.Interior):
             self._allowed.update(child.page for child in page.children)
+
+
+def _indexes(bits: bytes, leaf: manifest_page.Leaf) -> list[int]:
+    try:
+        return messages.indexes_of(bits, len(leaf.frames))
+    except DamagedError as error:
+        raise errors.ProtocolError(error.message) from error
 
 
 def _batches(objects: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -264,6 +264,33 @@ class Fragments(msgspec.Struct, frozen=True, kw_only=True):
     more: bool
 
 
+class ReadJournal(msgspec.Struct, frozen=True, kw_only=True):
+    """Journal batches of a pool, behind a number."""
+
+    medium: Bytes16
+    after: Count
+    most: Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+
+
+class JournalBatches(msgspec.Struct, frozen=True, kw_only=True):
+    """Journal batches as they lie in the pool, rising; and whether there are more."""
+
+    rows: list[BatchToWrite]
+    more: bool
+
+
+class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How is this pool? The answer is a :class:`PoolState`."""
+
+    medium: Bytes16
+
+
+class LimitSending(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast images may leave, all sessions together; 0 lets them wait, nil is no limit."""
+
+    bytes_per_second: Count | None
+
+
 class ListFiles(msgspec.Struct, frozen=True, kw_only=True):
     """The entries of an image are to be read and sent to the primary; phase two."""
 

@@ -1,0 +1,253 @@
+"""``/v1/backup/JOB``: a client sends an image stream, and hears that its image is acknowledged.
+
+Order: redeem the grant, naming key, data keys, store; ``commit`` at the primary; the fragment on stable storage;
+``written``; the answer. A client that goes away leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import ClientError, web
+
+from strongroom.core.errors import ResourceError, StrongroomError
+from strongroom.core.ids import KeyGroupId, KeyTag, MediumId, to_text
+from strongroom.core.secret import Secret
+from strongroom.formats import image_stream
+from strongroom.formats.algorithms import Chunker, Cipher
+from strongroom.formats.segment import (
+    CHUNK_AVERAGE_BYTES,
+    CHUNK_MAX_BYTES,
+    CHUNK_MIN_BYTES,
+    SegmentNamer,
+    clear_naming_key,
+)
+from strongroom.images.backup import BackupResult, BackupSession
+from strongroom.images.keys import IssuedKeys
+from strongroom.images.open_pool import OpenPool
+from strongroom.images.restore import entry_stream
+from strongroom.images.stored_image import StoredImage
+from strongroom.pki.errors import UnreachableError
+from strongroom.pool.manifest import StreamRoot
+from strongroom.services import messages
+from strongroom.services.media.beat import write_fragment
+from strongroom.services.media.errors import ClientGoneError
+from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
+from strongroom.services.media.primary import JobKeys
+from strongroom.services.media.streaming import stream_out
+
+logger = logging.getLogger(__name__)
+
+_FEED_BYTES: Final = 1 << 20
+_MOST_NAMING_KEYS: Final = 4
+_CHUNKER: Final = (Chunker.FASTCDC_2020, CHUNK_MIN_BYTES, CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES)
+
+
+@dataclass(frozen=True)
+class BackupRoutes:
+    """Routes of a client's backup.
+
+    Args:
+        server: what they work with.
+    """
+
+    server: MediaServer
+
+    def table(self) -> list[web.RouteDef]:
+        """Give the routes."""
+        return [
+            web.get("/v1/backup/{job}/previous", self._previous),
+            web.post("/v1/backup/{job}", self._backup),
+        ]
+
+    async def _previous(self, request: web.Request) -> web.StreamResponse:
+        job, grant = job_of(request)
+        async with JobThread(f"previous-{job}") as thread:
+            image = await thread.start(lambda: self._open_previous(job, grant))
+            if image is None:
+                return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
+            try:
+                return await stream_out(request, entry_stream(image), thread)
+            finally:
+                await thread.start(image.close)
+
+    def _open_previous(self, job: int, grant: Secret) -> StoredImage | None:
+        spec = self.server.redeem(job, grant, BACKUP)
+        return self.server.open_previous(spec, self.server.pools.get(MediumId(spec.medium)))
+
+    async def _backup(self, request: web.Request) -> web.Response:
+        job, grant = job_of(request)
+        async with JobThread(f"backup-{job}") as thread:
+            backup = _Backup(self.server, await thread.start(lambda: self.server.redeem(job, grant, BACKUP)))
+            try:
+                await thread.start(backup.open)
+                await _feed(request, backup, thread)
+                return web.json_response(await thread.start(backup.finish))
+            except asyncio.CancelledError:
+                # the server stops; the thread ends what it is at, and then this
+                thread.later(lambda: backup.give_up(_gone(job)))
+                raise
+            except StrongroomError as error:
+                failed = error
+                await thread.start(lambda: backup.give_up(failed))
+                raise
+            except (OSError, ClientError) as error:
+                await thread.start(lambda: backup.give_up(_gone(job)))
+                raise _gone(job) from error
+            finally:
+                thread.later(backup.close)
+
+
+async def _feed(request: web.Request, backup: _Backup, thread: JobThread) -> None:
+    """Give the body to the job's thread in pieces of some size: one is stored while the next one comes."""
+    under_way: asyncio.Future[None] | None = None
+    gathered = bytearray()
+    async for part in request.content.iter_any():
+        gathered += part
+        if len(gathered) < _FEED_BYTES and not (under_way is None or under_way.done()):
+            continue
+        if under_way is not None:
+            await under_way
+        under_way = thread.start(partial(backup.feed, bytes(gathered)))
+        gathered.clear()
+    if under_way is not None:
+        await under_way
+    await thread.start(partial(backup.feed, bytes(gathered)))
+
+
+def _gone(job: int) -> ClientGoneError:
+    return ClientGoneError(f"the client of the job {job} closed the connection")
+
+
+class _Backup:
+    """One backup; everything runs in its own thread."""
+
+    def __init__(self, server: MediaServer, spec: messages.JobSpec) -> None:
+        self._server = server
+        self._spec = spec
+        self._reporter = Reporter(server, spec.job)
+        self._resources = ExitStack()
+        self._session: BackupSession | None = None
+        self._ended = False
+
+    def open(self) -> None:
+        """Get the keys and begin."""
+        spec = self._spec
+        pool = self._server.pools.get(MediumId(spec.medium))
+        group = KeyGroupId(spec.group)
+        tags = [KeyTag(tag) for tag in spec.tags]
+        is_encrypted = spec.cipher != Cipher.NONE
+        previous = self._server.open_previous(spec, pool)
+        if previous is not None:
+            self._resources.enter_context(previous)
+        self._session = self._resources.enter_context(
+            BackupSession(
+                pool,
+                namer=SegmentNamer(self._naming_key(pool) if is_encrypted else clear_naming_key(pool.medium)),
+                keys=IssuedKeys(JobKeys(self._server.primary, spec.job), pool.envelopes) if is_encrypted else None,
+                usable=lambda keys: pool.envelopes.usable(keys, origin=pool.domain, group=group, tags=tags),
+                previous=previous,
+            )
+        )
+        logger.info(
+            "a backup began",
+            extra={
+                "event": "backup-began",
+                "job": spec.job,
+                "image": to_text(spec.image),
+                "previous": previous is not None,
+            },
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Take a piece of the stream."""
+        session = self._opened()
+        session.feed(data)
+        self._reporter.report(lambda: session.progress)
+
+    def finish(self) -> dict[str, Any]:
+        """Make an image of it; give what the client hears."""
+        result = self._opened().finish()
+        told = self._server.primary.commit(_commit(self._spec.job, result))
+        self._ended = True  # from here on the image is there, or the beat goes on with it
+        acknowledged = True
+        try:
+            write_fragment(self._server.pools, self._server.primary, told)
+        except (UnreachableError, ResourceError) as error:
+            acknowledged = False
+            logger.warning(
+                "an image is stored and not acknowledged yet: %s",
+                error.message,
+                extra={"event": "not-acknowledged", "job": self._spec.job, "code": error.code},
+            )
+        logger.info(
+            "a backup ended",
+            extra={
+                "event": "backup-ended",
+                "job": self._spec.job,
+                "image": to_text(told.image),
+                "acknowledged": acknowledged,
+            },
+        )
+        return {
+            "image": to_text(told.image),
+            "files": result.files,
+            "content_bytes": result.content,
+            "read_bytes": result.read_bytes,
+            "same_bytes": result.same_bytes,
+            "added_bytes": result.added_bytes,
+            "problems": result.problems,
+            "acknowledged": acknowledged,
+        }
+
+    def give_up(self, error: StrongroomError) -> None:
+        """Drop what is not an image, and say why."""
+        self.close()
+        if not self._ended:
+            self._ended = True
+            self._server.fail(self._spec.job, error)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._resources.close()
+
+    def _opened(self) -> BackupSession:
+        if self._session is None:
+            raise RuntimeError("a backup is opened before it is fed")
+        return self._session
+
+    def _naming_key(self, pool: OpenPool) -> Secret:
+        held = pool.envelopes.naming(origin=pool.domain, group=KeyGroupId(self._spec.group), medium=pool.medium)
+        envelopes = [
+            data for envelope in held[:_MOST_NAMING_KEYS] for data in pool.envelopes.read(envelope, pool.domain)[:1]
+        ]
+        answer = self._server.primary.naming_key(messages.NamingKey(job=self._spec.job, envelopes=envelopes))
+        if answer.envelope is not None:
+            pool.envelopes.put(answer.envelope)  # before the first name, so that the next backup finds this one's
+        return Secret(answer.key)
+
+
+def _commit(job: int, result: BackupResult) -> messages.CommitBackup:
+    return messages.CommitBackup(
+        job=job,
+        entries=_stream(result.roots.entries),
+        payload=_stream(result.roots.payload),
+        chunker=_CHUNKER,
+        key_pages=list(result.key_pages),
+        tags=list(result.tags),
+        files=result.files,
+        content=result.content,
+        problems=result.problems,
+        read_bytes=result.read_bytes,
+        same_bytes=result.same_bytes,
+        added_bytes=result.added_bytes,
+    )
+
+
+def _stream(root: StreamRoot) -> messages.Stream:
+    return messages.Stream(root=root.page, segments=root.segments, bytes=root.bytes)

@@ -1,0 +1,97 @@
+"""What can go wrong in a media server."""
+
+from __future__ import annotations
+
+from strongroom.core.errors import (
+    AuthenticationError,
+    AuthorityError,
+    InputError,
+    NotFoundError,
+    RefusedError,
+    Retry,
+    UnavailableError,
+)
+
+
+class NoIdentityError(NotFoundError):
+    """The home has no certificate of a media server's own domain."""
+
+    code = "media.no-identity"
+    default_hint = (
+        "enrol the media server: 'strongroom cert issue --server HOST:PORT --fingerprint F --token-file FILE'"
+    )
+
+
+class PoolNotOpenError(NotFoundError):
+    """This media server does not serve the pool, or could not open it."""
+
+    code = "media.pool-not-open"
+    retry: Retry = "later"
+    default_hint = "look at the media server's log; 'strongroom pool list' tells which media server serves which pool"
+
+
+class OtherPoolError(RefusedError):
+    """Another pool lies at the path."""
+
+    code = "media.other-pool"
+    default_hint = "choose another folder"
+
+
+class NoGrantError(AuthenticationError):
+    """A request came without a grant, or with something that is none."""
+
+    code = "media.no-grant"
+    default_hint = "begin the backup or restore at the primary, which gives the grant"
+
+
+class WrongJobError(RefusedError):
+    """The grant is for another kind of work."""
+
+    code = "media.wrong-job"
+    default_hint = "begin the backup or restore again"
+
+
+class NotOurPrimaryError(AuthorityError):
+    """Somebody else than this domain's primary asked for work."""
+
+    code = "media.not-our-primary"
+
+
+class NotForeignError(AuthorityError):
+    """A replication session was opened by a host that is not another domain's."""
+
+    code = "media.not-foreign"
+
+
+class WrongTargetError(AuthenticationError):
+    """What answers at the target's address is not a host of the target."""
+
+    code = "media.wrong-target"
+    default_hint = "check the target's addresses: 'strongroom storage target list'"
+
+
+class TargetUnreachableError(UnavailableError):
+    """No media server of the target answers."""
+
+    code = "media.target-unreachable"
+    default_hint = "check the network between the media servers; the job tries again by itself"
+
+
+class CancelledError(RefusedError):
+    """The job was cancelled."""
+
+    code = "media.cancelled"
+
+
+class ClientGoneError(UnavailableError):
+    """The client closed the connection before the work was done."""
+
+    code = "media.client-gone"
+    default_hint = "run the backup or restore again"
+
+
+class UnknownWorkError(InputError):
+    """The media server does not know this call."""
+
+    code = "media.unknown-work"
+    default_hint = "bring media server and primary to the same release"

@@ -1,0 +1,165 @@
+"""What backups and restores have in common: the client's grant, the job's thread, and what the primary hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from aiohttp import web
+
+from strongroom.core.clock import Clock
+from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import ImageId, KeyTag
+from strongroom.core.secret import Secret
+from strongroom.formats.algorithms import Cipher
+from strongroom.formats.fragment import Fragment
+from strongroom.images.open_pool import OpenPool
+from strongroom.images.stored_image import StoredImage, envelopes_of
+from strongroom.services import messages
+from strongroom.services.media.errors import CancelledError, NoGrantError, WrongJobError
+from strongroom.services.media.pools import Pools
+from strongroom.services.media.primary import ImageKeys, PrimaryClient
+
+logger = logging.getLogger(__name__)
+
+BACKUP: Final = "backup"
+RESTORE: Final = "restore"
+_REPORT_SECONDS: Final = 5.0
+_GRANT: Final = re.compile(r"Bearer ([0-9a-f]{64})")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MediaServer:
+    """What the routes work with."""
+
+    primary: PrimaryClient
+    pools: Pools
+    clock: Clock
+
+    def redeem(self, job: int, grant: Secret, kind: str) -> messages.JobSpec:
+        """Learn from the primary what a client may have done.
+
+        Raises:
+            WrongJobError: the grant is for other work.
+            StrongroomError: the primary refused it, or is not there.
+        """
+        spec = self.primary.redeem(job, grant)
+        if spec.kind != kind:
+            raise WrongJobError(f"the job {job} is a '{spec.kind}', not a '{kind}'")
+        return spec
+
+    def open_previous(self, spec: messages.JobSpec, pool: OpenPool) -> StoredImage | None:
+        """Open the image that a backup may refer to; ``None`` if there is none that it may.
+
+        It must be as encrypted as the new one, and all its data keys must have a wrap that is in use: else its
+        contents are read and stored anew.
+        """
+        if spec.previous is None:
+            return None
+        image = ImageId(spec.previous.image)
+        try:
+            fragment = pool.fragments.read(image, spec.previous.copy)
+            if not _may_be_referred_to(pool, fragment, spec):
+                return None
+        except StrongroomError as error:
+            logger.warning(
+                "the previous image is of no use: %s",
+                error.message,
+                extra={"event": "previous-unusable", "job": spec.job, "image": image.hex(), "code": error.code},
+            )
+            return None
+        return StoredImage(pool, fragment, ImageKeys(self.primary, spec.job, image))
+
+    def fail(self, job: int, error: StrongroomError) -> None:
+        """Tell the primary that a job failed; if it cannot be told, the job's lease ends it."""
+        logger.warning("a job failed: %s", error.message, extra={"event": "job-failed", "job": job, "code": error.code})
+        try:
+            self.primary.fail(job, error)
+        except StrongroomError as silent:
+            logger.warning(
+                "the primary could not be told of a failed job: %s",
+                silent.message,
+                extra={"event": "failure-not-told", "job": job, "code": silent.code},
+            )
+
+
+class Reporter:
+    """Tells the primary every few seconds how far a job is; for the job's thread."""
+
+    def __init__(self, server: MediaServer, job: int) -> None:
+        self._server = server
+        self._job = job
+        self._last = server.clock.monotonic()
+
+    def report(self, progress: Callable[[], tuple[int, int]]) -> None:
+        """Report if it is time.
+
+        Args:
+            progress: gives files and bytes.
+
+        Raises:
+            CancelledError: the job is to stop.
+            StrongroomError: the job has ended, or the primary is not there.
+        """
+        now = self._server.clock.monotonic()
+        if now - self._last < _REPORT_SECONDS:
+            return
+        self._last = now
+        files, done = progress()
+        if not self._server.primary.progress(messages.Advance(job=self._job, bytes=done, files=files)):
+            raise CancelledError(f"the job {self._job} was cancelled")
+
+
+class JobThread:
+    """One thread for one job, awaited from the event loop."""
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What runs in it ends by itself; the loop must not wait for it.
+        self._executor.shutdown(wait=False)
+
+    def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a function in the thread, after those that were given before."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Have a function run after what was given before, and do not wait for it."""
+        self._executor.submit(function)
+
+
+def job_of(request: web.Request) -> tuple[int, Secret]:
+    """Read job and grant from a request.
+
+    Raises:
+        NoGrantError: there is none.
+    """
+    found = _GRANT.fullmatch(request.headers.get("Authorization", ""))
+    job = request.match_info["job"]
+    if found is None or not job.isdecimal() or len(job) > 18:
+        raise NoGrantError("the request names no job, or shows no grant of 64 hexadecimal digits")
+    return int(job), Secret(bytes.fromhex(found[1]))
+
+
+def _may_be_referred_to(pool: OpenPool, fragment: Fragment, spec: messages.JobSpec) -> bool:
+    header = fragment.image.payload
+    if fragment.image.signer != pool.domain or (header.cipher, header.key_group) != (spec.cipher, spec.group):
+        return False
+    if spec.cipher == Cipher.NONE:
+        return True
+    tags = pool.envelopes.tags(pool.domain, envelopes_of(pool, fragment))
+    return {KeyTag(tag) for tag in spec.tags}.issuperset(tags)

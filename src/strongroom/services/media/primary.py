@@ -1,0 +1,117 @@
+"""The primary, as its media server asks it: records over TLS with the certificates of the own domain."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from strongroom.core.errors import StrongroomError, to_document
+from strongroom.core.ids import DataKeyId, ImageId, to_text
+from strongroom.core.secret import Secret
+from strongroom.pool.keys import FrameKey
+from strongroom.services import messages
+from strongroom.services.record_http import RecordClient
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+PREFIX: Final = "/v1/media/"
+LONG_SECONDS: Final = 3_600.0
+
+
+class PrimaryClient:
+    """Asks the primary; may be shared by threads, each of which keeps a connection of its own.
+
+    All methods raise :class:`~strongroom.pki.errors.UnreachableError` when the primary does not answer, and what it
+    refused with.
+
+    Args:
+        client: how it is reached.
+    """
+
+    def __init__(self, client: RecordClient) -> None:
+        self._client = client
+
+    def beat(self, said: messages.Beat) -> messages.BeatAnswer:
+        """Give a sign of life; learn what to serve and to write."""
+        return self._ask("beat", said, messages.BeatAnswer)
+
+    def redeem(self, job: int, grant: Secret) -> messages.JobSpec:
+        """Learn what a client that showed a grant may have done."""
+        return self._ask("redeem", messages.Redeem(job=job, grant=grant.reveal()), messages.JobSpec)
+
+    def issue_keys(self, job: int, count: int) -> messages.IssuedKeys:
+        """Get fresh data keys."""
+        return self._ask("issue-keys", messages.IssueKeys(job=job, count=count), messages.IssuedKeys)
+
+    def naming_key(self, said: messages.NamingKey) -> messages.NamingKeyAnswer:
+        """Get the naming key of a job's group and pool."""
+        return self._ask("naming-key", said, messages.NamingKeyAnswer)
+
+    def unwrap(self, said: messages.Unwrap) -> messages.Unwrapped:
+        """Have data keys opened."""
+        return self._ask("unwrap", said, messages.Unwrapped)
+
+    def commit(self, said: messages.CommitBackup) -> messages.FragmentToWrite:
+        """Have an image signed that is stored."""
+        return self._ask("commit", said, messages.FragmentToWrite)
+
+    def receive(self, said: messages.Receive) -> messages.Receiving:
+        """Ask whether an image of another domain may come."""
+        return self._ask("receive", said, messages.Receiving)
+
+    def commit_received(self, said: messages.CommitReceived) -> messages.FragmentToWrite:
+        """Have a copy signed of an image that came from another domain and is stored."""
+        return self._ask("commit-received", said, messages.FragmentToWrite)
+
+    def written(self, said: messages.Written) -> messages.WrittenAnswer:
+        """Say that a fragment, or a journal batch, is on stable storage."""
+        return self._ask("written", said, messages.WrittenAnswer)
+
+    def progress(self, said: messages.Advance) -> bool:
+        """Say how far a job is; learn whether to go on."""
+        return self._ask("progress", said, messages.Continue).go_on
+
+    def done(self, said: messages.Done) -> None:
+        """Say that a restore was sent whole."""
+        self._ask("done", said, messages.Nothing)
+
+    def fail(self, job: int, error: StrongroomError) -> None:
+        """Say that a job failed here."""
+        self._ask("fail", messages.Failed(job=job, document=to_document(error)), messages.Nothing)
+
+    def file_list(self, job: int, image: ImageId, entries: Iterator[bytes]) -> None:
+        """Send the entries of an image, as they are in it."""
+        path = f"{PREFIX}file-list?job={job}&image={to_text(image)}"
+        self._client.send(path, entries, messages.Nothing, timeout=LONG_SECONDS)
+
+    def _ask(self, call: str, said: msgspec.Struct, kind: type[T]) -> T:
+        return self._client.ask(PREFIX + call, said, kind)
+
+
+class JobKeys:
+    """Issues data keys for one backup; a :class:`~strongroom.images.keys.KeyIssuer`."""
+
+    def __init__(self, primary: PrimaryClient, job: int) -> None:
+        self._primary = primary
+        self._job = job
+
+    def issue(self, count: int) -> tuple[bytes, list[FrameKey]]:
+        """Give a new signed envelope, and the frame keys of the data keys in it."""
+        issued = self._primary.issue_keys(self._job, count)
+        return issued.envelope, [FrameKey(DataKeyId(row.id), Secret(row.key)) for row in issued.keys]
+
+
+class ImageKeys:
+    """Opens data keys of one image for one job; a :class:`~strongroom.images.keys.KeyOpener`."""
+
+    def __init__(self, primary: PrimaryClient, job: int, image: ImageId) -> None:
+        self._primary = primary
+        self._job = job
+        self._image = image
+
+    def open(self, envelopes: Sequence[bytes], wanted: Collection[DataKeyId]) -> Mapping[DataKeyId, Secret]:
+        """Give the frame keys of data keys that lie in these envelopes."""
+        said = messages.Unwrap(job=self._job, image=self._image, envelopes=list(envelopes), keys=list(wanted))
+        return {DataKeyId(row.id): Secret(row.key) for row in self._primary.unwrap(said).keys}

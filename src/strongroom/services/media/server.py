@@ -1,0 +1,212 @@
+"""The media server's process: identity, beat, listeners, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from strongroom.core.clock import Clock
+from strongroom.core.entropy import Entropy
+from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import DomainId
+from strongroom.pki import messages as pki_messages
+from strongroom.pki.ca import load_certificate
+from strongroom.pki.channel import Address, open_channel
+from strongroom.pki.errors import NotStrongroomError
+from strongroom.pki.names import read_identity
+from strongroom.pki.tls import ServerTLS, client_context
+from strongroom.replication.pace import Pace
+from strongroom.services.identity import Held, Identities
+from strongroom.services.media.backup_routes import BackupRoutes
+from strongroom.services.media.beat import Beat
+from strongroom.services.media.callers import Callers
+from strongroom.services.media.errors import NoIdentityError
+from strongroom.services.media.jobs import MediaServer
+from strongroom.services.media.pools import Pools
+from strongroom.services.media.primary import PrimaryClient
+from strongroom.services.media.receiving import ReceiveRoute
+from strongroom.services.media.restore_routes import RestoreRoutes
+from strongroom.services.media.sending import SendRoute
+from strongroom.services.media.work_routes import WorkRoutes
+from strongroom.services.record_http import RecordClient, tell_errors
+from strongroom.services.stopping import Stopping
+from strongroom.settings.domain import DomainSettings, split_address
+from strongroom.settings.home import Home
+
+logger = logging.getLogger(__name__)
+
+CERTIFICATES: Final = "certificates"
+REVOCATION_LISTS: Final = "crls"
+_FIRST_RETRY_SECONDS: Final = 0.5
+_MOST_RETRY_SECONDS: Final = 10.0
+_READ_BYTES: Final = 1 << 20
+_STOP_SECONDS: Final = 10.0
+
+
+def own_identity(identities: Identities) -> Held:
+    """Find the certificate that this host's own domain issued to it.
+
+    Raises:
+        NoIdentityError: there is none.
+        DamagedError: a certificate file was changed.
+    """
+    for domain in identities.domains():
+        held = identities.get(domain)
+        if read_identity(load_certificate(held.credential.chain[0])).home == domain:
+            return held
+    raise NoIdentityError("this host has no certificate of its own domain")
+
+
+@dataclass
+class _Parts:
+    """What the process is made of."""
+
+    own: Held
+    identities: Identities
+    callers: Callers
+    server: MediaServer
+    beat: Beat
+    tls: ServerTLS
+    receive: ReceiveRoute
+    send: SendRoute
+
+    @classmethod
+    def make(cls, home: Home, settings: DomainSettings, clock: Clock, entropy: Entropy) -> _Parts:
+        identities = Identities(home.media / CERTIFICATES)
+        own = own_identity(identities)
+        domain = own.domain
+        client = RecordClient(
+            _primary_address(settings), client_context(own.roots, own.credential), domain, primary=True
+        )
+        primary, pools = PrimaryClient(client), Pools(domain, clock, entropy)
+        callers = Callers(domain, own.roots, home.media / REVOCATION_LISTS, clock)
+        server = MediaServer(primary, pools, clock)
+        return cls(
+            own=own,
+            identities=identities,
+            callers=callers,
+            server=server,
+            beat=Beat(primary, pools, callers, settings.times.beat),
+            tls=ServerTLS(own.credential, own.roots),
+            receive=ReceiveRoute(domain, server, callers),
+            send=SendRoute(domain, server, identities, Pace(clock)),
+        )
+
+    def took_certificate(self, domain: DomainId) -> None:
+        """Serve with a renewed certificate of the own domain."""
+        if domain == self.own.domain:
+            renewed = self.identities.get(domain)
+            self.tls.replace(renewed.credential, renewed.roots)
+
+
+async def serve(home: Home, settings: DomainSettings, clock: Clock, entropy: Entropy, stopping: Stopping) -> None:
+    """Serve until told to stop.
+
+    Nobody is answered before the primary has been heard once: until then nothing says who may ask.
+
+    Args:
+        home: the domain's home on this host.
+        settings: of the domain.
+        clock: for everything that is written.
+        entropy: for everything that is written.
+        stopping: tells when, and is told when the listeners are open.
+
+    Raises:
+        NoIdentityError: the host is not enrolled.
+        OSError: an address cannot be listened at.
+    """
+    stopping.install()
+    parts = _Parts.make(home, settings, clock, entropy)
+    learning = asyncio.create_task(_until_known(parts, settings))
+    await stopping.wait(learning)
+    if not learning.done():
+        learning.cancel()
+        return
+    learning.result()
+    runners = [_peer_runner(parts), _client_runner(parts)]
+    for runner in runners:
+        await runner.setup()
+    beating = threading.Thread(target=parts.beat.run, name="beat", daemon=True)
+    try:
+        await _listen(runners[0], runners[1], home, settings, parts.tls)
+        beating.start()
+        logger.info("the media server is ready", extra={"event": "ready", "domain": parts.own.domain.hex()})
+        stopping.ready()
+        await stopping.wait()
+    finally:
+        logger.info("the media server stops", extra={"event": "stopping"})
+        parts.beat.stop()
+        await parts.receive.close()
+        for runner in runners:
+            await runner.cleanup()
+        home.media_socket.unlink(missing_ok=True)
+        if beating.is_alive():
+            await asyncio.to_thread(beating.join, _STOP_SECONDS)
+        parts.server.pools.close()
+
+
+async def _until_known(parts: _Parts, settings: DomainSettings) -> None:
+    """Ask the primary for its issuers, and beat, until both worked once."""
+    wait = _FIRST_RETRY_SECONDS
+    while True:
+        try:
+            await asyncio.to_thread(_learn_issuers, parts, settings)
+            await asyncio.to_thread(parts.beat.once)
+        except StrongroomError as error:
+            logger.warning(
+                "the primary does not answer yet: %s",
+                error.message,
+                extra={"event": "waiting-for-primary", "code": error.code},
+            )
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _MOST_RETRY_SECONDS)
+        else:
+            return
+
+
+def _learn_issuers(parts: _Parts, settings: DomainSettings) -> None:
+    own = parts.own
+    context = client_context(own.roots, own.credential)
+    with open_channel(_primary_address(settings), context, primary_of=own.domain) as channel:
+        try:
+            document = pki_messages.decode(channel.get(pki_messages.CA_PATH), pki_messages.CADocument)
+        except msgspec.DecodeError as error:
+            raise NotStrongroomError("the primary answers with something that is no CA document") from error
+    parts.callers.trust(list(document.issuers))
+
+
+async def _listen(
+    peer: web.AppRunner, clients: web.AppRunner, home: Home, settings: DomainSettings, tls: ServerTLS
+) -> None:
+    home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.run.chmod(0o700)
+    home.media_socket.unlink(missing_ok=True)
+    address, port = split_address(settings.media.listen)
+    await web.TCPSite(peer, address, port, ssl_context=tls.context).start()
+    await web.UnixSite(clients, str(home.media_socket)).start()
+
+
+def _peer_runner(parts: _Parts) -> web.AppRunner:
+    """Make the listener for the own primary and for other domains' media servers."""
+    application = web.Application(middlewares=[tell_errors])
+    work = WorkRoutes(parts.server, parts.callers, parts.identities, parts.send, parts.took_certificate)
+    application.add_routes([*work.table(), *parts.receive.table()])
+    return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS)
+
+
+def _client_runner(parts: _Parts) -> web.AppRunner:
+    """Make the listener for clients of this host."""
+    application = web.Application(middlewares=[tell_errors])
+    application.add_routes([*BackupRoutes(parts.server).table(), *RestoreRoutes(parts.server).table()])
+    return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS, read_bufsize=_READ_BYTES)
+
+
+def _primary_address(settings: DomainSettings) -> Address:
+    _, port = split_address(settings.primary.listen_peer)
+    return Address(settings.host, port)

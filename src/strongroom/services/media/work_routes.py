@@ -1,0 +1,149 @@
+"""``POST /v1/work/CALL``: what this domain's primary has its media server do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from strongroom.core.ids import DomainId, ImageId, MediumId
+from strongroom.images.stored_image import StoredImage
+from strongroom.images.verify import verify_image
+from strongroom.services import messages
+from strongroom.services.identity import Identities
+from strongroom.services.media.callers import Callers
+from strongroom.services.media.errors import UnknownWorkError
+from strongroom.services.media.jobs import MediaServer
+from strongroom.services.media.pools import state_of
+from strongroom.services.media.primary import ImageKeys
+from strongroom.services.media.sending import SendRoute
+from strongroom.services.record_http import answer, read_body
+
+PREFIX: Final = "/v1/work/"
+_MOST_ANSWER_BYTES: Final = 6 << 20
+_MOST_PROBLEMS: Final = 1_000
+_MOST_TEXT: Final = 250
+
+
+@dataclass(frozen=True)
+class WorkRoutes:
+    """Routes of the primary's work.
+
+    Args:
+        server: what they work with.
+        callers: tells who calls.
+        identities: certificates of this host.
+        sending: sends images to other domains.
+        took_certificate: told of the domain whose certificate is new.
+    """
+
+    server: MediaServer
+    callers: Callers
+    identities: Identities
+    sending: SendRoute
+    took_certificate: Callable[[DomainId], None]
+
+    def table(self) -> list[web.RouteDef]:
+        """Give the routes."""
+        return [
+            web.post(PREFIX + "send-image", self._send_image),
+            web.post(PREFIX + "{call}", self._call),
+        ]
+
+    def _calls(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[Any], msgspec.Struct]]]:
+        return {
+            "make-pool": (messages.MakePool, self._make_pool),
+            "read-fragments": (messages.ReadFragments, self._read_fragments),
+            "read-journal": (messages.ReadJournal, self._read_journal),
+            "list-files": (messages.ListFiles, self._list_files),
+            "verify-image": (messages.VerifyImage, self._verify_image),
+            "limit-sending": (messages.LimitSending, self._limit_sending),
+            "make-request": (messages.MakeRequest, self._make_request),
+            "take-certificate": (messages.HostCertificate, self._take_certificate),
+            "pool-status": (messages.PoolStatus, self._pool_status),
+        }
+
+    async def _call(self, request: web.Request) -> web.Response:
+        self.callers.our_primary(request)
+        known = self._calls().get(request.match_info["call"])
+        if known is None:
+            raise UnknownWorkError(f"there is no call '{request.match_info['call'][:64]}'")
+        kind, function = known
+        said = messages.decode(await read_body(request), kind)
+        return answer(await asyncio.to_thread(function, said))
+
+    async def _send_image(self, request: web.Request) -> web.StreamResponse:
+        self.callers.our_primary(request)
+        return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
+
+    def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
+        self.server.pools.make(Path(said.path), said.header, said.revocations)
+        return messages.Nothing()
+
+    def _read_fragments(self, said: messages.ReadFragments) -> messages.Fragments:
+        fragments = self.server.pools.get(MediumId(said.medium)).fragments
+        if said.name:
+            return messages.Fragments(
+                rows=[messages.FragmentRow(name=said.name, data=fragments.read_raw(said.name))], more=False
+            )
+        rows: list[messages.FragmentRow] = []
+        length = 0
+        for name in fragments.names(said.after):
+            if len(rows) == said.most or length >= _MOST_ANSWER_BYTES:
+                return messages.Fragments(rows=rows, more=True)
+            rows.append(messages.FragmentRow(name=name, data=fragments.read_raw(name)))
+            length += len(rows[-1].data)
+        return messages.Fragments(rows=rows, more=False)
+
+    def _read_journal(self, said: messages.ReadJournal) -> messages.JournalBatches:
+        journal = self.server.pools.get(MediumId(said.medium)).journal
+        rows: list[messages.BatchToWrite] = []
+        length = 0
+        for sequence in journal.sequences():
+            if sequence <= said.after:
+                continue
+            if len(rows) == said.most or length >= _MOST_ANSWER_BYTES:
+                return messages.JournalBatches(rows=rows, more=True)
+            rows.append(messages.BatchToWrite(medium=said.medium, sequence=sequence, data=journal.read(sequence)))
+            length += len(rows[-1].data)
+        return messages.JournalBatches(rows=rows, more=False)
+
+    def _list_files(self, said: messages.ListFiles) -> messages.Nothing:
+        pool = self.server.pools.get(MediumId(said.medium))
+        image = ImageId(said.image)
+        fragment = pool.fragments.read(image, said.copy)
+        with StoredImage(pool, fragment, ImageKeys(self.server.primary, said.job, image)) as stored:
+            references = stored.references(stored.roots.entries)
+            pieces = (bytes(piece) for piece in stored.frames.read(references))
+            self.server.primary.file_list(said.job, image, pieces)
+        return messages.Nothing()
+
+    def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:
+        pool = self.server.pools.get(MediumId(said.medium))
+        image = ImageId(said.image)
+        fragment = pool.fragments.read(image, said.copy)
+        keys = ImageKeys(self.server.primary, said.job, image) if said.with_data else None
+        found = islice(verify_image(pool, fragment, keys), _MOST_PROBLEMS)
+        return messages.VerifyAnswer(problems=[f"{one.code}: {one.message}"[:_MOST_TEXT] for one in found])
+
+    def _limit_sending(self, said: messages.LimitSending) -> messages.Nothing:
+        self.sending.pace.set_limit(said.bytes_per_second)
+        return messages.Nothing()
+
+    def _make_request(self, said: messages.MakeRequest) -> messages.HostRequest:
+        return messages.HostRequest(request=self.identities.make_request(DomainId(said.domain)))
+
+    def _take_certificate(self, said: messages.HostCertificate) -> messages.Nothing:
+        domain = DomainId(said.domain)
+        self.identities.take(domain, said.chain, said.roots)
+        self.took_certificate(domain)
+        return messages.Nothing()
+
+    def _pool_status(self, said: messages.PoolStatus) -> messages.PoolState:
+        return state_of(self.server.pools.get(MediumId(said.medium)))

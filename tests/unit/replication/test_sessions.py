@@ -1,0 +1,382 @@
+"""R7, R10, R11: one image from pool to pool, sealed, whole, and never twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import PageId
+from strongroom.formats import image_stream, key_envelope, manifest_page, signed
+from strongroom.formats import replication_messages as messages
+from strongroom.formats.fragment import Fragment
+from strongroom.images.restore import restore_stream
+from strongroom.images.verify import verify_image
+from strongroom.pool.containers import list_containers
+from strongroom.pool.folder import INCOMING
+from strongroom.pool.writer import WriterLimits
+from strongroom.replication import errors
+from strongroom.replication.pools import SendingPool
+from strongroom.replication.sender import SenderSession
+from tests.support.images import OTHER, fixed
+from tests.support.replication import CREDENTIAL, Authority, Wire, make_hop, replicate
+from tests.support.vault import Vault, random_bytes
+from tests.unit.images.test_hostile_streams import data, record, stream
+
+SMALL = WriterLimits(frame_bytes=64 << 10, container_bytes=1 << 20, in_flight_bytes=1 << 20)
+SIZE = 300_000
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Vault:
+    return Vault(tmp_path_factory.mktemp("source"), "origin")
+
+
+@pytest.fixture(scope="module")
+def images(source: Vault) -> list[Fragment]:
+    """Three images that share most of their files; the last one is not encrypted."""
+    made = []
+    for number, encrypted in enumerate((True, True, False)):
+        names = [f"file {number if index == 3 else 0} {index}" for index in range(12)]
+        blocks = [data(random_bytes(name, SIZE)) + record(b"/%02d" % n, SIZE) for n, name in enumerate(names)]
+        chunks = stream(*blocks, files=len(names), content=SIZE * len(names))
+        made.append(source.store(chunks, name=f"image {number}", encrypted=encrypted, limits=SMALL)[0])
+    return made
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Vault:
+    return Vault(tmp_path / "target", "target")
+
+
+def is_empty(vault: Vault) -> bool:
+    return (
+        not list(list_containers(vault.pool.folder))
+        and not list(vault.pool.fragments.names())
+        and not list(vault.pool.folder.list("envelopes/"))
+        and not list((vault.path / INCOMING).iterdir())
+    )
+
+
+@pytest.mark.parametrize("receiver_dials", [False, True])
+@pytest.mark.parametrize("number", [0, 2])
+def test_an_image_arrives_whole_and_unread(
+    source: Vault, images: list[Fragment], target: Vault, number: int, receiver_dials: bool
+) -> None:
+    authority = Authority(target)
+    image = images[number]
+    done = replicate(source, image, target, authority=authority, wire=Wire(receiver_dials=receiver_dials))
+    assert done.receiver.failure is None
+    assert done.sender.failure is None
+    assert done.receiver.finished
+    assert done.sender.stored
+    assert done.sender.receipt is not None
+    (copy,) = authority.committed
+    assert copy.image.data == image.image.data
+    assert copy.copy.payload.tags == image.copy.payload.tags
+    assert target.issued == target.opened == []
+    assert list(verify_image(target.pool, copy, None)) == []
+    assert done.sender.sent.frames == done.receiver.received.frames > 10
+    assert done.sender.sent.frame_bytes == done.receiver.received.frame_bytes
+
+
+def test_the_origin_reads_what_it_gets_back(source: Vault, images: list[Fragment], target: Vault) -> None:
+    authority = Authority(target)
+    replicate(source, images[0], target, authority=authority)
+    target.open = source.open  # type: ignore[method-assign]  # the target is given the key
+    contents = b""
+    with target.reading(authority.committed[0]) as stored:
+        for block in image_stream.read_blocks(restore_stream(stored)):
+            contents += bytes(block) if isinstance(block, bytes | memoryview) else b""
+    assert contents[:SIZE] == random_bytes("file 0 0", SIZE)
+    assert len(contents) == SIZE * 12
+
+
+def test_only_what_the_target_lacks_is_sent(source: Vault, images: list[Fragment], target: Vault) -> None:
+    first = replicate(source, images[0], target)
+    second = replicate(source, images[1], target)
+    assert second.receiver.finished
+    assert second.sender.sent.frames < first.sender.sent.frames / 3
+    assert SIZE < second.sender.sent.frame_bytes < 4 * SIZE
+    again = replicate(source, images[1], target)
+    assert again.receiver.finished
+    assert (again.sender.sent.frames, again.sender.sent.pages, again.sender.sent.envelopes) == (0, 0, 0)
+
+
+@hypothesis.settings(max_examples=15, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(cuts=st.lists(st.integers(0, 40), min_size=1, max_size=4), dials=st.booleans(), restart=st.booleans())
+def test_nothing_is_sent_twice_after_a_break(
+    source: Vault,
+    images: list[Fragment],
+    tmp_path_factory: pytest.TempPathFactory,
+    cuts: list[int],
+    dials: bool,
+    restart: bool,
+) -> None:
+    target = Vault(tmp_path_factory.mktemp("target"), "target")
+    whole = replicate(source, images[0], Vault(tmp_path_factory.mktemp("whole"), "target"))
+    taken = 0
+    for cut in [*cuts, None]:
+        done = replicate(source, images[0], target, wire=Wire(cut_after=cut, receiver_dials=dials))
+        taken += done.receiver.received.frames
+        assert done.broken == (cut is not None and not done.receiver.finished) or done.receiver.finished
+        if restart:
+            target.reopen()
+    assert done.receiver.finished
+    assert taken == whole.receiver.received.frames
+    target.pool.close()
+
+
+def test_a_refusal_reaches_the_sender_and_nothing_is_stored(
+    source: Vault, images: list[Fragment], target: Vault
+) -> None:
+    authority = Authority(target, refusal=errors.OriginNotAcceptedError("no images of 'origin' yet"))
+    done = replicate(source, images[0], target, authority=authority)
+    assert isinstance(done.sender.failure, errors.OriginNotAcceptedError)
+    assert done.sender.failure.retry == "later"
+    assert "no images of 'origin' yet" in done.sender.failure.message
+    assert is_empty(target)
+
+
+def test_the_receipt_comes_when_the_image_is_there_already(
+    source: Vault, images: list[Fragment], target: Vault
+) -> None:
+    held = errors.AlreadyHeldError("the image is here")
+    held.receipt = b"the receipt"
+    done = replicate(source, images[0], target, authority=Authority(target, refusal=held))
+    assert isinstance(done.sender.failure, errors.AlreadyHeldError)
+    assert done.sender.failure.receipt == b"the receipt"
+    assert is_empty(target)
+
+
+# -- a sender that lies
+
+
+def change(kind: type[object], edit: Callable[[messages.AnyMessage, bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Change the first message of a kind."""
+    done = False
+
+    def tamper(message: bytes) -> bytes:
+        nonlocal done
+        decoded, body = messages.decode(message)
+        if done or not isinstance(decoded, kind):
+            return message
+        done = True
+        return edit(decoded, bytes(body))
+
+    return tamper
+
+
+def flip(message: messages.AnyMessage, body: bytes) -> bytes:
+    return messages.encode(message, [body[:-1], bytes([body[-1] ^ 1])])
+
+
+def one_more(message: messages.AnyMessage, body: bytes) -> bytes:
+    assert isinstance(message, messages.Frames | messages.Pages | messages.Envelopes)
+    extra = body[: message.lengths[0]]
+    return messages.encode(replace(message, lengths=[*message.lengths, len(extra)]), [body, extra])
+
+
+def swapped(message: messages.AnyMessage, body: bytes) -> bytes:
+    assert isinstance(message, messages.Frames)
+    first, second = messages.cut(memoryview(body), message.lengths)[:2]
+    return messages.encode(messages.Frames(lengths=[len(second), len(first)]), [second, first])
+
+
+def other_lengths(message: messages.AnyMessage, body: bytes) -> bytes:
+    assert isinstance(message, messages.Frames)
+    return messages.encode(replace(message, lengths=[length + 1 for length in message.lengths]), [body])
+
+
+def as_frames(message: messages.AnyMessage, body: bytes) -> bytes:
+    assert isinstance(message, messages.Pages)
+    return messages.encode(messages.Frames(lengths=message.lengths), [body])
+
+
+LIES: dict[str, Callable[[bytes], bytes]] = {
+    "changed page": change(messages.Pages, flip),
+    "changed frame": change(messages.Frames, flip),
+    "changed envelope": change(messages.Envelopes, flip),
+    "changed offer": change(messages.Offer, flip),
+    "frames in another order": change(messages.Frames, swapped),
+    "more frames than asked for": change(messages.Frames, one_more),
+    "more envelopes than asked for": change(messages.Envelopes, one_more),
+    "lengths that do not add up": change(messages.Frames, other_lengths),
+    "frames instead of pages": change(messages.Pages, as_frames),
+    "an offer twice": change(
+        messages.Pages,
+        lambda *_: messages.encode(messages.Hello(versions=[1], role="sender", domain=bytes(32), capabilities=[])),
+    ),
+    "garbage": change(messages.Pages, lambda *_: b"\xff" * 40),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lying_sender_is_refused_and_plants_nothing(
+    source: Vault, images: list[Fragment], target: Vault, lie: str
+) -> None:
+    authority = Authority(target)
+    done = replicate(source, images[0], target, authority=authority, wire=Wire(tamper=LIES[lie]))
+    assert isinstance(done.receiver.failure, errors.BadImageError | errors.ProtocolError)
+    assert authority.committed == []
+    assert list(list_containers(target.pool.folder)) == []
+    assert done.sender.failure is not None
+    assert done.sender.failure.code == done.receiver.failure.code
+    assert not done.sender.stored
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": bytes(16)},
+        {"to": OTHER.id},
+        {"sending": bytes(16)},
+        {"origin": OTHER.id},
+        {"header": bytes(32)},
+        {"previous": bytes(31) + b"\1"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_hop_of_another_sending_is_refused(
+    source: Vault, images: list[Fragment], target: Vault, changes: dict[str, object]
+) -> None:
+    _, hop = make_hop(source.domain, target.domain, images[0], **changes)
+    sending, _ = make_hop(source.domain, target.domain, images[0])
+    authority = Authority(target)
+    done = replicate(source, images[0], target, authority=authority, hop=(sending, hop))
+    assert isinstance(done.receiver.failure, errors.BadImageError)
+    assert authority.offers == []
+    assert is_empty(target)
+
+
+def test_a_hop_that_another_domain_signed_is_refused(source: Vault, images: list[Fragment], target: Vault) -> None:
+    hop = make_hop(OTHER, target.domain, images[0])
+    done = replicate(source, images[0], target, hop=hop)
+    assert isinstance(done.receiver.failure, errors.BadImageError)
+
+
+def test_a_cascade_goes_on_and_a_loop_is_refused(
+    source: Vault, images: list[Fragment], target: Vault, tmp_path: Path
+) -> None:
+    third = Vault(tmp_path / "third", "other")
+    one, two, three = Authority(target), Authority(third), Authority(target)
+    replicate(source, images[0], target, authority=one)
+    assert replicate(target, one.committed[0], third, authority=two).receiver.finished
+    assert len(two.committed[0].hops) == 2
+    assert list(verify_image(third.pool, two.committed[0], None)) == []
+    loop = replicate(third, two.committed[0], target, authority=three)
+    assert isinstance(loop.sender.failure, errors.LoopError)
+    assert three.offers == []
+    home = Vault(tmp_path / "home", "origin")
+    back = Authority(home)
+    recalled = replicate(third, two.committed[0], home, authority=back)
+    assert recalled.receiver.finished
+    assert back.committed[0].hops == ()
+
+
+def test_an_envelope_of_another_group_is_refused(source: Vault, images: list[Fragment], target: Vault) -> None:
+    def other_group(message: messages.AnyMessage, body: bytes) -> bytes:
+        assert isinstance(message, messages.Envelopes)
+        payload = signed.verify(key_envelope.KEY_ENVELOPE, body[: message.lengths[0]]).payload
+        wrong = signed.sign(key_envelope.KEY_ENVELOPE, replace(payload, group=bytes(16)), source.domain.signer)
+        return messages.encode(messages.Envelopes(lengths=[len(wrong)]), [wrong])
+
+    done = replicate(source, images[0], target, wire=Wire(tamper=change(messages.Envelopes, other_group)))
+    assert isinstance(done.receiver.failure, errors.BadImageError)
+    assert is_empty(target)
+
+
+def test_a_peer_that_is_not_who_its_certificate_says_is_refused(
+    source: Vault, images: list[Fragment], target: Vault
+) -> None:
+    def another(message: messages.AnyMessage, _: bytes) -> bytes:
+        assert isinstance(message, messages.Hello)
+        return messages.encode(replace(message, domain=OTHER.id))
+
+    done = replicate(source, images[0], target, wire=Wire(tamper=change(messages.Hello, another)))
+    assert isinstance(done.receiver.failure, errors.ProtocolError)
+
+
+# -- a receiver that asks for more
+
+
+def say(session: SenderSession, *said: messages.AnyMessage) -> StrongroomError | None:
+    for message in said:
+        for _ in session.receive(messages.encode(message)):
+            pass
+    return session.failure
+
+
+@pytest.fixture
+def sender(source: Vault, images: list[Fragment], target: Vault) -> SenderSession:
+    sending, hop = make_hop(source.domain, target.domain, images[0])
+    pool = SendingPool(source.pool, source.id)
+    return SenderSession(source.id, target.id, images[0], hop, sending, CREDENTIAL, pool)
+
+
+def greet(target: Vault) -> list[messages.AnyMessage]:
+    hello = messages.Hello(versions=[1], role="receiver", domain=target.id, capabilities=[])
+    return [hello, messages.Accept(session=bytes(16))]
+
+
+def page_of(source: Vault, image: Fragment) -> bytes:
+    """A leaf page of the payload that only this image has."""
+    root = image.streams[1].root
+    pages = source.pool.pages(source.id)
+    decoded = manifest_page.decode(pages.page(PageId(root)), PageId(root))
+    return root if isinstance(decoded, manifest_page.Leaf) else decoded.children[0].page
+
+
+@pytest.mark.parametrize("what", ["page of another image", "frames of another image", "unknown page", "envelope"])
+def test_nothing_outside_the_image_is_disclosed(
+    source: Vault, images: list[Fragment], target: Vault, sender: SenderSession, what: str
+) -> None:
+    other = page_of(source, images[1])
+    naming = source.data_keys.issue(source.group, 1)
+    source.pool.envelopes.put(naming.envelope)
+    asked: dict[str, messages.AnyMessage] = {
+        "page of another image": messages.WantPages(pages=[other]),
+        "frames of another image": messages.WantFrames(frames=[messages.FramesOfPage(page=other, map=b"\1")]),
+        "unknown page": messages.WantPages(pages=[fixed("no page")]),
+        "envelope": messages.WantEnvelopes(envelopes=[naming.identity]),
+    }
+    assert say(sender, *greet(target)) is None
+    assert isinstance(say(sender, asked[what]), errors.ProtocolError)
+    assert (sender.sent.pages, sender.sent.frames, sender.sent.envelopes) == (0, 0, 0)
+
+
+def test_a_page_below_the_roots_is_given_to_whoever_has_its_parents(
+    source: Vault, images: list[Fragment], target: Vault, sender: SenderSession
+) -> None:
+    assert say(sender, *greet(target), messages.WantPages(pages=[page_of(source, images[0])])) is None
+    assert sender.sent.pages == 1
+
+
+def test_nothing_is_said_before_the_image_is_accepted(
+    images: list[Fragment], target: Vault, sender: SenderSession
+) -> None:
+    asked = messages.WantPages(pages=[images[0].streams[0].root])
+    assert isinstance(say(sender, greet(target)[0], asked), errors.ProtocolError)
+
+
+def test_stored_is_not_believed_before_acceptance(target: Vault, sender: SenderSession) -> None:
+    assert isinstance(say(sender, greet(target)[0], messages.Stored()), errors.ProtocolError)
+    assert not sender.stored
+
+
+def test_no_common_version_is_said(target: Vault, sender: SenderSession) -> None:
+    hello = messages.Hello(versions=[2, 3], role="receiver", domain=target.id, capabilities=[])
+    assert isinstance(say(sender, hello), errors.NoCommonVersionError)
+
+
+def test_a_strangers_words_are_made_fit_to_show() -> None:
+    told = messages.Error(code="replication.quota", message="a\x1b[2Jb\nc", hint="\x07", retry="later")
+    error = errors.from_message(told)
+    assert isinstance(error, errors.QuotaError)
+    assert error.message == "the other side: a [2Jb c"
+    assert errors.from_message(messages.Error(code="x.new", message="m", hint="", retry="later")).code == "x.new"
