@@ -20,6 +20,8 @@ _HEX32: Final = re.compile(r"[0-9a-f]{64}")
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_ONE_LINE)]
 """What people call a thing: one line."""
+PartOfPath = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f/]+$")]
+"""What people call a thing whose name stands in paths."""
 Line = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_ONE_LINE)]
 """A reason, an address, a file's path on the primary's host: one line."""
 Remark = Annotated[str, StringConstraints(max_length=256, pattern=_ONE_LINE)]
