@@ -1,15 +1,14 @@
-"""What the catalog promises, on both kinds of database (X1)."""
+"""How copies come into the catalog, and which can be read, on both kinds of database (X1)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine
 
-from strongroom.catalog import keys, tables
+from strongroom.catalog import keys
 from strongroom.catalog.copies import (
     abandon_copy,
     abandon_lapsed,
@@ -19,56 +18,29 @@ from strongroom.catalog.copies import (
     mark_written,
     renew_lease,
 )
-from strongroom.catalog.dump import dump
 from strongroom.catalog.errors import (
     ConflictError,
     ExpiryRefusedError,
     HeaderMismatchError,
     ImageNotFoundError,
-    JournalBrokenError,
     LeaseLostError,
     MediumConflictError,
-    SendingNotFoundError,
-    TombstonedError,
     WrongStateError,
 )
 from strongroom.catalog.expiry import (
     due_for_expiry,
     expire_copy,
-    expired_on,
-    expiry_ns,
     forget_copy,
-    hold_copy,
-    lock_copy,
-    release_hold,
-    set_expiry,
 )
-from strongroom.catalog.images import ImageFilter, find_images, get_image
+from strongroom.catalog.images import get_image
 from strongroom.catalog.importing import import_fragment, missing_fragments
-from strongroom.catalog.journal import (
-    confirm_expiry,
-    mark_batch_written,
-    media_with_records,
-    read_batch,
-    settle_journal,
-    sign_batch,
-    unwritten_batches,
-)
-from strongroom.catalog.media import add_medium, advance_epoch, close_epoch, get_medium, list_media, open_epochs
-from strongroom.catalog.model import CameBy, CopyKey, CopyState, ExpiryBlock, Readability
-from strongroom.catalog.receipts import keep_hop, keep_receipt, open_promises, promise
+from strongroom.catalog.media import add_medium, advance_epoch, close_epoch, list_media, open_epochs
+from strongroom.catalog.model import CameBy, CopyState, ExpiryBlock, Readability
 from strongroom.catalog.rows import get_copy
-from strongroom.core.clock import from_ns
 from strongroom.core.ids import MediumId
-from strongroom.database import metadata, write
-from strongroom.formats.fragment import Fragment
-from strongroom.formats.receipt import ReceiptMismatchError
-from tests.support.images import NS, ORIGIN, OTHER, SECOND_TAG, T0, TAG, TARGET, Domain, fixed, image_id
-
-NOW = from_ns(T0 + 120 * NS)
-LATER = from_ns(T0 + 7200 * NS)
-SESSION = fixed("session", 16)
-KNOWN = frozenset({TAG})
+from strongroom.database import write
+from tests.support.catalogs import KNOWN, LATER, NOW, SESSION, add_pool, begin, stored
+from tests.support.images import NS, ORIGIN, OTHER, SECOND_TAG, T0, TAG, TARGET, fixed, image_id
 
 
 @pytest.fixture
@@ -77,40 +49,6 @@ def db(database: Engine) -> Iterator[Connection]:
         add_pool(connection, ORIGIN)
         add_pool(connection, TARGET)
         yield connection
-
-
-def add_pool(connection: Connection, domain: Domain) -> None:
-    add_medium(
-        connection, domain.pool, kind="pool", label=f"pool of {domain.name}", domain=domain.id, location="/p", host=None
-    )
-
-
-def begin(connection: Connection, fragment: Fragment, *, session: bytes = SESSION, now: datetime = NOW) -> CopyKey:
-    return begin_copy(
-        connection,
-        image_id(fragment.image),
-        session=session,
-        domain=ORIGIN.id,
-        medium=ORIGIN.pool,
-        came_by=CameBy.BACKUP,
-        now=now,
-        deadline=now + timedelta(minutes=5),
-    )
-
-
-def stored(connection: Connection, name: str = "image", **changes: Any) -> CopyKey:
-    """A complete copy of this domain."""
-    fragment = ORIGIN.copy(ORIGIN.image(name), **changes)
-    key = begin(connection, fragment, session=fixed(name, 16))
-    commit_copy(connection, fixed(name, 16), [fragment], now=NOW, known=KNOWN)
-    mark_written(connection, key)
-    return key
-
-
-def batches_of(connection: Connection) -> list[bytes]:
-    while sign_batch(connection, ORIGIN.pool, incarnation=1, now=NOW, sign=ORIGIN.sign_batch) is not None:
-        pass
-    return [data for _, data in unwritten_batches(connection, ORIGIN.pool, limit=1_000)]
 
 
 # ------------------------------------------------------------------ writing a copy
@@ -347,203 +285,3 @@ def test_waiting_images_come_in_pages(db: Connection) -> None:
     second = keys.waiting_for(db, TAG, after=first[-1].key.image, limit=2)
     assert (len(first), len(second)) == (2, 1)
     assert {copy.key for copy in first}.isdisjoint(copy.key for copy in second)
-
-
-# ------------------------------------------------------------------ expiry
-
-
-def test_retention_counts_from_its_start() -> None:
-    assert expiry_ns(T0, 60) == T0 + 60 * NS
-    assert expiry_ns(T0, None) is None
-    assert expiry_ns(T0, 1 << 34) is None
-
-
-def test_copy_expires_at_its_time_and_is_forgotten_after_its_bytes(db: Connection) -> None:
-    key = stored(db)
-    assert due_for_expiry(db, own=ORIGIN.id, now=NOW) == []
-    with pytest.raises(ExpiryRefusedError, match="has not come"):
-        expire_copy(db, key, own=ORIGIN.id, now=NOW, reason="over")
-    assert [copy.key for copy in due_for_expiry(db, own=ORIGIN.id, now=LATER)] == [key]
-    with pytest.raises(WrongStateError):
-        forget_copy(db, key)
-    expire_copy(db, key, own=ORIGIN.id, now=LATER, reason="over")
-    expire_copy(db, key, own=ORIGIN.id, now=LATER, reason="over")
-    assert [copy.key for copy in expired_on(db, ORIGIN.pool)] == [key]
-    assert find_images(db, ImageFilter()).images == ()
-    assert forget_copy(db, key).image_gone
-    with pytest.raises(ImageNotFoundError):
-        get_image(db, key.image)
-    with pytest.raises(TombstonedError):
-        import_fragment(db, ORIGIN.copy(ORIGIN.image()), own=ORIGIN.id, known=KNOWN)
-
-
-def test_every_hold_must_be_released_before_a_copy_expires_l2(db: Connection) -> None:
-    key = stored(db)
-    holds = [fixed("case 1", 16), fixed("case 2", 16)]
-    for hold in holds:
-        hold_copy(db, key, hold, own=ORIGIN.id, now=NOW, reason="inquiry")
-    for hold in holds:
-        assert due_for_expiry(db, own=ORIGIN.id, now=LATER) == []
-        with pytest.raises(ExpiryRefusedError, match="hold"):
-            expire_copy(db, key, own=ORIGIN.id, now=LATER, reason="", early=True)
-        release_hold(db, key, hold, own=ORIGIN.id, now=NOW, reason="closed")
-    assert len(due_for_expiry(db, own=ORIGIN.id, now=LATER)) == 1
-
-
-def test_lock_is_never_shortened_and_stops_expiry(db: Connection) -> None:
-    key = stored(db)
-    lock_copy(db, key, T0 + 9000 * NS, own=ORIGIN.id, now=NOW, reason="")
-    lock_copy(db, key, T0 + 10 * NS, own=ORIGIN.id, now=NOW, reason="")
-    with pytest.raises(ExpiryRefusedError, match="locked"):
-        set_expiry(db, key, T0 + 8999 * NS, own=ORIGIN.id, now=NOW, reason="")
-    assert due_for_expiry(db, own=ORIGIN.id, now=LATER) == []
-    assert len(due_for_expiry(db, own=ORIGIN.id, now=from_ns(T0 + 9001 * NS))) == 1
-
-
-def test_copy_does_not_expire_before_its_receipts_r8(db: Connection) -> None:
-    key = stored(db)
-    copy = get_copy(db, key)
-    hop = ORIGIN.hop(ORIGIN.image(), TARGET)
-    promise(db, copy.id, TARGET.id, now=NOW)
-    promise(db, copy.id, TARGET.id, now=NOW)
-    assert due_for_expiry(db, own=ORIGIN.id, now=LATER) == []
-    with pytest.raises(ExpiryRefusedError, match="receipt"):
-        expire_copy(db, key, own=ORIGIN.id, now=LATER, reason="", early=True)
-    with pytest.raises(SendingNotFoundError):
-        keep_receipt(db, TARGET.receipt(hop))
-    keep_hop(db, hop)
-    for wrong in (OTHER.receipt(hop), TARGET.receipt(hop, header=fixed("x")), TARGET.receipt(hop, source=OTHER.id)):
-        with pytest.raises(ReceiptMismatchError):
-            keep_receipt(db, wrong)
-    assert open_promises(db, copy.id) == [TARGET.id]
-    assert keep_receipt(db, TARGET.receipt(hop))
-    assert not keep_receipt(db, TARGET.receipt(hop))
-    assert [due.key for due in due_for_expiry(db, own=ORIGIN.id, now=LATER)] == [key]
-
-
-# ------------------------------------------------------------------ journal and rebuild
-
-
-def test_unwritten_batches_are_given_again_until_they_lie_on_the_medium(db: Connection) -> None:
-    key = stored(db)
-    hold_copy(db, key, fixed("case", 16), own=ORIGIN.id, now=NOW, reason="inquiry")
-    assert media_with_records(db) == [ORIGIN.pool]
-    first = batches_of(db)
-    assert media_with_records(db) == []
-    assert unwritten_batches(db, ORIGIN.pool) == [(1, first[0])]
-    mark_batch_written(db, ORIGIN.pool, 1)
-    assert unwritten_batches(db, ORIGIN.pool) == []
-    assert get_medium(db, ORIGIN.pool).journal_written == 1
-
-
-def test_batch_that_does_not_follow_is_refused(db: Connection) -> None:
-    key = stored(db)
-    for name in ("a", "b"):
-        hold_copy(db, key, fixed(name, 16), own=ORIGIN.id, now=NOW, reason="")
-        sign_batch(db, ORIGIN.pool, incarnation=1, now=NOW, sign=ORIGIN.sign_batch)
-    batches = [data for _, data in unwritten_batches(db, ORIGIN.pool)]
-    assert not read_batch(db, ORIGIN.pool, batches[0])
-    hold_copy(db, key, fixed("c", 16), own=ORIGIN.id, now=NOW, reason="")
-    with db.begin_nested() as savepoint:
-        sign_batch(db, ORIGIN.pool, incarnation=1, now=NOW, sign=ORIGIN.sign_batch)
-        third = unwritten_batches(db, ORIGIN.pool)[2][1]
-        savepoint.rollback()
-    release_hold(db, key, fixed("a", 16), own=ORIGIN.id, now=NOW, reason="")
-    sign_batch(db, ORIGIN.pool, incarnation=1, now=NOW, sign=ORIGIN.sign_batch)
-    with pytest.raises(JournalBrokenError, match="two batches 3"):
-        read_batch(db, ORIGIN.pool, third)
-
-
-def test_rebuilt_copy_does_not_expire_until_the_journal_is_known_to_be_complete(database: Engine) -> None:
-    with write(database) as db:
-        add_pool(db, ORIGIN)
-        fragment = ORIGIN.copy(ORIGIN.image(), journal=1)
-        key = import_fragment(db, fragment, own=ORIGIN.id, known=KNOWN).key
-        assert due_for_expiry(db, own=ORIGIN.id, now=LATER) == []
-        assert not settle_journal(db, ORIGIN.pool, last=0), "the header names batch 1"
-        assert not settle_journal(db, ORIGIN.pool, last=None), "nobody but the medium says so"
-        assert get_copy(db, key).expiry_blocked is ExpiryBlock.UNCONFIRMED
-        assert confirm_expiry(db, ORIGIN.pool) == 1
-        assert [copy.key for copy in due_for_expiry(db, own=ORIGIN.id, now=LATER)] == [key]
-
-
-@pytest.mark.parametrize("journal_first", [True, False])
-def test_catalog_rebuilt_from_headers_and_journal_is_equal_i5(database: Engine, journal_first: bool) -> None:
-    names = ("kept", "held", "expired", "changed")
-    fragments = [ORIGIN.copy(ORIGIN.image(name)) for name in names]
-    with write(database) as db:
-        add_pool(db, ORIGIN)
-        keys_of = {name: stored(db, name) for name in names}
-        hold_copy(db, keys_of["held"], fixed("case", 16), own=ORIGIN.id, now=NOW, reason="inquiry")
-        set_expiry(db, keys_of["changed"], None, own=ORIGIN.id, now=NOW, reason="keep")
-        expire_copy(db, keys_of["expired"], own=ORIGIN.id, now=LATER, reason="over")
-        batches = batches_of(db)
-        before = list(dump(db))
-        everything = "".join(before)
-        assert "tombstone" in everything
-        for table in reversed(_catalog_tables()):
-            db.execute(table.delete())
-        assert list(dump(db)) == []
-        add_pool(db, ORIGIN)
-
-        def read_journal() -> None:
-            for data in batches:
-                assert read_batch(db, ORIGIN.pool, data)
-
-        if journal_first:
-            read_journal()
-        for fragment in fragments:
-            try:
-                import_fragment(db, fragment, own=ORIGIN.id, known=KNOWN)
-            except TombstonedError:
-                assert journal_first
-        if not journal_first:
-            read_journal()
-        assert settle_journal(db, ORIGIN.pool, last=len(batches))
-        assert list(dump(db)) == before
-
-
-# ------------------------------------------------------------------ looking
-
-
-def test_pages_give_every_image_once_newest_first(db: Connection) -> None:
-    for number in range(5):
-        stored(db, f"image {number}")
-    seen, after = [], None
-    while True:
-        page = find_images(db, ImageFilter(), after=after, limit=2)
-        seen += [image.backup_id for image in page.images]
-        after = page.next
-        if after is None:
-            break
-    assert sorted(seen) == [f"files1_image {number}" for number in range(5)]
-
-
-def test_filters_narrow_the_choice(db: Connection) -> None:
-    key = stored(db, "alpha")
-    stored(db, "beta")
-    import_fragment(db, ORIGIN.copy(ORIGIN.image("gamma"), tags=[SECOND_TAG]), own=ORIGIN.id, known=KNOWN)
-
-    def found(**wanted: Any) -> set[str]:
-        page = find_images(db, ImageFilter(**wanted))
-        return {image.backup_id.removeprefix("files1_") for image in page.images}
-
-    everything = {"alpha", "beta", "gamma"}
-    assert found() == everything
-    assert found(text="ALPH") == {"alpha"}
-    assert found(text="%") == set()
-    assert found(backup_id="files1_beta") == {"beta"}
-    assert found(origin=ORIGIN.id, client="files1.example", policy="homes") == everything
-    assert found(since_ns=T0 + 1) == set()
-    assert found(since_ns=T0, until_ns=T0) == everything
-    assert found(tag=SECOND_TAG) == {"gamma"}
-    assert found(readability=Readability.WAITING_FOR_KEY) == {"gamma"}
-    assert found(medium=TARGET.pool) == set()
-    assert found(with_problems=True) == set()
-    expire_copy(db, key, own=ORIGIN.id, now=LATER, reason="")
-    assert found() == {"beta", "gamma"}
-    assert found(with_expired=True) == everything
-
-
-def _catalog_tables() -> list[Table]:
-    return [table for table in metadata.sorted_tables if table.name in vars(tables)]

@@ -18,7 +18,7 @@ from strongroom.core.errors import StrongroomError
 from strongroom.database import open_engine, read, transact, upgrade
 from strongroom.formats import peer_messages as wire
 from strongroom.formats.peer_messages import ExchangeRecord
-from strongroom.pki import keys, registry, revocation, tokens
+from strongroom.pki import keys, messages, registry, revocation, tokens
 from strongroom.pki.ca import load_certificate
 from strongroom.pki.channel import Address, open_channel
 from strongroom.pki.enrol import Application
@@ -203,6 +203,17 @@ def replace_key(two: Two, request: wire.TrustRequest) -> bytes:
     return wire.encode(msgspec.structs.replace(request, request=fresh))
 
 
+def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    two.make()
+    agreed = two.a.maker._agree(two.b.invitation(two.at_b))
+    desk(two.a).remove(two.b.domain, ADMIN)
+    before = dict(two.a.keys.kept)
+    monkeypatch.setattr(two.a.maker, "_agree", lambda _invitation: agreed)
+    assert code_of(lambda: two.a.maker.add(two.b.invitation(two.at_b), ADMIN)) == "trust.not-possible"
+    assert two.a.keys.kept == before
+    assert peer(two.a, two.b).trust.state is TrustState.REMOVED
+
+
 # ---------------------------------------------------------------- presenting
 
 
@@ -211,9 +222,7 @@ def post_exchange(two: Two, credential: Credential | None) -> str:
     context = client_context([two.b.root.certificate], credential)
     sent = b"not looked at before the certificate"
     with open_channel(two.at_b, context) as channel:
-        status, body = channel.ask(
-            "POST", call.EXCHANGE_PATH, sent, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20
-        )
+        status, body = channel.ask("POST", call.EXCHANGE_PATH, sent, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20)
     assert status != 200
     return wire.decode(body, wire.ErrorRecord).code
 
@@ -246,6 +255,19 @@ def test_t5_a_caller_with_its_own_domains_certificate_is_refused(two: Two) -> No
     assert code in ("pki.not-strongroom", "pki.unreachable")
 
 
+def test_the_open_routes_are_limited_and_say_so_in_the_words_of_each_protocol(two: Two) -> None:
+    two.b.routes.limit._per_minute = 0
+    for path, content_type in (("/v1/ca", "application/json"), ("/v1/domain", wire.CONTENT_TYPE)):
+        with open_channel(two.at_b, client_context([two.b.root.certificate])) as channel:
+            status, body = channel.ask("GET", path, content_type=content_type, max_bytes=1 << 20)
+        assert status == 503
+        code = "peer.rate-limited"
+        if path == "/v1/ca":
+            assert messages.decode(body, messages.Problem).code == code
+        else:
+            assert wire.decode(body, wire.ErrorRecord).code == code
+
+
 def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(two: Two) -> None:
     two.make()
     key = keys.make_host_key()
@@ -256,9 +278,7 @@ def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(tw
         record = wire.encode(transact(two.a.engine, lambda c: two.a.exchange.make_request(c, two.b.domain)))
     context = client_context([two.b.root.certificate], Credential(issued.chain, key))
     with open_channel(two.at_b, context) as channel:
-        _, body = channel.ask(
-            "POST", call.EXCHANGE_PATH, record, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20
-        )
+        _, body = channel.ask("POST", call.EXCHANGE_PATH, record, content_type=wire.CONTENT_TYPE, max_bytes=1 << 20)
     assert wire.decode(body, wire.ErrorRecord).code == "trust.not-a-primary"
 
 
@@ -394,6 +414,11 @@ def legs(two: Two) -> dict[str, Leg]:
     return {leg.name: leg for leg in found}
 
 
+def move(primary: Primary, address: str) -> None:
+    change = t.trusts.update().values(address=address)
+    transact(primary.engine, lambda connection: connection.execute(change))
+
+
 def bad(two: Two) -> list[str]:
     return [leg.name for leg in legs(two).values() if leg.verdict is Verdict.BAD]
 
@@ -414,8 +439,7 @@ def test_t12_a_bad_leg_is_named_with_its_cure(two: Two) -> None:
     two.a.clock.shift = timedelta()
     moved = {"nowhere.invalid:1": "name", "127.0.0.1:1": "port", f"localhost:{two.at_b.port}": "certificate-name"}
     for address, leg in moved.items():
-        change = t.trusts.update().values(address=address)
-        transact(two.a.engine, lambda c, change=change: c.execute(change))
+        move(two.a, address)
         found = legs(two)
         assert [one.name for one in found.values() if one.verdict is Verdict.BAD] == [leg]
         assert found[leg].cure

@@ -31,7 +31,6 @@ from strongroom.trust.state import (
     Step,
     Suspended,
     Trust,
-    TrustState,
     apply,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -85,12 +86,7 @@ class Domain:
             ENTROPY,
         )
         for authority in (self.ca.root, self.ca.hosts, self.ca.foreign):
-            transact(
-                engine,
-                lambda connection, authority=authority: registry.install_authority(
-                    connection, authority, now=clock.now()
-                ),
-            )
+            transact(engine, partial(registry.install_authority, authority=authority, now=clock.now()))
 
     def token(self, name: str, purpose: Purpose = Purpose.ENROL_HOST, **more: object) -> Secret:
         if purpose is Purpose.ENROL_HOST:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from aiohttp import web
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from strongroom.audit import Actor, ActorKind
 from strongroom.core.errors import KeyUnavailableError
@@ -70,9 +70,7 @@ class KeysInMemory:
 class Primary:
     """One domain with its primary."""
 
-    def __init__(
-        self, name: str, engine: Engine, *, port: int = 1, more: Mapping[str, Handler] | None = None
-    ) -> None:
+    def __init__(self, name: str, engine: Engine, *, port: int = 1, more: Mapping[str, Handler] | None = None) -> None:
         self.engine = engine
         self.clock = ShiftedClock()
         self.keys = KeysInMemory()
@@ -92,14 +90,13 @@ class Primary:
             self.clock,
             ENTROPY,
         )
-        for authority in (self.root, self.hosts, self.foreign):
-            transact(engine, lambda c, one=authority: registry.install_authority(c, one, now=now))
+        transact(engine, self._install)
         key = keys.make_host_key()
         issued = transact(
             engine,
             lambda c: self.registrar.admit_primary(c, keys.make_request(key), "primary", ("127.0.0.1",)),
         )
-        self.issue_crls()
+        transact(engine, self._issue_crls)
         self.credential = Credential(issued.chain, key)
         self.more = dict(more or {})
         self.ours = OurDomain(
@@ -120,11 +117,13 @@ class Primary:
     def start(self) -> None:
         transact(self.engine, lambda c: home.begin(c, ENTROPY))
 
-    def issue_crls(self) -> None:
+    def _install(self, connection: Connection) -> None:
         for authority in (self.root, self.hosts, self.foreign):
-            transact(
-                self.engine, lambda c, one=authority: revocation.issue_crl(c, one, now=self.clock.now())
-            )
+            registry.install_authority(connection, authority, now=self.clock.now())
+
+    def _issue_crls(self, connection: Connection) -> None:
+        for authority in (self.root, self.hosts, self.foreign):
+            revocation.issue_crl(connection, authority, now=self.clock.now())
 
     def token(self, purpose: Purpose = Purpose.TRUST, **more: object) -> Secret:
         self.tokens += 1

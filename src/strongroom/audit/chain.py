@@ -82,18 +82,13 @@ def verify_chain(connection: Connection, anchor: Head | None = None) -> Head:
     reached = Head(0, GENESIS)
     while True:
         page = connection.execute(
-            select(audit_log)
-            .where(audit_log.c.number > reached.number)
-            .order_by(audit_log.c.number)
-            .limit(_PAGE_ROWS)
+            select(audit_log).where(audit_log.c.number > reached.number).order_by(audit_log.c.number).limit(_PAGE_ROWS)
         ).all()
         for row in page:
             if row.number != reached.number + 1:
                 raise AuditDamagedError(f"row {reached.number + 1} of the audit is missing")
             facts = row.facts
-            computed = link(
-                reached.hash, row.number, row.at, row.actor, row.action, row.object, row.outcome, facts
-            )
+            computed = link(reached.hash, row.number, row.at, row.actor, row.action, row.object, row.outcome, facts)
             if computed != row.hash:
                 raise AuditDamagedError(f"row {row.number} of the audit is not what was written")
             reached = Head(row.number, computed)
@@ -104,7 +99,5 @@ def verify_chain(connection: Connection, anchor: Head | None = None) -> Head:
     if reached != head:
         raise AuditDamagedError(f"the audit ends at row {reached.number}, its head says {head.number}")
     if anchor is not None and anchor.number > reached.number:
-        raise AuditDamagedError(
-            f"the audit ends at row {reached.number}, the checkpoint is of {anchor.number}"
-        )
+        raise AuditDamagedError(f"the audit ends at row {reached.number}, the checkpoint is of {anchor.number}")
     return reached

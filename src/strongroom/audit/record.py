@@ -104,9 +104,7 @@ def record(
     who, what = _bounded(str(actor)), _bounded(object_)
     after = Head(number, link(before.hash, number, at, who, action, what, outcome.value, written))
     moved = connection.execute(
-        update(audit_head)
-        .where(audit_head.c.number == before.number)
-        .values(number=after.number, hash=after.hash)
+        update(audit_head).where(audit_head.c.number == before.number).values(number=after.number, hash=after.hash)
     )
     if moved.rowcount != 1:
         raise DatabaseBusyError("another row of the audit was written at the same time")
@@ -169,16 +167,12 @@ def exercise(
         refused = known | {"code": error.code, "reason": _bounded(error.message)}
         transact(
             engine,
-            lambda connection: record(
-                connection, clock.now(), actor, action, object_, Outcome.REFUSED, refused
-            ),
+            lambda connection: record(connection, clock.now(), actor, action, object_, Outcome.REFUSED, refused),
         )
         raise
 
 
-def entries(
-    connection: Connection, *, after: int = 0, limit: int = 100, object_: str | None = None
-) -> list[Entry]:
+def entries(connection: Connection, *, after: int = 0, limit: int = 100, object_: str | None = None) -> list[Entry]:
     """List rows in order.
 
     Args:

@@ -160,9 +160,8 @@ def write_file_list(lists: FileLists, image: ImageId, entries: Iterable[FileEntr
             unfinished.rename(path)
             _sync(path.parent)
             _sync(lists.folder)  # the entry of a new subfolder
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    finally:
+        unfinished.unlink(missing_ok=True)  # after the rename there is none
     return WrittenList(image, salt, count, size)
 
 

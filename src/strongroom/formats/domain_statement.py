@@ -36,15 +36,11 @@ class DomainStatement(Payload, frozen=True, kw_only=True):
     features: Features
 
     def __post_init__(self) -> None:
-        if len(self.name.encode()) > MAX_NAME_BYTES:
-            raise ValueError("the name of the domain is too long")
         for address in self.peer:
             host, colon, port = address.rpartition(":")
-            # Four digits more than a port has would still be one by int(); other alphabets' digits too.
+            # Digits of other alphabets would be a number to int().
             if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
                 raise ValueError("an address of the peer listener is not host:port")
-            if len(address.encode()) > MAX_ADDRESS_BYTES:
-                raise ValueError("an address of the peer listener is too long")
 
     @property
     def order(self) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import msgspec
 
 from strongroom.formats import records
 from strongroom.formats.domain_statement import DOMAIN_STATEMENT, PeerAddress, Root
+from strongroom.formats.receipt import RECEIPT
 from strongroom.formats.records import Bytes16, Count, Moment
 from strongroom.formats.trust_binding import TRUST_BINDING
 
@@ -21,7 +22,8 @@ CONTENT_TYPE: Final = "application/vnd.strongroom.record"
 MAX_RECORD_BYTES: Final = 1 << 20
 MAX_INTRODUCTION_BYTES: Final = 256 << 10
 MAX_MESSAGES: Final = 256
-MAX_BODY_BYTES: Final = 64 << 10
+MAX_BODY_BYTES: Final = 72 << 10
+"""A whole receipt fits, whose payload may have 64 KiB."""
 MAX_DONE: Final = 1_024
 MAX_TOKEN_BYTES: Final = 256
 MAX_DER_BYTES: Final = 16 << 10
@@ -156,7 +158,7 @@ class SLPChecked(msgspec.Struct, frozen=True, kw_only=True):
 class ImageReceipt(msgspec.Struct, frozen=True, kw_only=True):
     """``image.receipt``: a whole receipt object."""
 
-    receipt: Annotated[bytes, msgspec.Meta(max_length=MAX_BODY_BYTES)]
+    receipt: Annotated[bytes, msgspec.Meta(max_length=RECEIPT.max_bytes)]
 
 
 class ImagePending(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ class UserRequestError(InputError):
     """A user, password or grant as asked for makes no sense."""
 
     code = "user.bad-request"
+    default_hint = "see 'strongroom user --help'"
 
 
 class WeakPasswordError(InputError):

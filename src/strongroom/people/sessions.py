@@ -151,9 +151,7 @@ class Door:
             ).one_or_none()
             if user is None:
                 raise NoSystemAccountError(f"the uid {uid} stands for no user")
-            return self._begin(
-                connection, UserId(user.id), Origin.SYSTEM_ACCOUNT, SYSTEM_LIFETIME, SYSTEM_LIFETIME
-            )
+            return self._begin(connection, UserId(user.id), Origin.SYSTEM_ACCOUNT, SYSTEM_LIFETIME, SYSTEM_LIFETIME)
 
         return audit.exercise(self._engine, self._clock, who, "session.begin", f"uid:{uid}", begin)
 
@@ -182,9 +180,7 @@ class Door:
         digest = _digest(token)
         transact(
             self._engine,
-            lambda connection: connection.execute(
-                delete(people_sessions).where(people_sessions.c.digest == digest)
-            ),
+            lambda connection: connection.execute(delete(people_sessions).where(people_sessions.c.digest == digest)),
         )
 
     def end_all(self) -> None:
@@ -246,9 +242,7 @@ def _begin_attempt(connection: Connection, name: str, now: datetime) -> str | No
     """Count an attempt, and give the password's hash unless the account cannot sign in now."""
     table = people_users.c
     row = connection.execute(
-        select(table.id, table.password, table.failures, table.locked_until).where(
-            table.name == name, table.enabled
-        )
+        select(table.id, table.password, table.failures, table.locked_until).where(table.name == name, table.enabled)
     ).one_or_none()
     if row is None or row.password is None or (row.locked_until is not None and now < row.locked_until):
         return None
@@ -256,9 +250,7 @@ def _begin_attempt(connection: Connection, name: str, now: datetime) -> str | No
     lock = None
     if failures >= FREE_FAILURES:
         lock = now + min(FIRST_LOCK * 2 ** min(failures - FREE_FAILURES, 10), LONGEST_LOCK)
-    connection.execute(
-        update(people_users).where(table.id == row.id).values(failures=failures, locked_until=lock)
-    )
+    connection.execute(update(people_users).where(table.id == row.id).values(failures=failures, locked_until=lock))
     return str(row.password)
 
 

@@ -140,9 +140,7 @@ def set_enabled(connection: Connection, name: str, *, enabled: bool) -> User:
     """
     user = get(connection, name)
     connection.execute(
-        update(people_users)
-        .where(people_users.c.id == user.id)
-        .values(enabled=enabled, failures=0, locked_until=None)
+        update(people_users).where(people_users.c.id == user.id).values(enabled=enabled, failures=0, locked_until=None)
     )
     if not enabled:
         _end_sessions(connection, user.id)
@@ -211,9 +209,7 @@ def grants_of(connection: Connection, user: UserId) -> frozenset[Grant]:
 
 def _write_grants(connection: Connection, user: UserId, grants: frozenset[Grant]) -> None:
     for grant in grants:
-        connection.execute(
-            insert(people_grants).values(user_id=user, role=grant.role.value, scope=grant.scope)
-        )
+        connection.execute(insert(people_grants).values(user_id=user, role=grant.role.value, scope=grant.scope))
 
 
 def _require_administrator(connection: Connection) -> None:

@@ -22,7 +22,7 @@ from strongroom.core.ids import DomainId
 from strongroom.pki import messages, names
 from strongroom.pki.ca import load_certificate
 from strongroom.pki.channel import Address, Channel, open_channel
-from strongroom.pki.crl import require_signed_by
+from strongroom.pki.crl import CRLStore, require_signed_by
 from strongroom.pki.errors import (
     CertificateDamagedError,
     ClockSkewError,
@@ -123,7 +123,12 @@ def confirm(claimed: ClaimedCA, pin: Fingerprint, *, domain: DomainId | None = N
 
 
 def connect(
-    address: Address, pinned: PinnedDomain, clock: Clock, *, credential: Credential | None = None
+    address: Address,
+    pinned: PinnedDomain,
+    clock: Clock,
+    *,
+    credential: Credential | None = None,
+    crls: CRLStore | None = None,
 ) -> Channel:
     """Connect to the primary of a pinned domain, verified.
 
@@ -132,6 +137,7 @@ def connect(
         pinned: from :func:`confirm`.
         clock: shown when it contradicts the certificate.
         credential: what that domain issued to this host; None to enrol.
+        crls: lists of that domain; None only before the first could be fetched.
 
     Raises:
         UnreachableError, WrongNameError, NotThePrimaryError, ChainError: as named.
@@ -139,12 +145,10 @@ def connect(
     """
     context = client_context([pinned.root], credential)
     try:
-        return open_channel(address, context, primary_of=pinned.domain)
+        return open_channel(address, context, primary_of=pinned.domain, crls=crls)
     except NotYetValidError as error:
         # The primary backdates what it issues, so one of the clocks must be wrong.
-        raise ClockSkewError(
-            f"{error.message}, by this host's clock: {clock.now():%Y-%m-%d %H:%M} UTC"
-        ) from error
+        raise ClockSkewError(f"{error.message}, by this host's clock: {clock.now():%Y-%m-%d %H:%M} UTC") from error
     except ExpiredError as error:
         error.hint = "check this host's clock; if it is right, the primary must renew its certificate"
         raise

@@ -297,9 +297,7 @@ def _authority_key(issuer: Authority) -> x509.AuthorityKeyIdentifier:
 
 
 def _alternative_names(subject: Subject) -> list[x509.GeneralName]:
-    found: list[x509.GeneralName] = [
-        x509.UniformResourceIdentifier(names.host_uri(subject.home, subject.host))
-    ]
+    found: list[x509.GeneralName] = [x509.UniformResourceIdentifier(names.host_uri(subject.home, subject.host))]
     if subject.primary_of is not None:
         found.append(x509.UniformResourceIdentifier(names.primary_uri(subject.primary_of)))
     found += [x509.DNSName(name) for name in subject.names.dns]

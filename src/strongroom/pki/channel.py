@@ -22,14 +22,13 @@ import msgspec
 from strongroom.core.errors import InputError, StrongroomError
 from strongroom.core.ids import DomainId
 from strongroom.pki import errors, messages
+from strongroom.pki.crl import CRLStore
 from strongroom.pki.errors import NotStrongroomError, UnreachableError
 from strongroom.pki.tls import check_server, explain, peer_certificate
 
 DEADLINE: Final = timedelta(seconds=20)
 DEFAULT_PORT: Final = 7443
-_ADDRESS: Final = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/@\s]+))(?::(?P<port>[0-9]{1,5}))?"
-)
+_ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/@\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
 T = TypeVar("T")
 
@@ -146,6 +145,7 @@ def open_channel(
     context: ssl.SSLContext,
     *,
     primary_of: DomainId | None = None,
+    crls: CRLStore | None = None,
     deadline: timedelta = DEADLINE,
 ) -> Channel:
     """Connect, do the TLS handshake, and check that the server is the one that was meant.
@@ -154,6 +154,7 @@ def open_channel(
         address: where to.
         context: from :mod:`strongroom.pki.tls`.
         primary_of: the server must be this domain's primary; None only for an unverified connection.
+        crls: lists of that domain; None only before the first could be fetched.
         deadline: for the connection, and for each exchange over it.
 
     Raises:
@@ -161,19 +162,22 @@ def open_channel(
         NotStrongroomError: what is there does not speak TLS 1.3.
         WrongNameError, ExpiredError, NotYetValidError, ChainError: its certificate is refused.
         NotThePrimaryError: it is another host of the domain.
+        RevokedError, CRLMissingError, CRLExpiredError: as the lists say.
     """
     try:
         plain = socket.create_connection((address.host, address.port), timeout=deadline.total_seconds())
     except OSError as error:
         raise UnreachableError(f"'{address}' cannot be reached: {error.strerror or error}") from error
     try:
-        secured = _within(
-            plain, deadline, address, lambda: context.wrap_socket(plain, server_hostname=address.host)
-        )
-        if primary_of is not None:
-            check_server(peer_certificate(secured), primary_of=primary_of)
+        secured = _within(plain, deadline, address, lambda: context.wrap_socket(plain, server_hostname=address.host))
     except StrongroomError:
         plain.close()
+        raise
+    try:
+        if primary_of is not None:
+            check_server(peer_certificate(secured), primary_of=primary_of, crls=crls)
+    except StrongroomError:
+        secured.close()
         raise
     return Channel(address, secured, deadline)
 
@@ -201,9 +205,7 @@ def _within(connection: socket.socket, limit: timedelta, address: Address, talk:
             raise UnreachableError(f"'{address}' did not finish its answer in time") from error
         if isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
             raise UnreachableError(f"'{address}' closed the connection") from error
-        raise NotStrongroomError(
-            f"'{address}' does not speak our protocol: {_first_words(str(error))}"
-        ) from error
+        raise NotStrongroomError(f"'{address}' does not speak our protocol: {_first_words(str(error))}") from error
     finally:
         timer.cancel()
 

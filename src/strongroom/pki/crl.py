@@ -109,9 +109,7 @@ class CRLStore:
         if held is None:
             raise CRLMissingError("there is no revocation list of the certificate's issuer")
         if self._clock.now() >= held.next_update:
-            raise CRLExpiredError(
-                f"revocation list {held.number} held until {held.next_update:%Y-%m-%d %H:%M} UTC"
-            )
+            raise CRLExpiredError(f"revocation list {held.number} held until {held.next_update:%Y-%m-%d %H:%M} UTC")
         if certificate.serial_number in held.serials:
             raise RevokedError(f"the certificate {certificate.serial_number:x} was revoked")
 
@@ -143,9 +141,7 @@ def _parse(data: bytes) -> x509.CertificateRevocationList:
     return parsed
 
 
-def _check(
-    parsed: x509.CertificateRevocationList, issuer: x509.Certificate, data: bytes, now: datetime
-) -> CRL:
+def _check(parsed: x509.CertificateRevocationList, issuer: x509.Certificate, data: bytes, now: datetime) -> CRL:
     key = issuer.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 - our roots sign no others
     if parsed.issuer != issuer.subject or not parsed.is_signature_valid(key):
@@ -153,9 +149,7 @@ def _check(
     if parsed.next_update_utc is None:
         raise CRLDamagedError("the revocation list does not say until when it holds")
     if parsed.last_update_utc > now + MAX_SKEW:
-        raise CRLDamagedError(
-            f"the revocation list is of {parsed.last_update_utc:%Y-%m-%d %H:%M} UTC, in the future"
-        )
+        raise CRLDamagedError(f"the revocation list is of {parsed.last_update_utc:%Y-%m-%d %H:%M} UTC, in the future")
     try:
         number = parsed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except x509.ExtensionNotFound as error:

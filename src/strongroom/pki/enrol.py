@@ -45,6 +45,7 @@ class EnrolmentError(InputError):
     """What a host asks for makes no sense."""
 
     code = "pki.bad-enrolment"
+    default_hint = "correct the command on the host that enrols; its token was not spent"
 
 
 class HostKnownError(RefusedError):
@@ -130,9 +131,7 @@ class Registrar:
             describe=_facts,
         )
 
-    def reissue(
-        self, token: Secret, request: bytes, host: HostId, home: DomainId, actor: audit.Actor
-    ) -> Issued:
+    def reissue(self, token: Secret, request: bytes, host: HostId, home: DomainId, actor: audit.Actor) -> Issued:
         """Give a known host a certificate against a token bound to it, and revoke all it had.
 
         Raises:
@@ -217,9 +216,7 @@ class Registrar:
         host = registry.enter_host(connection, home, identity, role, _label(application.label), names, now)
         return self._issue(connection, host, public)
 
-    def admit_primary(
-        self, connection: Connection, request: bytes, label: str, names: tuple[str, ...]
-    ) -> Issued:
+    def admit_primary(self, connection: Connection, request: bytes, label: str, names: tuple[str, ...]) -> Issued:
         """Enter the primary itself, when the domain is made.
 
         Raises:

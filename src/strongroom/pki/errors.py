@@ -34,8 +34,7 @@ class FingerprintFormatError(InputError):
 
     code = "pki.bad-fingerprint"
     default_hint = (
-        "give the SHA-256 fingerprint in full, 64 hexadecimal digits or 26 words, as 'strongroom "
-        "ca show' prints it"
+        "give the SHA-256 fingerprint in full, 64 hexadecimal digits or 26 words, as 'strongroom ca show' prints it"
     )
 
 
@@ -53,9 +52,7 @@ class HostNameError(InputError):
     """A name cannot stand in a certificate."""
 
     code = "pki.bad-name"
-    default_hint = (
-        "give a DNS name of letters, digits and hyphens (international names as 'xn--'), or an IP address"
-    )
+    default_hint = "give a DNS name of letters, digits and hyphens (international names as 'xn--'), or an IP address"
 
 
 class CertificateRequestError(InputError):
@@ -97,6 +94,7 @@ class IssuerError(RefusedError):
     """A certificate authority is missing, or cannot do what was asked of it."""
 
     code = "pki.bad-issuer"
+    default_hint = "see the authorities with 'strongroom ca show'"
 
 
 class CertificateDamagedError(IntegrityError):
@@ -118,8 +116,7 @@ class CRLOlderError(IntegrityError):
 
     code = "pki.older-crl"
     default_hint = (
-        "if the primary was restored from a backup, let it issue a new list; otherwise someone "
-        "replays an old one"
+        "if the primary was restored from a backup, let it issue a new list; otherwise someone replays an old one"
     )
 
 
@@ -145,8 +142,7 @@ class NotRegisteredError(AuthenticationError):
 
     code = "pki.not-registered"
     default_hint = (
-        "the registry is older than the certificate, or the issuer's key was misused: find out "
-        "which, then reissue"
+        "the registry is older than the certificate, or the issuer's key was misused: find out which, then reissue"
     )
 
 
@@ -161,9 +157,7 @@ class ExpiredError(AuthenticationError):
     """The certificate's time is over."""
 
     code = "pki.certificate-expired"
-    default_hint = (
-        "an expired certificate cannot renew itself: give the host a reissue token, and check its clock"
-    )
+    default_hint = "an expired certificate cannot renew itself: give the host a reissue token, and check its clock"
 
 
 class NotYetValidError(AuthenticationError):
@@ -191,9 +185,7 @@ class CRLExpiredError(UnavailableError):
     """The revocation list is past its nextUpdate."""
 
     code = "pki.crl-expired"
-    default_hint = (
-        "this host was out of contact for too long: restore the way to the primary, and check the clock"
-    )
+    default_hint = "this host was out of contact for too long: restore the way to the primary, and check the clock"
 
 
 # ---------------------------------------------------------------- introductions
@@ -210,9 +202,7 @@ class NotStrongroomError(RefusedError):
     """Something answers, and it is not a primary of this product."""
 
     code = "pki.not-strongroom"
-    default_hint = (
-        "give the address and port of the primary's peer listener, as 'strongroom status' shows it there"
-    )
+    default_hint = "give the address and port of the primary's peer listener, as 'strongroom status' shows it there"
 
 
 class WrongFingerprintError(AuthenticationError):
@@ -220,8 +210,7 @@ class WrongFingerprintError(AuthenticationError):
 
     code = "pki.wrong-fingerprint"
     default_hint = (
-        "compare with the other administrator by telephone; if the pin is right, someone stands "
-        "between: do not go on"
+        "compare with the other administrator by telephone; if the pin is right, someone stands between: do not go on"
     )
 
 
@@ -230,8 +219,7 @@ class WrongNameError(AuthenticationError):
 
     code = "pki.wrong-name"
     default_hint = (
-        "call it by a name in its certificate, or let its administrator reissue the certificate "
-        "with this name"
+        "call it by a name in its certificate, or let its administrator reissue the certificate with this name"
     )
 
 
@@ -246,9 +234,7 @@ class ChainError(AuthenticationError):
     """The server's certificate does not lead to the pinned root."""
 
     code = "pki.chain-refused"
-    default_hint = (
-        "if the other domain changed its CA, take the new fingerprint; otherwise someone stands between"
-    )
+    default_hint = "if the other domain changed its CA, take the new fingerprint; otherwise someone stands between"
 
 
 class ClockSkewError(RefusedError):
@@ -266,8 +252,7 @@ class TokenUnknownError(AuthenticationError):
 
     code = "token.unknown"
     default_hint = (
-        "copy the whole token, without spaces, from where it was shown; tokens are good at the "
-        "primary that made them"
+        "copy the whole token, without spaces, from where it was shown; tokens are good at the primary that made them"
     )
 
 

@@ -119,9 +119,7 @@ def _from_hex(digits: str) -> Fingerprint:
 def _from_words(words: list[str]) -> Fingerprint:
     for place, word in enumerate(words, start=1):
         if word not in NUMBERS:
-            raise FingerprintFormatError(
-                f"'{word}', word {place} of the fingerprint, is not in the list of words"
-            )
+            raise FingerprintFormatError(f"'{word}', word {place} of the fingerprint, is not in the list of words")
     if len(words) != WORD_COUNT:
         raise FingerprintFormatError(f"a fingerprint has {WORD_COUNT} words, here are {len(words)}")
     number = 0

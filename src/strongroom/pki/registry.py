@@ -212,9 +212,7 @@ def hosts(connection: Connection, *, role: Role | None = None, home: DomainId | 
     return [_host(row) for row in connection.execute(query)]
 
 
-def set_host_state(
-    connection: Connection, home: DomainId, host: HostId, state: HostState, *, now: datetime
-) -> Host:
+def set_host_state(connection: Connection, home: DomainId, host: HostId, state: HostState, *, now: datetime) -> Host:
     """Suspend a host, let it act again, or retire it for good: its names become free.
 
     Certificates are not touched: :func:`strongroom.pki.revocation.retire` does both.
@@ -301,13 +299,9 @@ def identify(connection: Connection, certificate: bytes, *, now: datetime) -> Re
     if host.state is not HostState.ACTIVE:
         raise RetiredError(f"the host '{host.label}' is {host.state}")
     if row.revoked is not None:
-        raise RevokedError(
-            f"the certificate {row.serial} of '{host.label}' was revoked on {row.revoked:%Y-%m-%d}"
-        )
+        raise RevokedError(f"the certificate {row.serial} of '{host.label}' was revoked on {row.revoked:%Y-%m-%d}")
     if now < row.not_before:
-        raise NotYetValidError(
-            f"the certificate of '{host.label}' begins on {row.not_before:%Y-%m-%d %H:%M} UTC"
-        )
+        raise NotYetValidError(f"the certificate of '{host.label}' begins on {row.not_before:%Y-%m-%d %H:%M} UTC")
     if now >= row.not_after:
         raise ExpiredError(f"the certificate of '{host.label}' ended on {row.not_after:%Y-%m-%d %H:%M} UTC")
     return RegisteredHost(host, Fingerprint(row.authority), int(row.serial, 16), row.not_after)
@@ -328,9 +322,7 @@ def issued(row: Row[Any]) -> IssuedCertificate:
     )
 
 
-def _stranger(
-    connection: Connection, certificate: x509.Certificate
-) -> NotRegisteredError | UnknownIssuerError:
+def _stranger(connection: Connection, certificate: x509.Certificate) -> NotRegisteredError | UnknownIssuerError:
     """Tell a certificate of a foreign CA from one of ours that the registry lost, or never had."""
     for kind in (IssuerKind.HOSTS, IssuerKind.FOREIGN):
         for authority in believed_authorities(connection, kind):

@@ -33,9 +33,7 @@ def revoke_certificate(
         CertificateNotFoundError: it was not issued here.
     """
     table = pki_certificates.c
-    row = connection.execute(
-        select(table.authority).where(table.fingerprint == fingerprint.value)
-    ).one_or_none()
+    row = connection.execute(select(table.authority).where(table.fingerprint == fingerprint.value)).one_or_none()
     if row is None:
         raise CertificateNotFoundError(f"no certificate here has the fingerprint '{fingerprint}'")
     connection.execute(
@@ -103,9 +101,7 @@ def issue_crl(connection: Connection, authority: Authority, *, now: datetime) ->
     number = row.crl_number + 1
     data = make_crl(authority, number, _revocations(connection, authority, now), now=now)
     connection.execute(
-        update(pki_authorities)
-        .where(mine)
-        .values(crl_number=number, crl=data, crl_issued=now, crl_stale=False)
+        update(pki_authorities).where(mine).values(crl_number=number, crl=data, crl_issued=now, crl_stale=False)
     )
     return data
 

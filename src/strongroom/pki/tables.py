@@ -67,9 +67,7 @@ pki_certificates = Table(
     metadata,
     Column("fingerprint", Identity(DIGEST_BYTES), primary_key=True),
     Column("authority", Identity(DIGEST_BYTES), ForeignKey("pki_authorities.fingerprint"), nullable=False),
-    Column(
-        "serial", String(MAX_SERIAL_DIGITS), nullable=False
-    ),  # hexadecimal; too long for an integer column
+    Column("serial", String(MAX_SERIAL_DIGITS), nullable=False),  # hexadecimal; too long for an integer column
     Column("home", Identity(DIGEST_BYTES), nullable=False),
     Column("host", Identity(UUID_BYTES), nullable=False),
     Column("not_before", Moment, nullable=False),

@@ -82,9 +82,7 @@ class ServerTLS:
         """Serve new connections with these; open ones go on with what they began with."""
         self._current = _server_context(credential, roots)
 
-    def _choose(
-        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
-    ) -> None:
+    def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
 
 

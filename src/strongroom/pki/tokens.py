@@ -52,6 +52,7 @@ class TokenRequestError(InputError):
     """A token as asked for would be too strong, or good for nothing."""
 
     code = "token.bad-request"
+    default_hint = "see 'strongroom token create --help'"
 
 
 class Purpose(StrEnum):
@@ -117,9 +118,7 @@ class Token:
     revoked: datetime | None
 
 
-def create(
-    connection: Connection, order: TokenOrder, *, created_by: str, now: datetime, entropy: Entropy
-) -> Secret:
+def create(connection: Connection, order: TokenOrder, *, created_by: str, now: datetime, entropy: Entropy) -> Secret:
     """Make a token.
 
     Returns:
@@ -238,9 +237,7 @@ def _digest(token: Secret) -> bytes:
         raise TokenUnknownError("this is not a token: it has letters that no token has") from None
     compact = re.sub(r"[\s-]", "", text).upper()
     if not _SHAPE.fullmatch(compact):
-        raise TokenUnknownError(
-            f"this is not a token: a token is '{PREFIX}' and {_DIGITS} letters and digits"
-        )
+        raise TokenUnknownError(f"this is not a token: a token is '{PREFIX}' and {_DIGITS} letters and digits")
     return hashlib.sha256(_LABEL + compact.encode("ascii")).digest()
 
 
@@ -289,9 +286,7 @@ def _explain(
     if token.revoked is not None:
         return TokenRevokedError(f"the token '{token.name}' was withdrawn")
     if token.expires <= now:
-        return TokenExpiredError(
-            f"the token '{token.name}' was valid until {token.expires:%Y-%m-%d %H:%M} UTC"
-        )
+        return TokenExpiredError(f"the token '{token.name}' was valid until {token.expires:%Y-%m-%d %H:%M} UTC")
     return TokenUsedUpError(f"the token '{token.name}' was used {token.uses} times, as often as it may be")
 
 

@@ -42,7 +42,7 @@ MAX_WAITING: Final = 4_096
 MAX_HANDLED: Final = 65_536
 KEEP_HANDLED: Final = timedelta(days=30)
 KEEP_REQUESTS: Final = timedelta(days=1)
-MAX_ERROR_CHARACTERS: Final = 512
+MAX_ERROR_BYTES: Final = 1_024
 
 
 @dataclass(frozen=True)
@@ -343,4 +343,6 @@ def _refused(kind: str, error: StrongroomError) -> wire.Refused:
 
 
 def _bounded(text: str) -> str:
-    return text[:MAX_ERROR_CHARACTERS]
+    """Make any text fit a field of a record, whatever a stranger's name or path brought into it."""
+    clean = "".join(letter for letter in text if letter.isprintable())
+    return clean.encode("utf-8", errors="ignore")[:MAX_ERROR_BYTES].decode("utf-8", errors="ignore")

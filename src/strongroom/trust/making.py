@@ -32,7 +32,7 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId
 from strongroom.core.secret import Secret
-from strongroom.database import transact
+from strongroom.database import read, transact
 from strongroom.formats import peer_messages as wire
 from strongroom.formats import signed
 from strongroom.formats.domain_statement import DOMAIN_STATEMENT, DomainStatement, require_root
@@ -158,8 +158,11 @@ class TrustMaker:
                 lambda connection: self._keep(connection, invitation, agreed, identity),
                 facts={"address": str(invitation.address), "name": agreed.statement.name},
             )
-        except Exception:
-            self._keys.drop(store.key_name(identity))
+        except StrongroomError:
+            # Look first: a connection that was lost at the commit does not tell whether it took place.
+            with read(self._engine) as connection:
+                if not store.has_credential(connection, identity):
+                    self._keys.drop(store.key_name(identity))
             raise
         store.sweep_keys(self._engine, self._keys)
         return peer

@@ -156,6 +156,12 @@ def credential_view(connection: Connection, domain: DomainId) -> CredentialView 
     return CredentialView(row.id, chain, row.not_before, row.not_after)
 
 
+def has_credential(connection: Connection, identity: bytes) -> bool:
+    """Tell whether a certificate of ours at a peer was kept."""
+    found = select(trust_credentials.c.id).where(trust_credentials.c.id == identity)
+    return connection.execute(found).first() is not None
+
+
 def load_credential(view: CredentialView, keys: CredentialKeys) -> Credential:
     """Put certificate and key together.
 

@@ -88,9 +88,7 @@ def test_foreign_issuer_cannot_make_a_server_even_if_its_key_is_misused(tmp_path
 def test_openssl_finds_a_revoked_certificate_in_the_list(tmp_path: Path) -> None:
     leaf, _ = ONE.leaf(NOW)
     other, _ = ONE.leaf(NOW)
-    crl = ca.make_crl(
-        ONE.hosts, 1, [ca.Revocation(leaf.serial_number, NOW, x509.ReasonFlags.key_compromise)], now=NOW
-    )
+    crl = ca.make_crl(ONE.hosts, 1, [ca.Revocation(leaf.serial_number, NOW, x509.ReasonFlags.key_compromise)], now=NOW)
     assert openssl_verify(tmp_path, other, ONE.hosts.certificate, "sslserver", crl)[0] == 0
     code, said = openssl_verify(tmp_path, leaf, ONE.hosts.certificate, "sslserver", crl)
     assert code != 0
@@ -156,9 +154,7 @@ def test_request_without_proof_of_possession_is_refused() -> None:
         keys.read_request(bytes(request))
 
 
-@pytest.mark.parametrize(
-    "key", [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)]
-)
+@pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)])
 def test_request_with_another_kind_of_key_is_refused(
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
 ) -> None:

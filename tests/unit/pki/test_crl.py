@@ -46,9 +46,7 @@ def store(clock: ManualClock) -> CRLStore:
     return store
 
 
-def test_good_certificate_passes_until_next_update_and_then_no_more(
-    store: CRLStore, clock: ManualClock
-) -> None:
+def test_good_certificate_passes_until_next_update_and_then_no_more(store: CRLStore, clock: ManualClock) -> None:
     leaf, _ = ONE.leaf(START)
     store.accept(crl(1))
     store.check(leaf)

@@ -61,9 +61,7 @@ def test_address_is_read(text: str, host: str, port: int) -> None:
     assert Address.read(text) == Address(host, port)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a:0", "a:70000", "https://a", "2001:db8::1:99", "a b", "u@a", "x" * 400]
-)
+@pytest.mark.parametrize("text", ["", "a:0", "a:70000", "https://a", "2001:db8::1:99", "a b", "u@a", "x" * 400])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(AddressError):
         Address.read(text)

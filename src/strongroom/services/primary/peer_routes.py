@@ -39,6 +39,7 @@ from strongroom.trust.making import TrustMaker
 from strongroom.trust.state import Decision
 
 CRL_TYPE: Final = "application/pkix-crl"
+PROBLEM_TYPE: Final = "application/problem+json"
 _ISSUER: Final = re.compile(r"[0-9a-f]{64}")
 
 Translate = Callable[[web.Request], Awaitable[web.Response]]
@@ -73,19 +74,19 @@ class PeerRoutes:
     def table(self) -> list[web.RouteDef]:
         """Give the routes, for an application whose ``client_max_size`` is at least 1 MiB."""
         return [
-            web.get(messages.CA_PATH, self._open(self._ca)),
-            web.get(DOMAIN_PATH, self._open(self._domain)),
-            web.get(messages.CRL_PATH + "/{issuer}", self._open(self._crl)),
-            web.post(TRUST_PATH, self._open(self._trust)),
+            web.get(messages.CA_PATH, _told_as_problem(self._limited(self._ca))),
+            web.get(messages.CRL_PATH + "/{issuer}", _told_as_problem(self._limited(self._crl))),
+            web.get(DOMAIN_PATH, self._told(self._limited(self._domain))),
+            web.post(TRUST_PATH, self._told(self._limited(self._trust))),
             web.post(EXCHANGE_PATH, self._told(self._exchange)),
         ]
 
-    def _open(self, translate: Translate) -> Translate:
+    def _limited(self, translate: Translate) -> Translate:
         async def limited(request: web.Request) -> web.Response:
             self.limit.count(request.remote or "")
             return await translate(request)
 
-        return self._told(limited)
+        return limited
 
     def _told(self, translate: Translate) -> Translate:
         """Tell refusals as records."""
@@ -174,6 +175,20 @@ class PeerRoutes:
         if caller.host.role is not Role.FOREIGN_PRIMARY:
             raise NotAPrimaryError(f"'{caller.host.label}' is a '{caller.host.role}', not another domain's primary")
         return self.exchange.handle(connection, caller.host.home, record)
+
+
+def _told_as_problem(translate: Translate) -> Translate:
+    """Tell refusals as the protocol of enrolment does, which these routes belong to."""
+
+    async def told(request: web.Request) -> web.Response:
+        try:
+            return await translate(request)
+        except StrongroomError as error:
+            problem = messages.Problem(code=error.code, detail=error.message, hint=error.hint)
+            body = messages.encode(problem)
+            return web.Response(status=error.http_status, body=body, content_type=PROBLEM_TYPE)
+
+    return told
 
 
 async def _body(request: web.Request, max_bytes: int) -> bytes:

@@ -105,9 +105,7 @@ def _authorities_and_hosts() -> None:
         sa.Column("home", DIGEST, nullable=False),
         sa.Column("host", ID, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_pki_host_names"),
-        sa.ForeignKeyConstraint(
-            ["home", "host"], ["pki_hosts.home", "pki_hosts.id"], name="fk_pki_host_names_home"
-        ),
+        sa.ForeignKeyConstraint(["home", "host"], ["pki_hosts.home", "pki_hosts.id"], name="fk_pki_host_names_home"),
     )
     op.create_index("ix_pki_host_names_home_host", "pki_host_names", ["home", "host"])
 
@@ -126,16 +124,10 @@ def _certificates_and_tokens() -> None:
         sa.Column("revoked", MOMENT),
         sa.Column("reason_code", sa.String(32)),
         sa.PrimaryKeyConstraint("fingerprint", name="pk_pki_certificates"),
-        sa.ForeignKeyConstraint(
-            ["authority"], ["pki_authorities.fingerprint"], name="fk_pki_certificates_authority"
-        ),
-        sa.ForeignKeyConstraint(
-            ["home", "host"], ["pki_hosts.home", "pki_hosts.id"], name="fk_pki_certificates_home"
-        ),
+        sa.ForeignKeyConstraint(["authority"], ["pki_authorities.fingerprint"], name="fk_pki_certificates_authority"),
+        sa.ForeignKeyConstraint(["home", "host"], ["pki_hosts.home", "pki_hosts.id"], name="fk_pki_certificates_home"),
     )
-    op.create_index(
-        "uq_pki_certificates_authority_serial", "pki_certificates", ["authority", "serial"], unique=True
-    )
+    op.create_index("uq_pki_certificates_authority_serial", "pki_certificates", ["authority", "serial"], unique=True)
     op.create_index("ix_pki_certificates_home_host", "pki_certificates", ["home", "host"])
     op.create_index("ix_pki_certificates_authority_revoked", "pki_certificates", ["authority", "revoked"])
     op.create_table(

@@ -1,7 +1,7 @@
 """Trust between domains, and the messages on their way.
 
-Revision ID: 0003
-Revises: 0002
+Revision ID: 0005
+Revises: 0004
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0005"
+down_revision = "0004"
 
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 ID = sa.LargeBinary(16)

@@ -1,0 +1,75 @@
+"""Chunker 1: cuts a stream into segments by its content.
+
+Source: ``docs/reference/formats/segment.md``. FastCDC decides from at most the next 1 MiB where a segment
+ends, so cutting whatever lies in a block, up to 1 MiB before its end, gives the same segments as cutting the
+whole stream.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyfastcdc import FastCDC
+
+from strongroom.formats.segment import (
+    CHUNK_AVERAGE_BYTES,
+    CHUNK_MAX_BYTES,
+    CHUNK_MIN_BYTES,
+    CHUNK_NORMALIZATION,
+    Buffer,
+)
+
+BLOCK_BYTES: Final = 4 << 20
+
+
+class Chunker:
+    """Cuts one stream; for one thread. The lock of the interpreter is released while it searches."""
+
+    def __init__(self) -> None:
+        self._fastcdc = FastCDC(
+            CHUNK_AVERAGE_BYTES,
+            min_size=CHUNK_MIN_BYTES,
+            max_size=CHUNK_MAX_BYTES,
+            normalized_chunking=CHUNK_NORMALIZATION,
+        )
+        self._block = bytearray(BLOCK_BYTES)
+        self._view = memoryview(self._block)
+        self._filled = 0
+
+    def feed(self, data: Buffer) -> list[memoryview]:
+        """Take bytes of any number, copying them, and give the segments that are certain by now.
+
+        A segment stays valid for as long as it is held.
+        """
+        segments: list[memoryview] = []
+        rest = memoryview(data)
+        while rest:
+            taken = min(len(rest), BLOCK_BYTES - self._filled)
+            self._view[self._filled : self._filled + taken] = rest[:taken]
+            self._filled += taken
+            rest = rest[taken:]
+            if self._filled == BLOCK_BYTES:
+                self._cut(segments, keep_bytes=CHUNK_MAX_BYTES)
+        return segments
+
+    def end_run(self) -> list[memoryview]:
+        """End the last segment here; what follows starts a segment of its own."""
+        segments: list[memoryview] = []
+        if self._filled:
+            self._cut(segments, keep_bytes=1)
+        return segments
+
+    def _cut(self, segments: list[memoryview], keep_bytes: int) -> None:
+        """Cut while at least ``keep_bytes`` bytes are left, and move the rest to a new block."""
+        cut = 0
+        for chunk in self._fastcdc.cut_buf(self._view[: self._filled].toreadonly()):
+            if self._filled - cut < keep_bytes:
+                break
+            segments.append(chunk.data)
+            cut += chunk.length
+        rest = self._view[cut : self._filled]
+        # segments are views of the old block, so it is not used again
+        self._block = bytearray(BLOCK_BYTES)
+        self._view = memoryview(self._block)
+        self._view[: len(rest)] = rest
+        self._filled = len(rest)

@@ -1,0 +1,106 @@
+"""What can go wrong in a pool.
+
+Damage of what is stored is told with :class:`~strongroom.formats.errors.DamagedError`, naming container,
+frame or page.
+"""
+
+from __future__ import annotations
+
+from strongroom.core.errors import (
+    KeyUnavailableError,
+    NotFoundError,
+    RefusedError,
+    ResourceError,
+    UnavailableError,
+)
+
+
+class PoolFullError(ResourceError):
+    """The storage under the pool has no room left, or a quota is used up."""
+
+    code = "pool.full"
+    default_hint = "free space or raise the quota of the pool's file system, then run the job again"
+
+
+class PoolReadError(ResourceError):
+    """The storage under the pool refused a read."""
+
+    code = "pool.read-error"
+    default_hint = "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
+
+
+class PoolWriteError(ResourceError):
+    """The storage under the pool refused a write, for another reason than room."""
+
+    code = "pool.write-error"
+    default_hint = "look at the machine's disks and system log, and at the permissions of the pool's folder"
+
+
+class ObjectMissingError(NotFoundError):
+    """No object has this key."""
+
+    code = "pool.object-missing"
+    default_hint = "'strongroom pool scrub' tells which images need it"
+
+
+class ObjectExistsError(RefusedError):
+    """An object of this key exists with other contents; nothing in a pool is ever overwritten."""
+
+    code = "pool.object-exists"
+    default_hint = "two writers may be using one pool; look at which services have it open"
+
+
+class NotAPoolError(NotFoundError):
+    """The folder holds no pool."""
+
+    code = "pool.not-a-pool"
+    default_hint = "name the folder that holds the file 'medium', or make a pool with 'strongroom pool create'"
+
+
+class PoolExistsError(RefusedError):
+    """The folder already holds something."""
+
+    code = "pool.not-empty"
+    default_hint = "name an empty folder, or one that does not exist yet"
+
+
+class FrameMissingError(NotFoundError):
+    """No container holds this frame."""
+
+    code = "pool.frame-missing"
+    default_hint = "restore from another copy of the image, or recall it from a domain that holds one"
+
+
+class PageMissingError(NotFoundError):
+    """No container holds this manifest page."""
+
+    code = "pool.page-missing"
+    default_hint = "restore from another copy of the image, or recall it from a domain that holds one"
+
+
+class DataKeyMissingError(KeyUnavailableError):
+    """The frame is here, and no key that opens it was given."""
+
+    code = "pool.data-key-missing"
+    default_hint = "'strongroom kms coverage' tells which key of the KMS is missing"
+
+
+class SessionClosedError(UnavailableError):
+    """The writing session was finished or aborted."""
+
+    code = "pool.session-closed"
+    default_hint = "run the job again"
+
+
+class IndexBusyError(UnavailableError):
+    """Another process holds the index for too long."""
+
+    code = "pool.index-busy"
+    default_hint = "try again when the other process is done; it may be making the index anew"
+
+
+class IndexDamagedError(UnavailableError):
+    """The index is damaged. No data are lost: it is made again from the containers."""
+
+    code = "pool.index-damaged"
+    default_hint = "restart the service, which makes the index again"

@@ -1,0 +1,92 @@
+"""What a pool needs of the storage under it: whole immutable objects, by key.
+
+Nothing here needs more than an object store can do: no change in place, no appending to a named object, no
+renaming of named objects. Every adapter passes ``tests/contract/test_store.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from strongroom.formats.segment import Buffer
+
+
+class StoredObject(NamedTuple):
+    """One object in a listing."""
+
+    key: str
+    size_bytes: int
+
+
+class Upload(Protocol):
+    """An object on its way: nameless, and gone with its process, until it is finished. For one thread."""
+
+    def append(self, data: Buffer) -> None:
+        """Add bytes behind those that came before.
+
+        Raises:
+            PoolFullError: no room; the upload can only be aborted.
+            PoolWriteError: the storage refused; likewise.
+        """
+
+    def finish(self, key: str) -> None:
+        """Put everything on stable storage, then give it its name. Durable when this returns.
+
+        Raises:
+            ObjectExistsError: the key is taken.
+            PoolFullError, PoolWriteError: as in :meth:`append`; the key is not taken.
+        """
+
+    def abort(self) -> None:
+        """Drop what was appended; does nothing after :meth:`finish`."""
+
+
+class Store(Protocol):
+    """Objects by key. Methods may be called from any thread."""
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Store a small object whole; durable when this returns. The same bytes again change nothing.
+
+        Raises:
+            ObjectExistsError: the key is taken by other bytes.
+            PoolFullError: no room; the key is not taken.
+            PoolWriteError: the storage refused; likewise.
+        """
+
+    def upload(self) -> Upload:
+        """Begin an object that comes in parts.
+
+        Raises:
+            PoolFullError, PoolWriteError: it cannot begin.
+        """
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Read a range, or from an offset to the end. Fewer bytes come back only at the object's end.
+
+        Raises:
+            ObjectMissingError: no object has this key.
+            PoolReadError: the storage refused.
+        """
+
+    def size(self, key: str) -> int:
+        """Tell an object's length in bytes.
+
+        Raises:
+            ObjectMissingError: no object has this key.
+            PoolReadError: the storage refused.
+        """
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """List the objects whose key begins with ``prefix``, which ends with a slash; in order of key.
+
+        Raises:
+            PoolReadError: the storage refused.
+        """
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there; durable when this returns.
+
+        Raises:
+            PoolWriteError: the storage refused.
+        """

@@ -1,0 +1,74 @@
+"""P1: segments are cut by content, whatever the sizes in which the stream comes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyfastcdc import FastCDC
+
+from strongroom.pool.chunker import Chunker
+
+DATA = random.Random(1).randbytes(9 << 20)  # noqa: S311 - test data
+WHOLE = [
+    chunk.length
+    for chunk in FastCDC(256 << 10, min_size=64 << 10, max_size=1 << 20, normalized_chunking=2).cut_buf(DATA)
+]
+
+
+def cut(data: bytes, sizes: list[int]) -> list[bytes]:
+    chunker = Chunker()
+    segments: list[memoryview] = []
+    at = 0
+    while at < len(data):
+        size = sizes[at % len(sizes)]
+        segments += chunker.feed(data[at : at + size])
+        at += size
+    segments += chunker.end_run()
+    return [bytes(segment) for segment in segments]
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(4_000, 6 << 20), min_size=1, max_size=5))
+def test_the_sizes_of_the_buffers_do_not_move_a_cut(sizes: list[int]) -> None:
+    segments = cut(DATA, sizes)
+    assert [len(segment) for segment in segments] == WHOLE
+    assert b"".join(segments) == DATA
+
+
+def test_segments_stay_within_their_bounds() -> None:
+    segments = cut(bytes(5 << 20) + DATA, [1 << 20])
+    assert all(64 << 10 <= len(segment) <= 1 << 20 for segment in segments[:-1])
+
+
+def test_an_insertion_moves_few_cuts() -> None:
+    before = set(cut(DATA, [1 << 20]))
+    after = set(cut(DATA[: 4 << 20] + b"inserted" + DATA[4 << 20 :], [1 << 20]))
+    assert len(after - before) <= 3
+
+
+def test_a_run_ends_where_it_is_told_and_the_next_is_cut_by_itself() -> None:
+    chunker = Chunker()
+    first = chunker.feed(DATA[:100_000]) + chunker.end_run()
+    second = chunker.feed(DATA) + chunker.end_run()
+    assert [bytes(segment) for segment in first] == cut(DATA[:100_000], [1 << 20])
+    assert [bytes(segment) for segment in second] == cut(DATA, [1 << 20])
+    assert chunker.end_run() == []
+
+
+def test_the_caller_may_use_its_buffer_again() -> None:
+    buffer = bytearray(b"a" * 70_000)
+    chunker = Chunker()
+    chunker.feed(buffer)
+    buffer[:] = b"b" * 70_000
+    chunker.feed(buffer)
+    assert b"".join(chunker.end_run()) == b"a" * 70_000 + b"b" * 70_000
+
+
+def test_segments_cannot_be_written_to() -> None:
+    chunker = Chunker()
+    chunker.feed(b"x")
+    with pytest.raises(TypeError):
+        chunker.end_run()[0][0] = 1

@@ -1,0 +1,149 @@
+"""P3: the pool folder: modes, names, and what is left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from strongroom.pool.errors import (
+    NotAPoolError,
+    ObjectMissingError,
+    PoolExistsError,
+    PoolFullError,
+    PoolReadError,
+    PoolWriteError,
+)
+from strongroom.pool.folder import INCOMING, Folder
+from tests.support.pool import CountedEntropy
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder.create(tmp_path / "pool", b"medium header", CountedEntropy())
+
+
+def incoming(folder: Folder) -> list[Path]:
+    return list((folder.path / INCOMING).iterdir())
+
+
+def test_a_new_pool_has_its_folders_and_its_medium_header(folder: Folder) -> None:
+    assert folder.read("medium") == b"medium header"
+    names = sorted(path.name for path in folder.path.iterdir())
+    assert names == ["containers", "envelopes", "images", "incoming", "index", "journal", "medium", "revocations"]
+
+
+def test_nobody_else_can_look_into_a_pool(folder: Folder) -> None:
+    old = os.umask(0)
+    try:
+        folder.put("containers/ab/abcd", b"x")
+    finally:
+        os.umask(old)
+    for path in [folder.path, *folder.path.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_pool_is_not_made_over_something_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(PoolExistsError):
+        Folder.create(tmp_path, b"medium header", CountedEntropy())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_without_a_medium_header_is_no_pool(tmp_path: Path) -> None:
+    with pytest.raises(NotAPoolError):
+        Folder.open(tmp_path, CountedEntropy())
+
+
+def test_opening_removes_what_a_dead_writer_left_and_not_what_a_living_one_has(folder: Folder) -> None:
+    (folder.path / INCOMING / "left").write_bytes(b"half")
+    upload = folder.upload()
+    upload.append(b"first half, ")
+    Folder.open(folder.path, CountedEntropy("other"))
+    assert [path.name == "left" for path in incoming(folder)] == [False]
+    upload.append(b"second half")
+    upload.finish("containers/ab/abcd")
+    assert folder.read("containers/ab/abcd") == b"first half, second half"
+    assert incoming(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (errno.ENOSPC, PoolFullError),
+        (errno.EDQUOT, PoolFullError),
+        (errno.EIO, PoolWriteError),
+        (errno.EROFS, PoolWriteError),
+    ],
+)
+@pytest.mark.parametrize("call", ["os.write", "os.fsync", "os.link"])
+def test_a_write_that_fails_names_the_file_and_leaves_nothing(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception], call: str
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(call, fail)
+        with pytest.raises(error, match=str(folder.path)):
+            folder.put("containers/ab/abcd", b"x")
+    assert incoming(folder) == []
+    with pytest.raises(ObjectMissingError):
+        folder.read("containers/ab/abcd")
+
+
+def test_a_short_write_is_continued(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr("os.write", lambda handle, data: write(handle, bytes(data[:3])))
+        folder.put("journal/1", b"0123456789")
+    assert folder.read("journal/1") == b"0123456789"
+
+
+def test_a_short_read_is_continued(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.put("journal/1", b"0123456789")
+    pread = os.pread
+    monkeypatch.setattr("os.pread", lambda handle, length, at: pread(handle, min(length, 3), at))
+    assert folder.read("journal/1", 1, 8) == b"12345678"
+
+
+def test_a_refused_read_is_no_missing_object(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.put("journal/1", b"x")
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.open", fail)
+    with pytest.raises(PoolReadError, match="journal/1"):
+        folder.read("journal/1")
+
+
+def test_a_link_planted_in_a_pool_is_not_followed(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("not in the pool")
+    (folder.path / "journal" / "1").symlink_to(tmp_path / "secret")
+    with pytest.raises(PoolReadError):
+        folder.read("journal/1")
+
+
+def test_bytes_are_stable_before_they_have_a_name_and_the_name_after(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def note_fsync(handle: int) -> None:
+        steps.append("fsync " + str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(folder.path)).split("/")[0])
+        fsync(handle)
+
+    def note_link(source: Path, target: Path) -> None:
+        steps.append("link")
+        link(source, target)
+
+    folder.put("containers/ab/abce", b"makes the folder")
+    monkeypatch.setattr("os.fsync", note_fsync)
+    monkeypatch.setattr("os.link", note_link)
+    folder.put("containers/ab/abcd", b"x")
+    assert steps == ["fsync incoming", "link", "fsync containers"]
