@@ -26,7 +26,7 @@ from strongroom.api.ports import (
     StorageOffer,
     TargetFacts,
 )
-from strongroom.audit import Actor
+from strongroom.audit import Actor, ActorKind
 from strongroom.catalog.file_list import FileLists
 from strongroom.core.errors import NotFoundError, UnavailableError
 from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
@@ -40,9 +40,11 @@ from strongroom.people.sessions import Door
 from strongroom.people.users import EVERYWHERE, Grant
 from strongroom.pki.channel import Address
 from strongroom.pki.fingerprint import Fingerprint
+from strongroom.trust import home, store
 from strongroom.trust.check import TrustChecker
 from strongroom.trust.decisions import TrustDesk
-from tests.support.images import fixed
+from strongroom.trust.state import Added, Asked, Decision
+from tests.support.images import Domain, fixed
 from tests.support.kms import KmsHome
 from tests.support.trust import ENTROPY, Primary
 
@@ -239,6 +241,30 @@ class Stage:
             raise_server_exceptions=False,
             headers={"Authorization": f"Bearer {token}"},
         )
+
+    def make_pool(self, name: str) -> PoolFacts:
+        """Have a pool."""
+        return self.there.make_pool(name, None, Actor(ActorKind.SYSTEM, "test"))
+
+    def meet(self, name: str, *, active: bool) -> DomainId:
+        """Have a trust with another domain, as its exchange would leave it."""
+        domain = DomainId(fixed(f"domain {name}"))
+
+        def happen(connection: Connection) -> None:
+            clock = self.primary.clock
+            store.happen(connection, domain, Asked(1, 1, home.take_number(connection)), clock, name=name)
+            if active:
+                added = Added(home.take_number(connection), Decision.ADDED, 2, 1)
+                store.happen(connection, domain, added, clock)
+
+        transact(self.engine, happen)
+        return domain
+
+    def signs(self) -> Domain:
+        """Give this domain as one that signs headers."""
+        domain = Domain(self.primary.ours.name)
+        object.__setattr__(domain, "signer", self.primary.signer)
+        return domain
 
     def lock(self) -> KeyManagement:
         """Lock the keystore."""

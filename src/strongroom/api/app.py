@@ -41,7 +41,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     for routes in ALL:
         app.include_router(routes.router, prefix=PREFIX)
-    app.state.openapi = _document(app)
+    app.state.openapi = describe()
     problems.install(app, parts.entropy)
     app.add_middleware(NotKept)
     return app
@@ -70,7 +70,11 @@ class NotKept:
         await self._app(scope, receive, marked)
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def describe() -> dict[str, Any]:
+    """Make the OpenAPI document of all routes; it is the same for every domain."""
+    app = FastAPI(openapi_url=None)
+    for routes in ALL:
+        app.include_router(routes.router, prefix=PREFIX)
     document = get_openapi(
         title="strongroom",
         version=__version__,

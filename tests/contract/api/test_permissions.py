@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, text
 
 from strongroom import audit
 from strongroom.api.routes import ALL
 from strongroom.api.routing import PERMISSION_KEY
-from strongroom.database import read
+from strongroom.database import is_sqlite, read, transact
 from strongroom.people.roles import ALL_PERMISSIONS, PERMISSIONS, UserRole
 from tests.support.api import Stage
 
@@ -52,8 +51,6 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/users"): {"name": "u", "roles": ["operator"]},
     ("patch", "/v1/users/{name}"): {"enabled": True},
 }
-# What has no evidence of its own before something is found to be named wrongly: nothing was done then.
-BEFORE_EVIDENCE: Final = {404, 423}
 
 
 def operations(stage: Stage) -> list[tuple[str, str, dict[str, Any]]]:
@@ -125,14 +122,15 @@ def test_every_route_lets_roles_in_that_have_the_permission_and_expects_what_it_
 
 
 def test_whatever_changes_something_leaves_evidence(stage: Stage, admin: TestClient) -> None:
-    stage.there.make_pool("p", None, audit.Actor(audit.ActorKind.SYSTEM, "test"))
+    stage.make_pool("p")
+    stage.meet("elsewhere", active=False)
     silent = []
     for method, path, operation in operations(stage):
         if method == "get" or operation[PERMISSION_KEY] == "anybody" or path == "/v1/logout":
             continue
         before = _number(stage.engine)
         answer = call(admin, method, path)
-        if _number(stage.engine) == before and answer.status_code not in BEFORE_EVIDENCE:
+        if _number(stage.engine) == before:
             silent.append((method, path, answer.status_code, answer.text))
     assert not silent
     before = _number(stage.engine)
@@ -150,17 +148,24 @@ def test_the_evidence_can_be_read_and_checked_and_a_changed_row_is_found(stage: 
     assert verified["entries"] >= rows[-1]["number"]
     page = admin.get("/v1/audit", params={"limit": 1}).json()
     assert admin.get("/v1/audit", params={"limit": 1, "after": page["next"]}).json()["items"][0]["number"] == 2
-    with stage.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE audit_log SET actor = 'user:somebody' WHERE number = 1")
+    tamper(stage.engine)
     broken = admin.get("/v1/audit/verify")
     assert (broken.status_code, broken.json()["code"]) == (422, "audit.damaged")
+
+
+def tamper(engine: Engine) -> None:
+    """Do what somebody with the database's own rights can do: take the triggers away first."""
+
+    def act(connection: Connection) -> None:
+        if is_sqlite(engine):
+            connection.execute(text("DROP TRIGGER audit_log_UPDATE"))
+        else:
+            connection.execute(text("ALTER TABLE audit_log DISABLE TRIGGER audit_log_refuse"))
+        connection.execute(text("UPDATE audit_log SET actor = 'user:somebody' WHERE number = 1"))
+
+    transact(engine, act)
 
 
 def _number(engine: Engine) -> int:
     with read(engine) as connection:
         return audit.current_head(connection).number
-
-
-@pytest.mark.parametrize("role", list(UserRole))
-def test_the_matrix_is_not_empty(role: UserRole) -> None:
-    assert PERMISSIONS[role]
