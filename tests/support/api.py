@@ -151,7 +151,7 @@ class _Credentials:
     def listed(self, _connection: Connection) -> Sequence[CredentialFacts]:
         return list(self.there.kept.values())
 
-    def revoke(self, _connection: Connection, identity: bytes, *, now: datetime) -> CredentialFacts:  # noqa: ARG002
+    def revoke(self, _connection: Connection, identity: bytes, *, now: datetime) -> CredentialFacts:
         if identity not in self.there.kept:
             raise NotFoundError("there is no such credential")
         return self.there.kept[identity]

@@ -7,7 +7,16 @@ import binascii
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from strongroom.core.secret import Secret
 
@@ -26,7 +35,17 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_O
 """A reason, an address, a file's path on the primary's host: one line."""
 Remark = Annotated[str, StringConstraints(max_length=256, pattern=_ONE_LINE)]
 """A description; may be empty."""
-Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024)]
+
+
+def _encodable(value: SecretStr) -> SecretStr:
+    try:
+        value.get_secret_value().encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("must be Unicode text") from None  # the cause would quote it
+    return value
+
+
+Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024), AfterValidator(_encodable)]
 """A password, pass phrase, token or credential: never shown again, and not in errors."""
 
 
