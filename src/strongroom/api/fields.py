@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from strongroom.core.secret import Secret
+from strongroom.pki.channel import Address, AddressError
 
 MAX_PATH_BYTES: Final = 65_536
 LARGEST_INT: Final = 2**63 - 1
@@ -102,6 +103,20 @@ def secret(value: SecretStr) -> Secret:
 def text(value: Secret) -> str:
     """Put a secret into the one answer that shows it."""
     return value.reveal().decode("utf-8")
+
+
+def address(words: str) -> Address:
+    """Read an address that a resolver can be asked for.
+
+    Raises:
+        AddressError: it is none.
+    """
+    found = Address.read(words)
+    try:
+        found.host.encode("idna")
+    except UnicodeError as error:
+        raise AddressError(f"'{words}' is not an address: its name cannot be one") from error
+    return found
 
 
 def show_path(path: bytes) -> str:

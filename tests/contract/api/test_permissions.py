@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, Engine, text
@@ -51,6 +53,9 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/users"): {"name": "u", "roles": ["operator"]},
     ("patch", "/v1/users/{name}"): {"enabled": True},
 }
+
+HOSTILE: Final[list[Any]] = ["a\0b", "\ud800", "x" * 70_000, 2**70, -1, None, [], {"a": [1]}, ["\udfff"], "../../x", ""]
+HOSTILE_PARTS: Final = ["a\0b", "ü\u202e", "x" * 3_000, str(2**70), "-1", "..", "%"]
 
 
 def operations(stage: Stage) -> list[tuple[str, str, dict[str, Any]]]:
@@ -136,6 +141,35 @@ def test_whatever_changes_something_leaves_evidence(stage: Stage, admin: TestCli
     before = _number(stage.engine)
     assert admin.post("/v1/logout").status_code == 200
     assert _number(stage.engine) == before + 2
+
+
+def test_hostile_values_are_refused_and_never_a_defect(stage: Stage, admin: TestClient) -> None:
+    stage.make_pool("p")
+    stage.meet("elsewhere", active=True)
+    wrong = []
+    for method, path, operation in operations(stage):
+        requests: list[dict[str, Any]] = [{"path": {part: value}} for part in PARTS for value in HOSTILE_PARTS]
+        requests = [one for one in requests if f"{{{next(iter(one['path']))}}}" in path]
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "query":
+                requests += [{"params": {parameter["name"]: value}} for value in HOSTILE_PARTS]
+        body = BODIES.get((method, path), {})
+        requests += [{"body": body | {field: value}} for field in body for value in HOSTILE]
+        for request in requests:
+            url = path.format_map(
+                PARTS | {part: quote(value, safe="") for part, value in request.get("path", {}).items()}
+            )
+            content = json.dumps(request.get("body", body)).encode()
+            answer = admin.request(
+                method,
+                url,
+                params=request.get("params"),
+                content=content if method != "get" else None,
+                headers={"Content-Type": "application/json"},
+            )
+            if answer.status_code in (401, 403, 500):
+                wrong.append((method, url, str(request)[:200], answer.text[:300]))
+    assert not wrong
 
 
 def test_the_evidence_can_be_read_and_checked_and_a_changed_row_is_found(stage: Stage, admin: TestClient) -> None:

@@ -103,6 +103,40 @@ def test_a_text_in_the_body_never_takes_the_place_of_a_part_of_the_path(stage: S
     assert client.put("/v1/slps/weekly", json=body).status_code == 403
 
 
+def test_a_role_on_one_user_does_not_make_administrators(stage: Stage) -> None:
+    """What a user is granted reaches beyond that user."""
+    client = stage.user_on("user:operator", UserRole.ADMINISTRATOR)
+    assert client.patch("/v1/users/operator", json={"roles": ["administrator"]}).status_code == 403
+    token = stage.user_on("token:t", UserRole.SECURITY, uid=2002)
+    assert token.post("/v1/tokens", json={"name": "t", "reason": "r", "purpose": "trust"}).status_code == 403
+
+
+def test_users_are_made_changed_and_kept_from_leaving_nobody_in_charge(stage: Stage, admin: TestClient) -> None:
+    made = admin.post(
+        "/v1/users",
+        json={
+            "name": "bob",
+            "password": PASSWORD,
+            "roles": ["operator", {"role": "security", "scope": "slp:s"}],
+            "uid": 77,
+        },
+    )
+    assert made.status_code == 201, made.text
+    assert (made.json()["uids"], made.json()["has_password"]) == ([77], True)
+    assert {grant["scope"] for grant in made.json()["grants"]} == {"*", "slp:s"}
+    assert admin.post("/v1/users", json={"name": "bob", "roles": ["operator"]}).json()["code"] == "user.exists"
+    weak = admin.post("/v1/users", json={"name": "eve", "password": "eveeveeveeve", "roles": ["operator"]})
+    assert (weak.status_code, weak.json()["code"]) == (400, "user.weak-password")
+    bob = stage.client_of(77)
+    assert admin.patch("/v1/users/bob", json={"enabled": False}).json()["enabled"] is False
+    assert bob.get("/v1/whoami").status_code == 401
+    for change in ({"roles": ["operator"]}, {"enabled": False}):
+        last = admin.patch("/v1/users/administrator", json=change)
+        assert (last.status_code, last.json()["code"]) == (409, "user.last-administrator")
+    assert {one["name"] for one in admin.get("/v1/users").json()["items"]} >= {"bob", "administrator"}
+    assert admin.get("/v1/whoami").status_code == 200
+
+
 def test_no_secret_reaches_a_log(ada: Stage, admin: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     phrase = "eclipse walnut trombone harvest quixotic lagoon bramble"
     with caplog.at_level(logging.DEBUG):
