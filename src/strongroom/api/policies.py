@@ -36,6 +36,10 @@ _UNITS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(\d{1,10})(s|min|h|d|w)")
 
 PolicyName = Annotated[str, StringConstraints(min_length=1, max_length=4 * LONGEST_NAME, pattern=r"^[^\x00]*$")]
+LocalPolicyName = Annotated[
+    str, StringConstraints(min_length=1, max_length=4 * LONGEST_NAME, pattern=r"^[^\x00-\x1f\x7f/]+$")
+]
+"""Of this domain: it stands in paths."""
 Duration = (
     Annotated[int, Field(ge=1, le=LONGEST_RETENTION_SECONDS)]
     | Annotated[str, StringConstraints(pattern=r"^\d{1,10}(s|min|h|d|w)$")]

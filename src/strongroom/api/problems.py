@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strongroom.api.errors import (
     BadRequestError,
-    BodyTooLongError,
     MethodNotAllowedError,
     NoSuchRouteError,
     UnexpectedError,
@@ -27,7 +26,6 @@ from strongroom.core.errors import StrongroomError, to_document
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
-MAX_BODY_BYTES: Final = 1 << 20
 MAX_NAMED: Final = 5
 INCIDENT_BYTES: Final = 8
 
@@ -88,8 +86,6 @@ async def _of_framework(request: Request, error: Exception) -> JSONResponse:
             return response_of(NoSuchRouteError(f"nothing is at '{request.url.path[:200]}'"), headers)
         case 405:
             return response_of(MethodNotAllowedError(f"'{request.method}' is not possible here"), headers)
-        case 413:
-            return response_of(BodyTooLongError(f"the body of a request has at most {MAX_BODY_BYTES} bytes"), headers)
         case _:
             return response_of(BadRequestError("the body cannot be read as JSON"), headers)
 
