@@ -152,7 +152,7 @@ class RecordClient:
         kept = self._take_idle() if isinstance(body, bytes) else None
         for connection in (kept, None):
             if connection is None:
-                connection = self._connect(timeout)  # noqa: PLW2901 - nothing was kept
+                connection = self._connect(timeout)
             elif connection.sock is not None:
                 connection.sock.settimeout(timeout)
             try:
