@@ -11,8 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strongroom import __version__
 from strongroom.api import problems
+from strongroom.api.bodies import BodyLimit
 from strongroom.api.parts import Parts
-from strongroom.api.problems import MAX_BODY_BYTES, Problem
+from strongroom.api.problems import Problem
 from strongroom.api.routes import ALL
 
 PREFIX = "/v1"
@@ -34,15 +35,15 @@ def create_app(parts: Parts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
         # It would hand requests, bodies included, to whatever collector the environment names.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.parts = parts
     for routes in ALL:
         app.include_router(routes.router, prefix=PREFIX)
-    app.state.openapi = _document(app)
+    app.state.openapi = describe()
     problems.install(app, parts.entropy)
+    app.add_middleware(BodyLimit)
     app.add_middleware(NotKept)
     return app
 
@@ -70,7 +71,11 @@ class NotKept:
         await self._app(scope, receive, marked)
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def describe() -> dict[str, Any]:
+    """Make the OpenAPI document of all routes; it is the same for every domain."""
+    app = FastAPI(openapi_url=None)
+    for routes in ALL:
+        app.include_router(routes.router, prefix=PREFIX)
     document = get_openapi(
         title="strongroom",
         version=__version__,

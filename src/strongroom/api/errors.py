@@ -4,6 +4,7 @@ api.bad-request            a field is missing, unknown or out of bounds
 api.no-such-route          nothing is at this path
 api.method-not-allowed     the path does not take this method
 api.too-long               the body is longer than it may be
+api.too-slow               the body did not arrive in time
 api.busy                   too many slow computations at once
 api.ambiguous              the name fits several things
 api.internal               a defect; the log has the traceback under the number given
@@ -56,6 +57,12 @@ class BodyTooLongError(InputError):
     """The body of the request is longer than it may be."""
 
     code = "api.too-long"
+
+
+class BodyTooSlowError(UnavailableError):
+    """The body of the request did not arrive in time."""
+
+    code = "api.too-slow"
 
 
 class BusyError(UnavailableError):

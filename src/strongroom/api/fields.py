@@ -7,9 +7,19 @@ import binascii
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from strongroom.core.secret import Secret
+from strongroom.pki.channel import Address, AddressError
 
 MAX_PATH_BYTES: Final = 65_536
 LARGEST_INT: Final = 2**63 - 1
@@ -20,11 +30,23 @@ _HEX32: Final = re.compile(r"[0-9a-f]{64}")
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_ONE_LINE)]
 """What people call a thing: one line."""
+PartOfPath = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f/]+$")]
+"""What people call a thing whose name stands in paths."""
 Line = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_ONE_LINE)]
 """A reason, an address, a file's path on the primary's host: one line."""
 Remark = Annotated[str, StringConstraints(max_length=256, pattern=_ONE_LINE)]
 """A description; may be empty."""
-Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024)]
+
+
+def _encodable(value: SecretStr) -> SecretStr:
+    try:
+        value.get_secret_value().encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("must be Unicode text") from None  # the cause would quote it
+    return value
+
+
+Password = Annotated[SecretStr, Field(min_length=1, max_length=1_024), AfterValidator(_encodable)]
 """A password, pass phrase, token or credential: never shown again, and not in errors."""
 
 
@@ -81,6 +103,20 @@ def secret(value: SecretStr) -> Secret:
 def text(value: Secret) -> str:
     """Put a secret into the one answer that shows it."""
     return value.reveal().decode("utf-8")
+
+
+def address(words: str) -> Address:
+    """Read an address that a resolver can be asked for.
+
+    Raises:
+        AddressError: it is none.
+    """
+    found = Address.read(words)
+    try:
+        found.host.encode("idna")
+    except UnicodeError as error:
+        raise AddressError(f"'{words}' is not an address: its name cannot be one") from error
+    return found
 
 
 def show_path(path: bytes) -> str:

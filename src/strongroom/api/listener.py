@@ -12,6 +12,8 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
+from strongroom.pki.tls import Credential, ServerTLS
+
 MAX_CONNECTIONS: Final = 256
 MAX_HEAD_BYTES: Final = 32_768
 IDLE_SECONDS: Final = 30
@@ -43,14 +45,26 @@ class PeopleServer(uvicorn.Server):
         waiting.cancel()
 
 
-def people_server(app: FastAPI, host: str, port: int, tls: ssl.SSLContext) -> PeopleServer:
+def people_tls(credential: Credential) -> ServerTLS:
+    """Make the TLS side of the listener: version 1.3, no client certificates.
+
+    Args:
+        credential: the primary's; :meth:`~strongroom.pki.tls.ServerTLS.replace` exchanges it while the listener runs.
+    """
+    tls = ServerTLS(credential, ())
+    # What a connection asks of its client is fixed before the certificate is chosen, so this outlives a replacement.
+    tls.context.verify_mode = ssl.CERT_NONE
+    return tls
+
+
+def people_server(app: FastAPI, host: str, port: int, tls: ServerTLS) -> PeopleServer:
     """Make the server; ``run()`` or ``serve()`` starts it, ``should_exit`` ends it.
 
     Args:
         app: from :func:`strongroom.api.app.create_app`.
         host: address to listen on.
         port: to listen on; 0 takes a free one.
-        tls: the server's side, which asks for no client certificate.
+        tls: from :func:`people_tls`.
     """
     config = uvicorn.Config(
         app,
@@ -59,7 +73,7 @@ def people_server(app: FastAPI, host: str, port: int, tls: ssl.SSLContext) -> Pe
         http="h11",
         ws="none",
         lifespan="off",
-        ssl_context_factory=lambda _config, _default: tls,
+        ssl_context_factory=lambda _config, _default: tls.context,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Final, Generic, TypeVar
 
 from fastapi import Query
+from pydantic import ConfigDict
 
 from strongroom.api.errors import BadRequestError
 from strongroom.api.fields import LARGEST_INT, Answer
@@ -24,6 +25,8 @@ Limit = Annotated[int, Query(ge=1, le=LARGEST_LIMIT, description="at most so man
 
 class Page(Answer, Generic[T]):
     """Some items, and where the next page begins; ``next`` is null on the last one."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "Some items; 'next' is null on the last page."})
 
     items: list[T]
     next: str | None = None

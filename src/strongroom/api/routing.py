@@ -30,23 +30,27 @@ class Routes:
         """Declare a route that only reads; see :meth:`_route`."""
         return self._route("GET", path, permission, on, 200)
 
-    def post(self, path: str, permission: str, *, on: str | None = None, status: int = 200) -> Callable[[F], F]:
+    def post(
+        self, path: str, permission: str, *, on: str | None = None, everywhere: bool = False, status: int = 200
+    ) -> Callable[[F], F]:
         """Declare a route that makes something (``status`` 201) or acts on something; see :meth:`_route`."""
-        return self._route("POST", path, permission, on, status)
+        return self._route("POST", path, permission, on, status, everywhere=everywhere)
 
     def put(self, path: str, permission: str, *, on: str | None = None) -> Callable[[F], F]:
         """Declare a route that takes the place of something; see :meth:`_route`."""
         return self._route("PUT", path, permission, on, 200)
 
-    def patch(self, path: str, permission: str, *, on: str | None = None) -> Callable[[F], F]:
+    def patch(self, path: str, permission: str, *, on: str | None = None, everywhere: bool = False) -> Callable[[F], F]:
         """Declare a route that changes something; see :meth:`_route`."""
-        return self._route("PATCH", path, permission, on, 200)
+        return self._route("PATCH", path, permission, on, 200, everywhere=everywhere)
 
     def delete(self, path: str, permission: str, *, on: str | None = None) -> Callable[[F], F]:
         """Declare a route that removes something; see :meth:`_route`."""
         return self._route("DELETE", path, permission, on, 200)
 
-    def _route(self, method: str, path: str, permission: str, on: str | None, status: int) -> Callable[[F], F]:
+    def _route(
+        self, method: str, path: str, permission: str, on: str | None, status: int, *, everywhere: bool = False
+    ) -> Callable[[F], F]:
         """Declare a route. Its summary is the first line of the function's docstring, the rest its description.
 
         Args:
@@ -55,11 +59,12 @@ class Routes:
             permission: ``noun.verb``, ``session`` or ``anybody``.
             on: what it is done to: see :class:`~strongroom.api.security.Guard`.
             status: of success.
+            everywhere: a grant for one object will not do: see :class:`~strongroom.api.security.Guard`.
 
         Raises:
             ValueError: there is no such permission, or the function has no docstring.
         """
-        guards = [] if permission == ANYBODY else [Depends(Guard(permission, on))]
+        guards = [] if permission == ANYBODY else [Depends(Guard(permission, on, everywhere=everywhere))]
         responses: dict[int | str, dict[str, Any]] = {"default": problems.RESPONSE}
         if permission != ANYBODY:
             responses[401] = problems.RESPONSE | {"description": "No session, or one that has ended"}

@@ -101,15 +101,16 @@ class Caller:
         known = dict(facts or {})
         on = object_ or self.object
         self._record(Outcome.ATTEMPTED, on, known)
+        outcome = Outcome.REFUSED
+        more: dict[str, Fact] = {"code": UnexpectedError.code}
         try:
             result = deed()
+            outcome, more = Outcome.DONE, dict(describe(result) if describe else {})
         except StrongroomError as error:
-            self._record(Outcome.REFUSED, on, known | _why(error))
+            more = _why(error)
             raise
-        except BaseException:
-            self._record(Outcome.REFUSED, on, known | {"code": UnexpectedError.code})
-            raise
-        self._record(Outcome.DONE, on, known | dict(describe(result) if describe else {}))
+        finally:
+            self._record(outcome, on, known | more)
         return result
 
     def refuse(self, error: StrongroomError) -> None:
@@ -149,16 +150,18 @@ class Guard:
         permission: ``noun.verb``, or :data:`SESSION`.
         on: what it is done to, such as ``slp:{name}``, where the braces name a part of the path or a text of the body.
             A grant for that very object will do then; without it only one that holds everywhere.
+        everywhere: only a grant that holds everywhere will do, because what is done reaches beyond the object.
 
     Raises:
         ValueError: there is no such permission.
     """
 
-    def __init__(self, permission: str, on: str | None = None) -> None:
+    def __init__(self, permission: str, on: str | None = None, *, everywhere: bool = False) -> None:
         if permission != SESSION and permission not in ALL_PERMISSIONS:
             raise ValueError(f"'{permission}' is no permission")
         self.permission = permission
         self.on = on
+        self.everywhere = everywhere
         self._fields = [name for _, name, _, _ in string.Formatter().parse(on or "") if name]
 
     def __call__(
@@ -190,7 +193,7 @@ class Guard:
         )
         if self.permission != SESSION:
             try:
-                authorise(session, self.permission, object_)
+                authorise(session, self.permission, None if self.everywhere else object_)
             except PermissionRefusedError as error:
                 caller.refuse(error)
                 raise

@@ -61,7 +61,7 @@ def leave(code: int) -> NoReturn:
 
 def job_failed(job: dict[str, Any]) -> JobFailedError:
     """Make the error of a job that failed or was cancelled, from what the server says of it."""
-    number, state = job.get("id"), job.get("state")
+    number, state = job.get("job"), job.get("state")
     error = job.get("error") or {}
     reason = f": {error['message']}" if error.get("message") else ""
     failed = JobFailedError(

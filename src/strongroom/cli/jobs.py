@@ -23,7 +23,7 @@ ENDED: Final = frozenset({"done", "failed", "cancelled"})
 
 def job_id(answer: dict[str, Any]) -> str:
     """Take the id of a job from an answer that is the job, or names it."""
-    return str(answer["job"] if "job" in answer else answer["id"])
+    return str(answer["job"])
 
 
 def job_path(job: str) -> str:

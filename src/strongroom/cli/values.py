@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 _UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_DAY: Final = 86_400
 _DURATION: Final = re.compile(r"([0-9]{1,9}) ?(s|m|min|h|d|w|y)")
 
 
@@ -35,12 +36,13 @@ class Retention(click.ParamType[str]):
         self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check, and give the text without spaces."""
+        """Check, and give days, or seconds when it is not whole days."""
         text = str(value).strip()
         if text in self._words:
             return text
-        Seconds().convert(text, param, ctx)
-        return text.replace(" ", "")
+        seconds = Seconds().convert(text, param, ctx)
+        # The REST interface knows seconds to days; what is more is written in them.
+        return f"{seconds // _DAY}d" if seconds % _DAY == 0 else f"{seconds}s"
 
 
 class HostPort(click.ParamType[str]):

@@ -6,6 +6,7 @@ import http.client
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE: Final = messages.CONTENT_TYPE
 PROBLEM_TYPE: Final = "application/problem+json"
 TIMEOUT_SECONDS: Final = 60.0
+KEPT_SECONDS: Final = 30.0
 _READ_BYTES: Final = 65_536
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -90,7 +92,7 @@ async def tell_errors(
 
 
 class RecordClient:
-    """Asks another role of this domain, over one kept connection for each thread.
+    """Asks another role of this domain, over connections that are kept for the next question. Safe for threads.
 
     Args:
         address: where it listens.
@@ -104,7 +106,8 @@ class RecordClient:
         self._context = context
         self._domain = domain
         self._primary = primary
-        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._idle: list[tuple[http.client.HTTPSConnection, float]] = []
 
     def ask(self, path: str, message: msgspec.Struct, kind: type[T], *, timeout: float = TIMEOUT_SECONDS) -> T:
         """Ask one question.
@@ -127,32 +130,59 @@ class RecordClient:
         self, path: str, body: bytes | Iterator[bytes], *, timeout: float = TIMEOUT_SECONDS
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask, and give the response for reading; raises as :meth:`ask` does."""
-        connection = self._connect(timeout)
+        connection, response = self._request(path, body, timeout)
         try:
-            connection.request(
-                "POST",
-                path,
-                body=body,
-                headers={"Content-Type": CONTENT_TYPE},
-                encode_chunked=not isinstance(body, bytes),
-            )
-            response = connection.getresponse()
             if response.status != http.HTTPStatus.OK:
                 raise _refused(response)
             yield response
             response.read()
         except (OSError, http.client.HTTPException) as error:
-            self._drop()
+            connection.close()
             raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
         except BaseException:
-            self._drop()
+            connection.close()  # what is left of the answer is of no use to the next question
             raise
+        with self._lock:
+            self._idle.append((connection, time.monotonic()))
+
+    def _request(
+        self, path: str, body: bytes | Iterator[bytes], timeout: float
+    ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
+        """Send a question over a kept connection, or a new one when the other side has let the kept one go."""
+        kept = self._take_idle() if isinstance(body, bytes) else None
+        for connection in (kept, None):
+            if connection is None:
+                connection = self._connect(timeout)
+            elif connection.sock is not None:
+                connection.sock.settimeout(timeout)
+            try:
+                connection.request(
+                    "POST",
+                    path,
+                    body=body,
+                    headers={"Content-Type": CONTENT_TYPE},
+                    encode_chunked=not isinstance(body, bytes),
+                )
+                return connection, connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if connection is not kept:
+                    raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
+            except BaseException:
+                connection.close()
+                raise
+        raise UnreachableError(f"'{self._address}' does not answer")
+
+    def _take_idle(self) -> http.client.HTTPSConnection | None:
+        with self._lock:
+            while self._idle:
+                connection, since = self._idle.pop()
+                if time.monotonic() - since < KEPT_SECONDS:
+                    return connection
+                connection.close()
+        return None
 
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
-        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
-        if connection is not None and connection.sock is not None:
-            connection.sock.settimeout(timeout)
-            return connection
         connection = http.client.HTTPSConnection(
             self._address.host, self._address.port, timeout=timeout, context=self._context
         )
@@ -167,14 +197,7 @@ class RecordClient:
         if identity.home != self._domain:
             connection.close()
             raise UnreachableError(f"'{self._address}' belongs to another domain")
-        self._local.connection = connection
         return connection
-
-    def _drop(self) -> None:
-        connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._local.connection = None
 
 
 def _refused(response: http.client.HTTPResponse) -> StrongroomError:

@@ -210,7 +210,7 @@ def test_job_watch_waits_for_the_end_and_ends_with_11_on_failure(
     monkeypatch.setattr("strongroom.cli.jobs.POLL_SECONDS", 0.01)
     states = iter(["queued", "running", "failed"])
     error = {"code": "pool.full", "message": "the pool is full", "hint": "make room", "retry": "later"}
-    domain.primary.routes["GET /jobs/7"] = lambda _: {"id": 7, "state": next(states), "error": error}
+    domain.primary.routes["GET /jobs/7"] = lambda _: {"job": 7, "state": next(states), "error": error}
     result = domain.run("job", "watch", "7")
     assert result.exit_code == 11
     assert result.stderr == (
@@ -228,10 +228,10 @@ def test_a_session_that_ends_while_a_job_is_watched_is_begun_anew(
     def job(_: Asked) -> object:
         if domain.primary.paths().count("POST /session") < 2:
             raise AuthenticationError("the session is over")
-        return {"id": 7, "state": "done"}
+        return {"job": 7, "state": "done"}
 
     domain.primary.routes["GET /jobs/7"] = job
-    assert domain.json("job", "watch", "7") == {"id": 7, "state": "done"}
+    assert domain.json("job", "watch", "7") == {"job": 7, "state": "done"}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_session_that_ends_while_a_job_is_watched_is_begun_anew(
         (
             ["token", "create", "paris", "--purpose", "trust", "--valid", "2h"],
             "POST /tokens",
-            {"name": "paris", "reason": "", "purpose": "trust", "valid_seconds": 7200, "uses": 1},
+            {"name": "paris", "reason": "trust", "purpose": "trust", "valid_seconds": 7200, "uses": 1},
         ),
         (
             ["kms", "key", "create", "k1", "--group", "office", "--generate", "--activate"],

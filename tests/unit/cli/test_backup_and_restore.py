@@ -37,7 +37,7 @@ class MediaServer:
         primary.routes["POST /backups"] = self.begin
         primary.routes["POST /restores"] = lambda _: self.grant() | {"files": 1, "bytes": 1}
         primary.routes["POST /jobs/7/cancel"] = {}
-        primary.routes["GET /jobs/7"] = {"id": 7, "state": "running"}
+        primary.routes["GET /jobs/7"] = {"job": 7, "state": "running"}
         media.routes["GET /backup/7/previous"] = lambda _: iter(self.kept().previous_stream())
         media.routes["POST /backup/7"] = self.store
         media.routes["GET /restore/7"] = lambda _: iter(self.kept().restore_stream())
@@ -282,7 +282,7 @@ def test_a_restore_that_breaks_off_tells_what_the_job_says(domain: Domain, media
     target = str(tree.parent / "restored")
     assert domain.json("restore", IMAGE, "--to", target, exit_code=8)["code"] == "client.stream-lost"
     error = {"code": "pool.frame-damaged", "message": "a frame is damaged", "hint": "restore copy 2", "retry": "never"}
-    domain.primary.routes["GET /jobs/7"] = {"id": 7, "state": "failed", "error": error}
+    domain.primary.routes["GET /jobs/7"] = {"job": 7, "state": "failed", "error": error}
     document = domain.json("restore", IMAGE, "--to", target, exit_code=11)
     assert document["hint"] == "restore copy 2"
     assert document["context"] == {"job": "7", "code": "pool.frame-damaged"}
@@ -292,7 +292,7 @@ def test_a_stream_without_its_end_is_not_a_restore(domain: Domain, media: MediaS
     domain.json("backup", str(tree), "--slp", "daily")
     pieces = list(media.kept().restore_stream())
     domain.media.routes["GET /restore/7"] = lambda _: iter(pieces[:-1])
-    domain.primary.routes["GET /jobs/7"] = {"id": 7, "state": "done"}
+    domain.primary.routes["GET /jobs/7"] = {"job": 7, "state": "done"}
     assert domain.run("restore", IMAGE, "--to", str(tree.parent / "restored")).exit_code == 6
 
 

@@ -45,7 +45,14 @@ def test_lengths_of_time(kind: click.ParamType[int] | click.ParamType[str], text
         with pytest.raises(click.BadParameter):
             kind.convert(text, None, None)
     else:
-        assert kind.convert(text, None, None) in (seconds, text.replace(" ", ""))
+        assert Seconds().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"), [("30d", "30d"), ("12 h", "43200s"), ("1y", "365d"), ("2w", "14d"), ("target", "target")]
+)
+def test_a_retention_is_sent_in_units_that_the_server_knows(text: str, sent: str) -> None:
+    assert Retention("target").convert(text, None, None) == sent
 
 
 @pytest.mark.parametrize("text", ["0d", "-1d", "1d2h", "", "d", "٣d", "9999999999d"])

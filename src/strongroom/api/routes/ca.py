@@ -10,14 +10,13 @@ from cryptography.x509.oid import NameOID
 from fastapi import Query
 from pydantic import Field
 
-from strongroom.api.fields import Answer, Line
+from strongroom.api.fields import Answer, Line, address
 from strongroom.api.routing import Routes
 from strongroom.api.security import PartsDep
 from strongroom.core.ids import to_text
 from strongroom.database import read
 from strongroom.pki import bootstrap, names, registry
 from strongroom.pki.ca import IssuerKind, load_certificate
-from strongroom.pki.channel import Address
 from strongroom.pki.errors import CertificateDamagedError
 from strongroom.pki.fingerprint import fingerprint_of, sha1_for_comparison
 
@@ -53,7 +52,7 @@ def show_ca(parts: PartsDep, server: Annotated[Line | None, Query(description="H
     What another primary says is marked as unverified: nobody but its administrator can vouch for it.
     """
     if server is not None:
-        claimed = bootstrap.fetch_ca(Address.read(server), parts.clock)
+        claimed = bootstrap.fetch_ca(address(server), parts.clock)
         issuers = [_readable(data) for data in claimed.document.issuers]
         return _ca(claimed.roots[0], [issuer for issuer in issuers if issuer is not None], verified=False)
     with read(parts.engine) as connection:

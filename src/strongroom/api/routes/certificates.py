@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 from sqlalchemy import Connection, select
 
 from strongroom.api.errors import AmbiguousError
-from strongroom.api.fields import Answer, Body, Line, Password, secret
+from strongroom.api.fields import Answer, Body, Line, Password, address, secret
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.ports import HeldCertificate
 from strongroom.api.routes.hosts import HostCertificate, certificate_shown
@@ -22,7 +22,6 @@ from strongroom.core.ids import to_text
 from strongroom.database import read
 from strongroom.pki import names, registry, revocation
 from strongroom.pki.ca import IssuerKind, load_certificate
-from strongroom.pki.channel import Address
 from strongroom.pki.errors import CertificateNotFoundError
 from strongroom.pki.fingerprint import Fingerprint, fingerprint_of, read_pin
 from strongroom.pki.registry import Host, IssuedCertificate
@@ -101,10 +100,10 @@ def enrol_media(body: MediaEnrolment, caller: CallerDep) -> CertificateShown:
     The token is of the purpose 'enrol-foreign-media', made in the other domain and bound to this one. The fingerprint
     is that of the other domain's root, received by a way that you trust.
     """
-    address, pin = Address.read(body.server), read_pin(body.fingerprint)
+    server, pin = address(body.server), read_pin(body.fingerprint)
     held = caller.act(
-        lambda: caller.parts.media.enrol_elsewhere(address, pin, secret(body.token), caller.actor),
-        object_=f"address:{address}",
+        lambda: caller.parts.media.enrol_elsewhere(server, pin, secret(body.token), caller.actor),
+        object_=f"address:{server}",
         describe=lambda made: {"domain": made.domain.hex(), "serial": made.serial},
     )
     return _held(held)

@@ -16,7 +16,6 @@ from strongroom.api.images import HopShown, ImageShown, ReceiptShown, image_show
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page
 from strongroom.api.parts import Parts
 from strongroom.api.policies import PolicyName
-from strongroom.api.routes import files
 from strongroom.api.routes.trusts import find_peer
 from strongroom.api.routing import Routes
 from strongroom.api.security import CallerDep, PartsDep
@@ -32,7 +31,6 @@ from strongroom.formats import copy_header
 from strongroom.trust import store
 
 routes = Routes("images")
-routes.router.include_router(files.routes.router)
 ImagePath = Annotated[UUID, Path()]
 
 

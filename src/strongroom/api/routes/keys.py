@@ -205,7 +205,7 @@ def destroy_key(tag: Tag, caller: CallerDep) -> Done:
     return Done()
 
 
-@routes.post("/kms/recover", "key.recover", on="key:{tag}", status=201)
+@routes.post("/kms/recover", "key.recover", on="key:{tag}", everywhere=True, status=201)
 def recover_key(body: Recovery, caller: CallerDep) -> KeyShown:
     """Make a key again from its tag and pass phrase; a wrong phrase is refused at once.
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from strongroom.api.errors import PolicyExistsError
 from strongroom.api.fields import LARGEST_INT, Answer
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
-from strongroom.api.policies import OperationShown, PolicyDocument, PolicyName, shown, to_policy
+from strongroom.api.policies import LocalPolicyName, OperationShown, PolicyDocument, shown, to_policy
 from strongroom.api.routes.pools import find_pool
 from strongroom.api.routes.trusts import find_peer
 from strongroom.api.routing import Routes
@@ -25,13 +25,13 @@ from strongroom.lifecycle.policies import StoredPolicy
 from strongroom.lifecycle.policy import Backup, Import, Policy, Replication, Target
 
 routes = Routes("slps")
-Named = Annotated[PolicyName, Path()]
+Named = Annotated[LocalPolicyName, Path()]
 
 
 class NewPolicyDocument(PolicyDocument):
     """A new lifecycle policy."""
 
-    name: PolicyName
+    name: LocalPolicyName
 
 
 class PeerCheck(Answer):

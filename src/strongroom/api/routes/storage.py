@@ -9,7 +9,7 @@ from fastapi import Path
 from pydantic import Field
 
 from strongroom.api.errors import TrustNotActiveError
-from strongroom.api.fields import UUID, Answer, Body, Line, Name, Password, secret, text
+from strongroom.api.fields import UUID, Answer, Body, Line, Name, PartOfPath, Password, secret, text
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.ports import CredentialFacts, TargetFacts
 from strongroom.api.routes.pools import find_pool
@@ -54,7 +54,7 @@ class NewCredentialShown(CredentialShown):
 class TargetRequest(Body):
     """Where this domain may write."""
 
-    name: Name
+    name: PartOfPath
     peer: Line = Field(description="the other domain: id, name or server")
     pool: Name = Field(description="name of the pool there")
     credential: Password = Field(description="the text that the other administrator handed over")

@@ -60,7 +60,7 @@ class NewToken(TokenShown):
     token: str
 
 
-@routes.post("/tokens", "token.create", on="token:{name}", status=201)
+@routes.post("/tokens", "token.create", on="token:{name}", everywhere=True, status=201)
 def create_token(body: TokenRequest, caller: CallerDep) -> NewToken:
     """Make an authorization token.
 

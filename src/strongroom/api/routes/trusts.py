@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from strongroom.api.errors import AmbiguousError
-from strongroom.api.fields import Answer, Body, Hex32, Line, Password, secret
+from strongroom.api.fields import Answer, Body, Hex32, Line, Password, address, secret
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.routing import Routes
 from strongroom.api.security import CallerDep, PartsDep
@@ -18,7 +18,6 @@ from strongroom.core.ids import DIGEST_BYTES, DomainId, to_text
 from strongroom.database import read
 from strongroom.pki import registry
 from strongroom.pki.ca import load_certificate
-from strongroom.pki.channel import Address
 from strongroom.pki.fingerprint import read_pin
 from strongroom.pki.roles import Role
 from strongroom.trust import store
@@ -128,7 +127,7 @@ def add_trust(body: TrustRequest, caller: CallerDep) -> TrustShown:
     clock is told by its own code, and leaves nothing behind.
     """
     invitation = Invitation(
-        Address.read(body.server),
+        address(body.server),
         read_pin(body.fingerprint),
         secret(body.token),
         None if body.domain is None else DomainId(body.domain),

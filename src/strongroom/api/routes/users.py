@@ -76,7 +76,7 @@ def list_users(parts: PartsDep, after: After = None, limit: Limit = DEFAULT_LIMI
     return Page(items=[_shown(user, accounts) for user in items], next=following)
 
 
-@routes.post("/users", "user.create", on="user:{name}", status=201)
+@routes.post("/users", "user.create", on="user:{name}", everywhere=True, status=201)
 def create_user(body: UserRequest, caller: CallerDep) -> UserShown:
     """Make a user."""
     parts = caller.parts
@@ -92,7 +92,7 @@ def create_user(body: UserRequest, caller: CallerDep) -> UserShown:
     return caller.transact(deed, facts={"roles": _told(grants), "uid": body.uid, "password": hashed is not None})
 
 
-@routes.patch("/users/{name}", "user.change", on="user:{name}")
+@routes.patch("/users/{name}", "user.change", on="user:{name}", everywhere=True)
 def change_user(name: Annotated[Name, Path()], body: UserChange, caller: CallerDep) -> UserShown:
     """Change a user's password, roles, state or system account; all of it, or nothing."""
     hashed = _hash(caller, name, body.password)

@@ -12,7 +12,15 @@ from strongroom.cli.secret_input import as_text, read_secret, secret_file
 from strongroom.cli.session import Session, verb
 from strongroom.cli.values import HostPort
 
-REASONS: Final = ("unspecified", "key-compromise", "affiliation-changed", "superseded", "cessation-of-operation")
+REASONS: Final = (
+    "unspecified",
+    "keyCompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "privilegeWithdrawn",
+)
+"""Words of RFC 5280, section 5.3.1."""
 
 
 @click.group()

@@ -13,12 +13,12 @@ from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
 from strongroom.cli.terminal import encode_path, path_of, safe, sized
 
-_FILE_COLUMNS = [("type", "TYPE"), ("size", "SIZE"), ("modified", "MODIFIED"), ("path", "PATH")]
+_FILE_COLUMNS = [("type", "TYPE"), ("size", "SIZE"), ("mtime", "MODIFIED"), ("path", "PATH")]
 
 
 @click.group()
 def command() -> None:
-    """List, browse, verify and hold images. IMAGE is the id of an image, or its backup id."""
+    """List, browse, verify and hold images. IMAGE is the id of an image."""
 
 
 @command.command("list")

@@ -50,7 +50,7 @@ def phase2(session: Session, images: tuple[str, ...], pool: str | None, wait: bo
     if wait:
         jobs = [wait_for(session, job_id(job)) for job in jobs]
     session.out.table(
-        jobs, [("id", "JOB"), ("subject", "SUBJECT"), ("state", "STATE")], "nothing to import: see 'import status'"
+        jobs, [("job", "JOB"), ("subject", "SUBJECT"), ("state", "STATE")], "nothing to import: see 'import status'"
     )
 
 
@@ -69,7 +69,7 @@ def status(session: Session, missing_keys: bool) -> None:
         session.out.table(found.get("images") or [], columns, "no image waits for its import")
     columns = [("tag", "TAG"), ("known", "KNOWN"), ("state", "STATE"), ("images", "IMAGES"), ("bytes", "SIZE")]
     session.out.table(sized(tags, "bytes"), columns, "no image waits for a key")
-    if any(not tag.get("known") for tag in tags):
+    if any(tag.get("known") is False for tag in tags):
         session.out.say("next: 'strongroom kms key recover TAG', or 'strongroom kms keystore import PATH'")
 
 
@@ -77,4 +77,4 @@ def _jobs(answer: Any) -> list[dict[str, Any]]:
     """Take the jobs out of an answer; one that is only named becomes an object."""
     if isinstance(answer, dict):
         answer = answer.get("jobs", answer.get("items", []))
-    return [job if isinstance(job, dict) else {"id": job} for job in answer]
+    return [job if isinstance(job, dict) else {"job": job} for job in answer]

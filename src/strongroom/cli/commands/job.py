@@ -24,7 +24,7 @@ def command() -> None:
 def list_(session: Session, state: str | None, kind: str | None) -> None:
     """List jobs."""
     columns = [
-        ("id", "JOB"),
+        ("job", "JOB"),
         ("kind", "KIND"),
         ("subject", "SUBJECT"),
         ("state", "STATE"),
@@ -61,11 +61,11 @@ def watch(session: Session, job: str) -> None:
 def cancel(session: Session, job: str) -> None:
     """Ask a job to stop; one that runs winds up first."""
     found = session.api.post(f"{job_path(job)}/cancel")
-    session.out.result(found or {"id": job, "cancel_requested": True}, f"job {safe(job)} was asked to stop")
+    session.out.result(found or {"job": job, "cancel_requested": True}, f"job {safe(job)} was asked to stop")
 
 
 def _text(found: dict[str, Any]) -> str:
-    lines = [f"job {found.get('id')}: {found.get('kind')} {found.get('subject') or ''}".rstrip()]
+    lines = [f"job {found.get('job')}: {found.get('kind')} {found.get('subject') or ''}".rstrip()]
     lines.append(f"{found.get('state')}, attempt {found.get('attempt', '-')}, created {found.get('created', '-')}")
     progress = found.get("progress") or {}
     if progress:

@@ -26,8 +26,8 @@ def command() -> None:
 @click.option("--import", "import_pool", metavar="POOL", help="Images come from another domain, into this pool.")
 @click.option(
     "--retention",
-    type=Retention("target", "for-ever"),
-    help="How long: 30d, 12w, 1y; 'for-ever' of a backup; 'target' of an import: as the sender wants.",
+    type=Retention("target", "forever"),
+    help="How long: 30d, 12w, 1y; 'forever' of a backup; 'target' of an import: as the sender wants.",
 )
 @click.option("--key-group", metavar="GROUP", help="Encrypt under the active key of this group.")
 @click.option("--unencrypted", is_flag=True, help="Do not encrypt.")
@@ -133,7 +133,7 @@ def _backup(
 
 
 def _import_retention(retention: str | None) -> str:
-    if retention is None or retention == "for-ever":
+    if retention is None or retention == "forever":
         raise InputError("an import needs a retention", hint="give --retention target, or a time such as 90d")
     return retention
 

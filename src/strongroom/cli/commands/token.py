@@ -22,7 +22,7 @@ def command() -> None:
 @verb
 @click.argument("name")
 @click.option("--purpose", type=click.Choice(PURPOSES), required=True, help="The one thing that it is good for.")
-@click.option("--reason", default="", help="Why; kept in the audit.")
+@click.option("--reason", default="", help="Why; kept in the audit.  [default: the purpose]")
 @click.option("--valid", type=Seconds(), default="1d", show_default=True, metavar="TIME", help="How long it is valid.")
 @click.option("--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How often it can be used.")
 @click.option("--for-domain", metavar="DOMAIN", help="Only this domain, by its id, may use it.")
@@ -40,7 +40,7 @@ def create(
     """Make a token, and show it this once."""
     body: dict[str, object] = {
         "name": name,
-        "reason": reason,
+        "reason": reason or purpose,
         "purpose": purpose,
         "valid_seconds": valid,
         "uses": uses,
@@ -59,7 +59,14 @@ def create(
 @verb
 def list_(session: Session) -> None:
     """List tokens that are valid still; never the tokens themselves."""
-    columns = [("name", "NAME"), ("purpose", "PURPOSE"), ("uses", "USES"), ("expires", "EXPIRES"), ("reason", "REASON")]
+    columns = [
+        ("name", "NAME"),
+        ("purpose", "PURPOSE"),
+        ("used", "USED"),
+        ("uses", "OF"),
+        ("expires", "EXPIRES"),
+        ("reason", "REASON"),
+    ]
     session.out.table(
         session.api.pages("/tokens"), columns, "no tokens; make one with 'strongroom token create NAME --purpose trust'"
     )

@@ -105,7 +105,11 @@ def remove(session: Session, peer: str, force: bool) -> None:
     dependants = found.get("dependants") or []
     session.out.result(found, f"trust with '{peer}' is removed")
     if dependants:
-        session.out.say("these depended on it: " + safe(", ".join(str(one) for one in dependants)))
+        session.out.say("these depended on it: " + safe(", ".join(_dependant(one) for one in dependants)))
+
+
+def _dependant(one: object) -> str:
+    return f"{one.get('kind')} '{one.get('name')}'" if isinstance(one, dict) else str(one)
 
 
 def _path(peer: str) -> str:

@@ -22,7 +22,7 @@ def command() -> None:
 @verb
 def list_(session: Session) -> None:
     """List accounts and their roles."""
-    columns = [("name", "NAME"), ("roles", "ROLES"), ("uid", "UID"), ("state", "STATE")]
+    columns = [("name", "NAME"), ("roles", "ROLES"), ("uids", "UIDS"), ("enabled", "ENABLED")]
     session.out.table(session.api.pages("/users"), columns, "no accounts")
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from sqlalchemy import Connection, select
 
 from strongroom.api.app import create_app
-from strongroom.api.listener import people_server
+from strongroom.api.listener import people_server, people_tls
 from strongroom.api.parts import Parts
 from strongroom.catalog.copies import abandon_lapsed
 from strongroom.core.errors import StrongroomError
@@ -103,7 +103,7 @@ class Running:
         people = people_server(
             create_app(self._parts()),
             *split_address(primary.settings.primary.listen_people),
-            self._people_tls().context,
+            people_tls(self._primary.own_identity().credential),
         )
         serving = asyncio.create_task(people.serve())
         keeping = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
@@ -145,9 +145,6 @@ class Running:
         return [runner, sessions]
 
     def _peer_tls(self) -> ServerTLS:
-        return ServerTLS(self._primary.own_identity().credential, [self._primary.root])
-
-    def _people_tls(self) -> ServerTLS:
         return ServerTLS(self._primary.own_identity().credential, [self._primary.root])
 
     def _parts(self) -> Parts:

@@ -26,7 +26,7 @@ def create(session: Session, name: str, description: str) -> None:
 @verb
 def list_(session: Session) -> None:
     """List key groups, and how many keys each has in which state."""
-    columns = [("name", "NAME"), ("group", "GROUP"), ("counts", "KEYS"), ("description", "DESCRIPTION")]
+    columns = [("name", "NAME"), ("group", "GROUP"), ("keys", "KEYS"), ("description", "DESCRIPTION")]
     session.out.table(
         session.api.pages("/kms/groups"), columns, "no key groups; make one with 'strongroom kms group create NAME'"
     )

@@ -81,10 +81,10 @@ def list_(session: Session, group: str | None) -> None:
     """List keys; never the keys themselves."""
     columns = [
         ("tag", "TAG"),
-        ("group_name", "GROUP"),
+        ("group", "GROUP"),
         ("name", "NAME"),
         ("state", "STATE"),
-        ("profile", "PROFILE"),
+        ("source", "SOURCE"),
         ("created", "CREATED"),
     ]
     session.out.table(session.api.pages("/kms/keys", {"group": group}), columns, "no keys")

@@ -37,12 +37,9 @@ def unquiesce(session: Session) -> None:
 @click.option(
     "--keys", "keys_path", type=click.Path(path_type=Path), required=True, help="Its key folder, which opens it."
 )
-@click.option("--group", help="Put all keys into this group, instead of into groups of the names they have.")
-def import_(session: Session, path: Path, keys_path: Path, group: str | None) -> None:
-    """Take over the keys of a keystore at PATH; both paths are of the primary's host."""
-    body: dict[str, object] = {"path": str(path.absolute()), "keys_path": str(keys_path.absolute())}
-    if group is not None:
-        body["group"] = group
+def import_(session: Session, path: Path, keys_path: Path) -> None:
+    """Take over the keys of a keystore at PATH, with their groups; both paths are of the primary's host."""
+    body = {"path": str(path.absolute()), "keys_path": str(keys_path.absolute())}
     found = session.api.post("/kms/keystore/import", body)
     imported, skipped = found.get("imported") or [], found.get("skipped") or []
     session.out.result(found, f"{len(imported)} keys were taken over, {len(skipped)} were here already")
