@@ -64,7 +64,7 @@ def main() -> None:
             elif isinstance(piece, image_stream.Hole):
                 restored += piece.length
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(result.content, restored, stored, peak)
+    sys.stdout.write(f"{result.content} {restored} {stored} {peak}\n")
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveDoma
     source.cli("storage", "target", "add", "beta-main", *words)
     target.cli("slp", "create", "from-alpha", "--import", "main", "--retention", "target")
     target.cli("slp", "activate", "from-alpha")
-    words = ("--backup", "main", "--retention", "30d", "--key-group", "homes", "--replicate-to", "beta:from-alpha")
-    source.cli("slp", "create", "gold", *words)
+    policy = ("--backup", "main", "--retention", "30d", "--key-group", "homes", "--replicate-to", "beta:from-alpha")
+    source.cli("slp", "create", "gold", *policy)
     source.cli("slp", "activate", "gold")
     yield source, target
     source.stop()
