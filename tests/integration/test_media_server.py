@@ -36,6 +36,8 @@ from tests.unit.images.test_hostile_streams import data, record, stream
 
 WAIT_SECONDS = 30.0
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDomain]:

@@ -12,7 +12,9 @@ import pytest
 from tests.support.live_domain import LiveDomain
 from tests.support.trees import make_tree
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 45.0
+
+pytestmark = pytest.mark.slow
 
 
 def until(found: Callable[[], Any], what: str) -> Any:
