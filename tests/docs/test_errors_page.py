@@ -20,7 +20,7 @@ def test_no_two_classes_share_a_code() -> None:
 
 
 def test_codes_are_a_noun_and_what_is_wrong() -> None:
-    wrong = [code for code in error_classes() if not re.fullmatch(r"[a-z]+\.[a-z0-9]+(-[a-z0-9]+)*", code)]
+    wrong = [code for code in error_classes() if not re.fullmatch(r"[a-z]+(-[a-z]+)*\.[a-z0-9]+(-[a-z0-9]+)*", code)]
     assert wrong == []
 
 
