@@ -90,7 +90,9 @@ class LiveDomain:
         self.name = name
         self.home = Home(path / name)
         self.port = free_ports()
-        self.made = self.cli("init", str(self.home.path), "--domain", name, "--host", "localhost", "--listen", self.peer)
+        self.made = self.cli(
+            "init", str(self.home.path), "--domain", name, "--host", "localhost", "--listen", self.peer
+        )
         self.roles: dict[str, Role] = {}
 
     @property

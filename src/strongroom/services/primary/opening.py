@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -67,6 +68,7 @@ class Primary:
     file_lists: FileLists
     revocations: bytes
     open_kms: Callable[[], Kms]
+    started: datetime
 
     @property
     def domain(self) -> DomainId:
@@ -158,6 +160,7 @@ def open_primary(home: Home, settings: DomainSettings, clock: Clock, entropy: En
         file_lists=FileLists(home.file_lists, keys.get(service_keys.CATALOG)),
         revocations=(home.path / "pki" / REVOCATIONS).read_bytes(),
         open_kms=_kms_opener(home, folder, engine, signer, clock, entropy),
+        started=clock.now(),
     )
 
 

@@ -75,6 +75,7 @@ class Running:
         self._clients = ClientWork(primary, self._images.acknowledged)
         self._receiving = Receiving(primary, self._images.acknowledged, self._talk.send_receipt)
         self._images.arrived = self._receiving
+        self._images.say_soon = self._talk.soon
         self._engine = JobEngine(
             primary.engine,
             self._images.handlers(),
