@@ -58,7 +58,7 @@ def _command_lines(page: Path) -> Iterator[str]:
     """Give the commands in a page's fenced blocks, with lines joined that end in a backslash."""
     for block in FENCE.findall(page.read_text(encoding="utf-8")):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-            words = line.strip().removeprefix("$ ")
+            words = line.strip().removeprefix("$ ").removeprefix("! ")
             if words.startswith("strongroom "):
                 yield words
 
