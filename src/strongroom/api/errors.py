@@ -113,7 +113,7 @@ class PolicyExistsError(RefusedError):
     """A lifecycle policy has this name."""
 
     code = "slp.exists"
-    default_hint = "save a new version of it with 'strongroom slp update', or choose another name"
+    default_hint = "save a new version of it with 'PUT /v1/slps/NAME', or choose another name"
 
 
 class NothingToHoldError(RefusedError):
