@@ -137,13 +137,13 @@ def test_a_format_is_added_by_a_row() -> None:
     def explainer(source: Source, knowledge: Knowledge) -> Explanation:
         assert not knowledge.pinned
         if source.size < 6:
-            raise DamagedError("the frame is cut short")
-        return Explanation("frame", "SRF1", source.size)
+            raise DamagedError("the note is cut short")
+        return Explanation("note", "SRZ1", source.size)
 
-    more = {b"SRF": explainer, **EXPLAINERS}
-    assert explain(BytesSource(b"SRF1.."), explainers=more).what == "frame"
-    assert explain(BytesSource(b"SRF1."), explainers=more).problems == ("the frame is cut short",)
-    assert explain(BytesSource(b"SRFOOT01"), explainers=more).what == "unknown"
+    more = {b"SRZ": explainer, **EXPLAINERS}
+    assert explain(BytesSource(b"SRZ1.."), explainers=more).what == "note"
+    assert explain(BytesSource(b"SRZ1."), explainers=more).problems == ("the note is cut short",)
+    assert explain(BytesSource(b"SRZOOT01"), explainers=more).what == "unknown"
 
 
 @given(st.sampled_from([s.COPY + s.TRAILER, s.BATCH_2, s.ENVELOPES[0]]), st.data())
