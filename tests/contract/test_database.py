@@ -16,6 +16,8 @@ import strongroom.jobs.tables
 import strongroom.lifecycle.tables
 import strongroom.people.tables
 import strongroom.pki.tables
+import strongroom.replication.tables
+import strongroom.services.primary.tables
 import strongroom.trust.tables  # noqa: F401 - they put their tables on the metadata
 from strongroom.core.secret import Secret
 from strongroom.database import (

@@ -148,7 +148,11 @@ def test_failed_enrolment_leaves_nothing_but_its_evidence(domain: Domain) -> Non
     good = keys.make_request(keys.make_host_key())
     bad = bytearray(good)
     bad[-3] ^= 1
-    taken = ("fresh.example", "localhost")
+    domain.registrar.enrol(
+        Application(domain.token("first", role=Role.MEDIA), good, Role.MEDIA, "first", ("taken.example",)), ADMIN
+    )
+    before = len(_entries(domain))
+    taken = ("fresh.example", "taken.example")
     attempts = {
         "pki.bad-request": Application(token, bytes(bad), Role.MEDIA, "m", ("m.example",)),
         "pki.bad-name": Application(token, good, Role.MEDIA, "m", ("*",)),
@@ -161,9 +165,9 @@ def test_failed_enrolment_leaves_nothing_but_its_evidence(domain: Domain) -> Non
     for code, application in attempts.items():
         refused(code, lambda application=application: domain.registrar.enrol(application, ADMIN))  # type: ignore[misc]
     with read(domain.engine) as connection:
-        assert len(registry.hosts(connection)) == 1
-        assert [one.uses for one in tokens.tokens(connection)] == [0]
-        written = audit.entries(connection)
+        assert len(registry.hosts(connection)) == 2
+        assert {one.name: one.uses for one in tokens.tokens(connection)}["media"] == 0
+        written = audit.entries(connection)[before:]
         assert [entry.facts["code"] for entry in written] == list(attempts)
         assert {entry.outcome for entry in written} == {audit.Outcome.REFUSED}
         audit.verify_chain(connection)
@@ -172,6 +176,11 @@ def test_failed_enrolment_leaves_nothing_but_its_evidence(domain: Domain) -> Non
     with read(domain.engine) as connection:
         outcomes = [entry.outcome.value for entry in audit.entries(connection)][-2:]
     assert outcomes == ["attempted", "done"]
+
+
+def _entries(domain: Domain) -> list[audit.Entry]:
+    with read(domain.engine) as connection:
+        return list(audit.entries(connection))
 
 
 def test_role_comes_from_the_token_and_nobody_enrols_as_primary(domain: Domain) -> None:

@@ -196,6 +196,7 @@ def stream_cases() -> list[Case]:
         "hole of 7 bytes": magic + block(5, bytes(7)) + last,
         "hole of length 0": magic + block(5, bytes(8)) + last,
         "hole too long": magic + block(5, b"\xff" * 8) + last,
+        "cut with a body": magic + block(6, b"x") + last,
         "problem without code": magic + block(4, pack(problem | {"code": ""})) + last,
         "problem with a long message": magic + block(4, pack(problem | {"message": "x" * 1_025})) + last,
         "end without files": magic + block(9, pack({"content": 0, "problems": 0})),

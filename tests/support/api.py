@@ -88,7 +88,7 @@ class Elsewhere:
     def start_backup(self, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
         self.asked.append(("backup", client, tuple(paths), slp))
         grant = DataGrant(Secret(GRANT_SECRET.encode()), "/run/media.sock")
-        return StartedBackup(JobId(next(self.jobs)), ImageId(fixed("begun", 16)), grant, previous=False)
+        return StartedBackup(JobId(next(self.jobs)), ImageId(fixed("begun", 16)), grant, NOW)
 
     def start_restore(self, image: ImageId, copy: int | None, paths: Sequence[bytes]) -> StartedRestore:
         self.asked.append(("restore", image, copy, tuple(paths)))

@@ -134,3 +134,10 @@ class PoolNotFoundError(NotFoundError):
 
     code = "pool.not-found"
     default_hint = "list the pools with 'strongroom pool list'"
+
+
+class ImportPolicyNotReadyError(RefusedError):
+    """The target domain says that it would not import by the policy that is named."""
+
+    code = "slp.not-ready-there"
+    default_hint = "ask the other administrator to create or activate the import SLP, then save this policy again"

@@ -32,8 +32,8 @@ from strongroom.lifecycle.policy import (
 EVERY_TARGET: Final = "*"
 FOR_EVER: Final = "forever"
 AS_TARGET_IS_TOLD: Final = "target"
-_UNITS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_DURATION: Final = re.compile(r"(\d{1,10})(s|min|h|d|w)")
+_UNITS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_DURATION: Final = re.compile(r"(\d{1,10})(s|min|h|d|w|y)")
 
 PolicyName = Annotated[str, StringConstraints(min_length=1, max_length=4 * LONGEST_NAME, pattern=r"^[^\x00]*$")]
 LocalPolicyName = Annotated[
@@ -42,7 +42,7 @@ LocalPolicyName = Annotated[
 """Of this domain: it stands in paths."""
 Duration = (
     Annotated[int, Field(ge=1, le=LONGEST_RETENTION_SECONDS)]
-    | Annotated[str, StringConstraints(pattern=r"^\d{1,10}(s|min|h|d|w)$")]
+    | Annotated[str, StringConstraints(pattern=r"^\d{1,10}(s|min|h|d|w|y)$")]
 )
 Retention = Duration | Literal["forever", "target"]
 
@@ -152,7 +152,7 @@ def shown(operation: policy.Operation) -> OperationShown:
 
 
 def seconds(duration: int | str) -> int:
-    """Read a duration: seconds, or a number with ``s``, ``min``, ``h``, ``d`` or ``w``.
+    """Read a duration: seconds, or a number with ``s``, ``min``, ``h``, ``d``, ``w`` or ``y`` (365 days).
 
     Raises:
         BadRequestError: neither, or longer than a retention may be.

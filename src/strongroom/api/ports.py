@@ -100,12 +100,15 @@ class DataGrant:
 
 @dataclass(frozen=True)
 class StartedBackup:
-    """A backup whose media server waits for the client; ``previous`` says whether it has an earlier image to give."""
+    """A backup whose media server waits for the client.
+
+    ``previous_started`` is when the earlier image began whose records the media server gives first; ``None`` without.
+    """
 
     job: JobId
     image: ImageId
     grant: DataGrant
-    previous: bool
+    previous_started: datetime | None
 
 
 @dataclass(frozen=True)

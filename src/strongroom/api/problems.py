@@ -104,6 +104,9 @@ class UnexpectedErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         started = False
 
         async def watched(message: Message) -> None:
@@ -113,18 +116,18 @@ class UnexpectedErrors:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last line: a defect must not show itself to the caller
             incident = self._entropy.bytes(INCIDENT_BYTES).hex()
-            _hide_parameters(error)
-            logger.exception(
-                "unexpected error %s",
-                incident,
-                extra={"event": "api.internal", "incident": incident, "path": scope.get("path", "")},
-            )
-            if started or scope["type"] != "http":
-                raise
-            told = UnexpectedError(f"an unexpected error, number {incident}", context={"incident": incident})
-            await response_of(told)(scope, receive, send)
+            _log(error, incident, scope.get("path", ""))
+            if not started:  # else the server ends the connection, because the answer is not complete
+                told = UnexpectedError(f"an unexpected error, number {incident}", context={"incident": incident})
+                await response_of(told)(scope, receive, send)
+
+
+def _log(error: Exception, incident: str, path: str) -> None:
+    _hide_parameters(error)
+    facts = {"event": UnexpectedError.code, "incident": incident, "path": path}
+    logger.error("unexpected error %s", incident, exc_info=error, extra=facts)
 
 
 def _hide_parameters(error: BaseException) -> None:

@@ -101,15 +101,16 @@ class Caller:
         known = dict(facts or {})
         on = object_ or self.object
         self._record(Outcome.ATTEMPTED, on, known)
+        outcome = Outcome.REFUSED
+        more: dict[str, Fact] = {"code": UnexpectedError.code}
         try:
             result = deed()
+            outcome, more = Outcome.DONE, dict(describe(result) if describe else {})
         except StrongroomError as error:
-            self._record(Outcome.REFUSED, on, known | _why(error))
+            more = _why(error)
             raise
-        except BaseException:
-            self._record(Outcome.REFUSED, on, known | {"code": UnexpectedError.code})
-            raise
-        self._record(Outcome.DONE, on, known | dict(describe(result) if describe else {}))
+        finally:
+            self._record(outcome, on, known | more)
         return result
 
     def refuse(self, error: StrongroomError) -> None:

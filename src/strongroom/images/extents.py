@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 import tempfile
 from collections import deque
@@ -113,7 +114,7 @@ class ExtentWriter:
     def __init__(
         self, entry: Entry, write: Callable[[bytes], None], attributes: list[MoreAttributes] | None = None
     ) -> None:
-        self._entry = entry
+        self._entry = copy.copy(entry)  # whoever checks the order of records still looks at the client's
         self._write = write
         self._attributes = attributes if attributes is not None else []
         self._extents: list[Extent] = []

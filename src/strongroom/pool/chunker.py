@@ -60,16 +60,26 @@ class Chunker:
         return segments
 
     def _cut(self, segments: list[memoryview], keep_bytes: int) -> None:
-        """Cut while at least ``keep_bytes`` bytes are left, and move the rest to a new block."""
+        """Cut while at least ``keep_bytes`` bytes are left, and move the rest to the front of a block."""
+        lengths = []
         cut = 0
         for chunk in self._fastcdc.cut_buf(self._view[: self._filled].toreadonly()):
             if self._filled - cut < keep_bytes:
                 break
-            segments.append(chunk.data)
+            lengths.append(chunk.length)
             cut += chunk.length
-        rest = self._view[cut : self._filled]
-        # segments are views of the old block, so it is not used again
-        self._block = bytearray(BLOCK_BYTES)
-        self._view = memoryview(self._block)
+        source = self._view[:cut]
+        rest = bytes(self._view[cut : self._filled])
+        if cut < BLOCK_BYTES // 2:
+            # a small segment that waits for its frame must not keep a whole block
+            source = memoryview(bytes(source))
+        else:
+            # segments are views of the old block, so it is not used again
+            self._block = bytearray(BLOCK_BYTES)
+            self._view = memoryview(self._block)
         self._view[: len(rest)] = rest
         self._filled = len(rest)
+        at = 0
+        for length in lengths:
+            segments.append(source[at : at + length])
+            at += length

@@ -85,7 +85,7 @@ async def tell_errors(
         return refusal(error)
     except web.HTTPException:
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001, RUF100 - the edge: what is not ours must not show itself to the caller
         logger.exception("a request failed", extra={"event": "request-failed", "path": request.path})
         return refusal(InternalError(f"'{request.path}' failed"))
     return response
@@ -131,19 +131,21 @@ class RecordClient:
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask, and give the response for reading; raises as :meth:`ask` does."""
         connection, response = self._request(path, body, timeout)
+        is_spent = False
         try:
             if response.status != http.HTTPStatus.OK:
                 raise _refused(response)
             yield response
             response.read()
+            is_spent = True
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
             raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
-        except BaseException:
-            connection.close()  # what is left of the answer is of no use to the next question
-            raise
-        with self._lock:
-            self._idle.append((connection, time.monotonic()))
+        finally:
+            if is_spent:
+                with self._lock:
+                    self._idle.append((connection, time.monotonic()))
+            else:
+                connection.close()  # what is left of the answer is of no use to the next question
 
     def _request(
         self, path: str, body: bytes | Iterator[bytes], timeout: float
@@ -163,14 +165,13 @@ class RecordClient:
                     headers={"Content-Type": CONTENT_TYPE},
                     encode_chunked=not isinstance(body, bytes),
                 )
-                return connection, connection.getresponse()
+                response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if connection is not kept:
                     raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
-            except BaseException:
-                connection.close()
-                raise
+            else:
+                return connection, response
         raise UnreachableError(f"'{self._address}' does not answer")
 
     def _take_idle(self) -> http.client.HTTPSConnection | None:

@@ -157,6 +157,11 @@ class Supervisor:
             for place, role in enumerate(roles):
                 if role.process.poll() is None or self._stopping:
                     continue
+                print(  # noqa: T201 - the supervisor's log is its terminal
+                    f"strongroom: the {role.name} ended with exit code {role.process.returncode}; it is started again",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 time.sleep(self._pause)
                 self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
                 roles[place] = self._start(role.name, watched)

@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 from urllib.parse import quote
 
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, Engine, text
 
@@ -203,3 +204,18 @@ def tamper(engine: Engine) -> None:
 def _number(engine: Engine) -> int:
     with read(engine) as connection:
         return audit.current_head(connection).number
+
+
+def test_a_defect_in_a_deed_leaves_evidence_that_it_was_tried_and_not_done(
+    stage: Stage, admin: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stage.there, "make_pool", broken)
+    assert admin.post("/v1/pools", json={"name": "p"}).json()["code"] == "api.internal"
+    rows = admin.get("/v1/audit", params={"object": "pool:p"}).json()["items"]
+    assert [(row["outcome"], row["facts"].get("code")) for row in rows] == [
+        ("attempted", None),
+        ("refused", "api.internal"),
+    ]

@@ -145,6 +145,7 @@ def test_no_active_key_means_no_backup(stage: Stage, admin: TestClient, pool: No
     started = admin.post("/v1/backups", json=body)
     assert started.status_code == 201, started.text
     assert started.json()["token"] == GRANT_SECRET
+    assert (started.json()["previous"], started.json()["previous_started"]) == (True, "2026-01-01T00:00:00Z")
     assert stage.there.asked[-1] == ("backup", None, (b"/home/\xff",), "s")
     admin.post("/v1/slps/s/deactivate")
     assert admin.post("/v1/backups", json=body).json()["code"] == "slp.not-active"

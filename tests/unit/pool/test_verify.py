@@ -114,10 +114,12 @@ def test_a_changed_footer_or_tail_is_named(image: Image, back: int) -> None:
 
 def test_every_changed_item_of_a_container_is_named(image: Image) -> None:
     container = image.place(image.references[0]).container
-    for reference in image.references[:8:4]:
+    frames = {r.frame_id: r for r in image.references if image.place(r).container == container}
+    chosen = list(frames.values())[:2]  # threads decide which frames share a container
+    for reference in chosen:
         image.flip(container, image.place(reference).offset + 300)
     problems = list(verify_container(image.pool.store, container, MEDIUM))
-    assert {problem.frame for problem in problems} == {r.frame_id for r in image.references[:8:4]}
+    assert {problem.frame for problem in problems} == {r.frame_id for r in chosen}
 
 
 def test_a_lost_container_is_named_for_each_frame_in_it(image: Image) -> None:

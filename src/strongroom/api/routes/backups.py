@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -41,6 +42,7 @@ class BackupStarted(Answer):
     token: str = Field(description="for this job alone, shown once")
     media_socket: str
     previous: bool = Field(description="whether the media server gives the records of an earlier image first")
+    previous_started: datetime | None = Field(description="when that one began")
 
 
 class RestoreRequest(Body):
@@ -90,7 +92,8 @@ def start_backup(body: BackupRequest, caller: CallerDep) -> BackupStarted:
         image=to_text(started.image),
         token=text(started.grant.token),
         media_socket=started.grant.media,
-        previous=started.previous,
+        previous=started.previous_started is not None,
+        previous_started=started.previous_started,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import Path, Query
 from sqlalchemy import Connection
 
-from strongroom.api.errors import PolicyExistsError
+from strongroom.api.errors import ImportPolicyNotReadyError, PolicyExistsError
 from strongroom.api.fields import LARGEST_INT, Answer
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.policies import LocalPolicyName, OperationShown, PolicyDocument, shown, to_policy
@@ -110,6 +110,7 @@ def _save(caller: Caller, name: str, document: PolicyDocument, *, new: bool) -> 
     with read(parts.engine) as connection:
         policy = to_policy(name, document, lambda words: find_peer(connection, words).domain)
     _check_places(caller, policy)
+    checks = _checks(caller, policy)
     now = parts.clock.now()
 
     def save(connection: Connection) -> StoredPolicy:
@@ -120,7 +121,7 @@ def _save(caller: Caller, name: str, document: PolicyDocument, *, new: bool) -> 
         return policies.save_policy(connection, policy, now=now)
 
     stored = caller.transact(save, describe=lambda saved: {"version": saved.version})
-    return SavedPolicy(checked_with_peer=_checks(caller, policy), **_shown(stored).model_dump())
+    return SavedPolicy(checked_with_peer=checks, **_shown(stored).model_dump())
 
 
 def _check_places(caller: Caller, policy: Policy) -> None:
@@ -142,19 +143,21 @@ def _checks(caller: Caller, policy: Policy) -> list[PeerCheck] | None:
 
 
 def _check(caller: Caller, peer: DomainId, slp: str) -> PeerCheck:
+    """Ask the target now, because a mistake would otherwise show only when the first image arrives there.
+
+    A target that does not answer is no reason to refuse; one that answers that it will not import is.
+    """
     try:
         told = caller.parts.peers.check_import_policy(peer, slp)
     except StrongroomError as error:
         return PeerCheck(target=peer.hex(), import_slp=slp, ok=False, detail=f"not checked: {error.message}")
     if not told.found:
-        detail = f"the other domain has no import SLP '{slp}' yet"
-    elif not told.takes_imports:
-        detail = f"'{slp}' does not import there"
-    elif not told.active:
-        detail = f"'{slp}' is not active there"
-    else:
-        return PeerCheck(target=peer.hex(), import_slp=slp, ok=True, detail=f"'{slp}' is ready there")
-    return PeerCheck(target=peer.hex(), import_slp=slp, ok=False, detail=detail)
+        raise ImportPolicyNotReadyError(f"the other domain has no import SLP '{slp}'")
+    if not told.takes_imports:
+        raise ImportPolicyNotReadyError(f"'{slp}' does not import in the other domain")
+    if not told.active:
+        raise ImportPolicyNotReadyError(f"'{slp}' is not active in the other domain")
+    return PeerCheck(target=peer.hex(), import_slp=slp, ok=True, detail=f"'{slp}' is ready there")
 
 
 def _exists(connection: Connection, name: str) -> bool:

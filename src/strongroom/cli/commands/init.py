@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -17,9 +16,9 @@ from strongroom.cli.output import Output
 @click.option("--listen", metavar="ADDR:PORT", help="Where the peer listener is; two more ports follow behind it.")
 @click.option(
     "--root-passphrase-file",
-    type=click.File("r"),
+    type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE|-",
-    help="Pass phrase of the root key.  [default: one is made and shown once]",
+    help="File with the pass phrase of the root key; '-' reads standard input.  [default: one is made and shown once]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
 def command(
@@ -27,17 +26,21 @@ def command(
     domain: str,
     host: str | None,
     listen: str | None,
-    root_passphrase_file: TextIO | None,
+    root_passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
     """Make a new domain in HOME: its root key, CA, KMS, catalog and first administrator."""
+    from strongroom.cli.secret_input import as_text, read_secret
     from strongroom.formats.passphrase import normalise
     from strongroom.services.primary.setup import init
     from strongroom.settings.home import Home
     from strongroom.settings.system import SystemClock, SystemEntropy
 
     click.get_current_context().meta["strongroom.json"] = as_json
-    phrase = normalise(root_passphrase_file.read()) if root_passphrase_file is not None else None
+    phrase = None
+    if root_passphrase_file is not None:
+        given = read_secret(root_passphrase_file, "pass phrase", "the root key")
+        phrase = normalise(as_text(given, "pass phrase"))
     made = init(
         Home(home.absolute()),
         name=domain,

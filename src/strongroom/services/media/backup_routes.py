@@ -40,6 +40,7 @@ from strongroom.services.media.errors import ClientGoneError
 from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import JobKeys
 from strongroom.services.media.streaming import stream_out
+from strongroom.services.record_http import InternalError
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +97,11 @@ class BackupRoutes:
                 failed = error
                 await thread.start(lambda: backup.give_up(failed))
                 raise
-            except (OSError, ClientError) as error:
+            except (OSError, ClientError, web.RequestPayloadError) as error:
                 await thread.start(lambda: backup.give_up(_gone(job)))
                 raise _gone(job) from error
             finally:
-                thread.later(backup.close)
+                thread.later(backup.end)
 
 
 async def _feed(request: web.Request, backup: _Backup, thread: JobThread) -> None:
@@ -211,6 +212,10 @@ class _Backup:
         if not self._ended:
             self._ended = True
             self._server.fail(self._spec.job, error)
+
+    def end(self) -> None:
+        """Let go of everything; after a defect, say that there will be no image."""
+        self.give_up(InternalError(f"the backup of the job {self._spec.job} failed"))
 
     def close(self) -> None:
         """Let go of everything."""

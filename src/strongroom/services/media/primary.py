@@ -28,10 +28,12 @@ class PrimaryClient:
 
     Args:
         client: how it is reached.
+        uploads: the same on connections of their own, for bodies that ask the primary for keys while they are made.
     """
 
-    def __init__(self, client: RecordClient) -> None:
+    def __init__(self, client: RecordClient, uploads: RecordClient) -> None:
         self._client = client
+        self._uploads = uploads
 
     def beat(self, said: messages.Beat) -> messages.BeatAnswer:
         """Give a sign of life; learn what to serve and to write."""
@@ -84,7 +86,7 @@ class PrimaryClient:
     def file_list(self, job: int, image: ImageId, entries: Iterator[bytes]) -> None:
         """Send the entries of an image, as they are in it."""
         path = f"{PREFIX}file-list?job={job}&image={to_text(image)}"
-        self._client.send(path, entries, messages.Nothing, timeout=LONG_SECONDS)
+        self._uploads.send(path, entries, messages.Nothing, timeout=LONG_SECONDS)
 
     def _ask(self, call: str, said: msgspec.Struct, kind: type[T]) -> T:
         return self._client.ask(PREFIX + call, said, kind)

@@ -81,10 +81,9 @@ class _Parts:
         identities = Identities(home.media / CERTIFICATES)
         own = own_identity(identities)
         domain = own.domain
-        client = RecordClient(
-            _primary_address(settings), client_context(own.roots, own.credential), domain, primary=True
-        )
-        primary, pools = PrimaryClient(client), Pools(domain, clock, entropy)
+        context = client_context(own.roots, own.credential)
+        client, uploads = (RecordClient(_primary_address(settings), context, domain, primary=True) for _ in range(2))
+        primary, pools = PrimaryClient(client, uploads), Pools(domain, clock, entropy)
         callers = Callers(domain, own.roots, home.media / REVOCATION_LISTS, clock)
         server = MediaServer(primary, pools, clock)
         return cls(

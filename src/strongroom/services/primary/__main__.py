@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ async def serve(home: Home, stopping: Stopping) -> None:
 
 def main() -> int:
     """Run the process."""
+    faulthandler.enable()  # a crash of a library leaves its stack on stderr
     home = Home(Path(sys.argv[1]))
     logs.set_up(home.logs / "primary.log")
     try:

@@ -25,7 +25,7 @@ from strongroom.catalog.errors import LeaseLostError
 from strongroom.catalog.images import ImageFilter, find_images, get_image
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Readability
-from strongroom.core.clock import to_ns
+from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, HostId, ImageId, KeyGroupId, KeyTag, MediumId, to_text
 from strongroom.core.secret import Secret
@@ -62,7 +62,7 @@ class StartedBackup:
     job: JobId
     image: ImageId
     grant: Secret
-    previous: bool
+    previous_started: datetime | None
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ class ClientWork:
             "retention": operation.retention.seconds if isinstance(operation.retention, Fixed) else None,
             "cipher": cipher,
             "paths": [base64.b64encode(path).decode("ascii") for path in paths],
-            "previous": None if previous is None else [to_text(previous.key.image), previous.key.number],
+            "previous": None if previous is None else [to_text(previous[0].image), previous[0].number],
         }
         grant = self._grant(connection, job, BACKUP, host, pool.medium, copy, session, group, details, now)
-        return StartedBackup(job, image, grant, previous is not None)
+        return StartedBackup(job, image, grant, None if previous is None else from_ns(previous[1]))
 
     def start_restore(
         self, connection: Connection, image: ImageId, copy: int | None, paths: Sequence[bytes]
@@ -368,8 +368,14 @@ class ClientWork:
             return []
         return sorted(self._primary.kms.management.decryptable())[:1_024]
 
-    def _previous(self, connection: Connection, client: str, medium: MediumId, group: KeyGroupId) -> Copy | None:
-        """Find the newest backup of this client in the same pool and key group that can be read now."""
+    def _previous(
+        self, connection: Connection, client: str, medium: MediumId, group: KeyGroupId
+    ) -> tuple[CopyKey, int] | None:
+        """Find the newest backup of this client in the same pool and key group that can be read now.
+
+        Returns:
+            The copy, and when its backup began, ns.
+        """
         page = find_images(connection, ImageFilter(client=client, origin=self._primary.domain, medium=medium), limit=20)
         for image in page.images:
             if image.key_group != group:
@@ -377,7 +383,7 @@ class ClientWork:
             for copy in image.copies:
                 here = copy.medium == medium and copy.state is CopyState.COMPLETE
                 if here and copy.readability is Readability.READABLE:
-                    return copy
+                    return copy.key, image.started_ns
         return None
 
     def _readable_copy(self, image: Image, number: int | None) -> Copy:

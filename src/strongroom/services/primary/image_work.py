@@ -309,9 +309,10 @@ class ImageWork:
         request = messages.ListFiles(job=context.job_id, medium=medium, image=image, copy=context.params["copy"])
         self._media.list_files(host, request)
         with read(self._primary.engine) as connection:
-            if not has_file_list(connection, image):
-                raise ImageDamagedError(f"the media server sent no file list of the image '{to_text(image)}'")
-        return {"image": to_text(image)}
+            row = connection.execute(select(file_lists.c.entries).where(file_lists.c.image == image)).one_or_none()
+        if row is None:
+            raise ImageDamagedError(f"the media server sent no file list of the image '{to_text(image)}'")
+        return {"image": to_text(image), "files": row.entries}
 
     def take_file_list(self, image: ImageId, entries: Iterator[FileEntry]) -> int:
         """Store an image's file list; an older one goes."""

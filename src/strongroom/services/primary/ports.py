@@ -190,7 +190,7 @@ class Backups:
         name = client or socket.gethostname()
         begun = transact(self._primary.engine, lambda c: self._work.start_backup(c, name, paths, slp))
         grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
-        return StartedBackup(begun.job, begun.image, grant, begun.previous)
+        return StartedBackup(begun.job, begun.image, grant, begun.previous_started)
 
 
 class Restores:

@@ -10,7 +10,7 @@ import os
 import pwd
 import shutil
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -111,8 +111,9 @@ def init(
     _require_nothing(home)
     if root_phrase is not None:
         phrases.check_strength(root_phrase)
-    try:
-        return _make(
+    with ExitStack() as undo:
+        undo.callback(_remove, home)
+        made = _make(
             home,
             name=name,
             host=host or socket.getfqdn(),
@@ -121,9 +122,8 @@ def init(
             clock=clock,
             entropy=entropy,
         )
-    except BaseException:
-        _remove(home)
-        raise
+        undo.pop_all()  # it is whole: nothing to undo
+    return made
 
 
 def _require_nothing(home: Home) -> None:

@@ -61,5 +61,5 @@ def upgrade() -> None:
         sa.Column("frames", sa.BigInteger(), nullable=False),
         sa.Column("frame_bytes", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("session", name=op.f("pk_receiving_sessions")),
-        sa.UniqueConstraint("image", "sender", name=op.f("uq_receiving_sessions_image")),
+        sa.UniqueConstraint("image", "sender", name=op.f("uq_receiving_sessions_image_sender")),
     )

@@ -1,0 +1,134 @@
+"""A whole domain on this host: a home made by ``init``, and its roles as processes, asked by the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from strongroom.services.stopping import READY
+from strongroom.settings.home import Home
+
+START_SECONDS = 60
+
+
+def free_ports() -> int:
+    """Find three free ports in a row."""
+    while True:
+        held = []
+        try:
+            held.append(socket.create_server(("127.0.0.1", 0)))
+            first = held[0].getsockname()[1]
+            held += [socket.create_server(("127.0.0.1", first + more)) for more in (1, 2)]
+        except (OSError, OverflowError):
+            continue
+        else:
+            return int(first)
+        finally:
+            for one in held:
+                one.close()
+
+
+class Role:
+    """One role's process."""
+
+    def __init__(self, name: str, home: Home) -> None:
+        watched, self._held = os.pipe()
+        told, tells = os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"strongroom.services.{name}", str(home.path), str(watched), str(tells)],
+            pass_fds=(watched, tells),
+        )
+        os.close(watched)
+        os.close(tells)
+        ready, _, _ = select.select([told], [], [], START_SECONDS)
+        said = os.read(told, len(READY)) if ready else b""
+        os.close(told)
+        if said != READY:
+            self.kill()
+            raise AssertionError(f"'{name}' did not begin to serve")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self._end()
+
+    def stop(self) -> int:
+        """End it as an administrator would."""
+        self.process.send_signal(signal.SIGTERM)
+        return self._end()
+
+    def abandon(self) -> int:
+        """Let go of the pipe, as when the process that started it is gone."""
+        os.close(self._held)
+        self._held = -1
+        return self._end()
+
+    def _end(self) -> int:
+        code = self.process.wait(30)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+        return code
+
+
+class LiveDomain:
+    """A domain that runs.
+
+    Args:
+        path: an empty folder.
+        name: of the domain.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        self.home = Home(path / name)
+        self.port = free_ports()
+        self.made = self.cli(
+            "init", str(self.home.path), "--domain", name, "--host", "localhost", "--listen", self.peer
+        )
+        self.roles: dict[str, Role] = {}
+
+    @property
+    def peer(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, *names: str) -> None:
+        for name in names or ("primary", "media"):
+            self.roles[name] = Role(name, self.home)
+
+    def stop(self) -> None:
+        for name in reversed(list(self.roles)):
+            self.roles.pop(name).stop()
+
+    def kill(self, name: str) -> None:
+        self.roles.pop(name).kill()
+
+    def cli(self, *words: str, codes: tuple[int, ...] = (0,)) -> Any:
+        """Run a command; give what it printed, read as JSON."""
+        environment = {**os.environ, "STRONGROOM_HOME": str(self.home.path)}
+        done = subprocess.run(
+            [Path(sys.executable).with_name("strongroom"), *words, "--json"],
+            capture_output=True,
+            check=False,
+            env=environment,
+        )
+        if done.returncode not in codes:
+            raise AssertionError(f"{words}: exit {done.returncode}: {done.stderr.decode()[-2000:]}{self.tail()}")
+        return json.loads(done.stdout) if done.stdout.strip() else {}
+
+    def fingerprint(self) -> str:
+        return str(self.made["fingerprint_sha256"])
+
+    def log(self, role: str) -> list[dict[str, Any]]:
+        path = self.home.logs / f"{role}.log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def tail(self) -> str:
+        return "".join(f"\n{role}: {line}" for role in ("primary", "media") for line in self.log(role)[-5:])
