@@ -192,7 +192,6 @@ def stream_cases() -> list[Case]:
         "same cut in its number": magic + block(3, same[:7]) + last,
         "same cut in its record": magic + block(3, same[:-1]) + last,
         "same is a folder": magic + block(3, bytes(8) + record(*file(b"/f", kind=2))) + last,
-        "cut that is not empty": magic + block(6, b"x") + last,
         "hole of 7 bytes": magic + block(5, bytes(7)) + last,
         "hole of length 0": magic + block(5, bytes(8)) + last,
         "hole too long": magic + block(5, b"\xff" * 8) + last,

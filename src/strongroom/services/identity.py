@@ -29,7 +29,7 @@ class NoCertificateHereError(NotFoundError):
     """This host has no certificate of that domain."""
 
     code = "host.no-certificate"
-    default_hint = "get one: 'strongroom cert issue --server HOST:PORT --fingerprint F --token-file FILE'"
+    default_hint = "get one: 'strongroom cert issue --to HOST:PORT --fingerprint F --token-file FILE'"
 
 
 class _Held(msgspec.Struct, frozen=True, kw_only=True):
