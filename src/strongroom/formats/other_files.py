@@ -31,10 +31,12 @@ _BEGINNINGS: Final = (
 _ENDINGS: Final = (
     (".toml", "settings: no lasting format"),
     (".log", "log: no lasting format"),
+    (".crl", "list of revoked certificates, X.509: no lasting format"),
     ("-shm", "shared memory of an SQLite database: no lasting format"),
     ("-wal", "write-ahead log of an SQLite database: no lasting format"),
 )
 _LOCK: Final = "lock"
+_INSTANCE: Final = "instance"
 _CERTIFICATES: Final = ("domain", "chain", "roots")
 
 
@@ -54,8 +56,10 @@ def explain_other(source: Source, name: str) -> Explanation | None:
     for beginning, what in _BEGINNINGS:
         if head.startswith(beginning):
             return _plain(what, source)
-    if name == _LOCK and not source.size:
-        return _plain("lock of a running service: no lasting format", source)
+    if name.endswith(_LOCK) and not source.size:
+        return _plain("lock: no lasting format", source)
+    if name == _INSTANCE and head.startswith(b"{"):
+        return _plain("where this home was served last: no lasting format", source)
     for ending, what in _ENDINGS:
         if name.endswith(ending):
             return _plain(what, source)

@@ -110,7 +110,7 @@ def test_every_file_of_a_pool_is_explained_i6(home: Home) -> None:
 
 
 def test_every_file_of_kms_and_pki_and_of_the_key_folder_is_explained_i6(home: Home) -> None:
-    assert explained(home.path / "kms") == {"keystore": "keystore"}
+    assert explained(home.path / "kms")["keystore"] == "keystore"
     assert explained(home.keys) == dict.fromkeys(("hmk", "kpk", "service"), "key file")
     pki = explained(home.path / "pki")
     (identity,) = (name.removesuffix("/key") for name in pki if name.endswith("/key"))
@@ -127,6 +127,9 @@ def test_every_file_of_kms_and_pki_and_of_the_key_folder_is_explained_i6(home: H
 def test_files_that_hold_no_lasting_format_are_named_i6(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     (home.logs / "primary.log").write_text("2026-01-01 started\n")
     home.lock.touch()
+    (home.path / "kms" / "keystore.lock").touch()
+    (home.path / "instance").write_text('{"machine":"3d12"}')
+    (home.media / "1f.crl").write_bytes(b"\x30\x03\x02\x01\x01")
     monkeypatch.chdir(home.run)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("session.sock")
@@ -140,7 +143,9 @@ def test_files_that_hold_no_lasting_format_are_named_i6(home: Home, monkeypatch:
     assert found["logs/primary.log"] == f"log: {OTHERS}"
     (file_list,) = (what for name, what in found.items() if name.startswith("files/"))
     assert file_list == f"encrypted Parquet file, such as the file list of an image: {OTHERS}"
-    assert found["lock"] == f"lock of a running service: {OTHERS}"
+    assert found["lock"] == found["kms/keystore.lock"] == f"lock: {OTHERS}"
+    assert found["instance"] == f"where this home was served last: {OTHERS}"
+    assert found["media/1f.crl"] == f"list of revoked certificates, X.509: {OTHERS}"
     assert "unknown" not in found.values()
 
 
