@@ -10,11 +10,12 @@ from typing import Final
 from cryptography import x509
 from sqlalchemy import Engine
 
+from strongroom.api.errors import KeystoreLockedError
 from strongroom.catalog import keys as catalog_keys
 from strongroom.catalog.file_list import FileLists
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
-from strongroom.core.errors import KeyUnavailableError, StrongroomError
+from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import DomainId, HostId, KeyTag
 from strongroom.database import open_engine, read, upgrade
 from strongroom.formats.identity import ArchiveSigner
@@ -37,13 +38,6 @@ from strongroom.settings.home import Home
 from strongroom.trust.home import OurDomain
 
 FIRST_INCARNATION: Final = 1
-
-
-class KeystoreLockedError(KeyUnavailableError):
-    """The keystore is not open; what needs no key goes on."""
-
-    code = "kms.locked"
-    default_hint = "put the key files back into the key folder, and start the primary again"
 
 
 @dataclass(frozen=True)
