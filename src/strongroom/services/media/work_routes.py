@@ -97,8 +97,16 @@ class WorkRoutes:
         for name in fragments.names(said.after):
             if len(rows) == said.most or length >= _MOST_ANSWER_BYTES:
                 return messages.Fragments(rows=rows, more=True)
-            rows.append(messages.FragmentRow(name=name, data=fragments.read_raw(name)))
-            length += len(rows[-1].data)
+            try:
+                data = fragments.read_raw(name)
+            except NoSuchCopyError:
+                continue  # it was expired since its name was read
+            except DamagedError as error:
+                # one that cannot be a fragment must not hide the others: the primary refuses it by its name
+                logger.warning("a file is no fragment: %s", error.message, extra={"event": "no-fragment", "name_": name})
+                data = b""
+            rows.append(messages.FragmentRow(name=name, data=data))
+            length += len(data)
         return messages.Fragments(rows=rows, more=False)
 
     def _read_journal(self, said: messages.ReadJournal) -> messages.JournalBatches:
