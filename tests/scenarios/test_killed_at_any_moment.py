@@ -1,4 +1,4 @@
-"""L5, R10: whatever process is killed in the middle of whatever work: it goes on, loses nothing, and repeats nothing."""
+"""L5, R10: whatever process is killed in the middle of whatever work: it goes on, loses nothing, repeats nothing."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_phase_one_of_a_pool(pair: Pair, role: str) -> None:
 @pytest.mark.parametrize("role", ["media", "primary"])
 def test_phase_two(pair: Pair, tmp_path: Path, role: str) -> None:
     """The list of an image's files is made once, and is whole."""
-    source, target = pair.source, pair.target
+    target = pair.target
     for number in range(FILES):
         (tmp_path / f"file-{role}-{number}").write_bytes(b"contents")
     image = pair.send(tmp_path)
