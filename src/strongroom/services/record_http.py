@@ -147,6 +147,12 @@ class RecordClient:
             else:
                 connection.close()  # what is left of the answer is of no use to the next question
 
+    def close(self) -> None:
+        """Let go of the connections that are kept; the next question opens a new one."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop()[0].close()
+
     def _request(
         self, path: str, body: bytes | Iterator[bytes], timeout: float
     ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
@@ -195,6 +201,9 @@ class RecordClient:
         except OSError as error:
             connection.close()
             raise UnreachableError(f"'{self._address}' cannot be reached: {error}") from error
+        except StrongroomError:
+            connection.close()
+            raise
         if identity.home != self._domain:
             connection.close()
             raise UnreachableError(f"'{self._address}' belongs to another domain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,8 @@ import msgspec
 from aiohttp import web
 
 from strongroom.core.ids import DomainId, ImageId, MediumId
+from strongroom.formats.errors import DamagedError
+from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
 from strongroom.services import messages
@@ -24,6 +27,8 @@ from strongroom.services.media.pools import state_of
 from strongroom.services.media.primary import ImageKeys
 from strongroom.services.media.sending import SendRoute
 from strongroom.services.record_http import answer, read_body
+
+logger = logging.getLogger(__name__)
 
 PREFIX: Final = "/v1/work/"
 _MOST_ANSWER_BYTES: Final = 6 << 20
@@ -97,8 +102,16 @@ class WorkRoutes:
         for name in fragments.names(said.after):
             if len(rows) == said.most or length >= _MOST_ANSWER_BYTES:
                 return messages.Fragments(rows=rows, more=True)
-            rows.append(messages.FragmentRow(name=name, data=fragments.read_raw(name)))
-            length += len(rows[-1].data)
+            try:
+                data = fragments.read_raw(name)
+            except NoSuchCopyError:
+                continue  # it was expired since its name was read
+            except DamagedError as error:
+                # one that cannot be a fragment must not hide the others: the primary refuses it by its name
+                logger.warning("a file is no fragment: %s", error.message, extra={"event": "no-fragment"})
+                data = b""
+            rows.append(messages.FragmentRow(name=name, data=data))
+            length += len(data)
         return messages.Fragments(rows=rows, more=False)
 
     def _read_journal(self, said: messages.ReadJournal) -> messages.JournalBatches:

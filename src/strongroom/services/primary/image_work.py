@@ -16,13 +16,14 @@ from strongroom.catalog.file_list import FileEntry, adopt_file_list, remove_file
 from strongroom.catalog.images import get_image
 from strongroom.catalog.importing import import_fragment
 from strongroom.catalog.media import get_medium
-from strongroom.catalog.model import Copy, CopyState, Readability
+from strongroom.catalog.model import Copy, CopyState, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists, fragments
 from strongroom.core.clock import to_ns
 from strongroom.core.errors import IntegrityError, StrongroomError
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, KeyTag, MediumId, from_text, to_text
 from strongroom.database import read, transact
 from strongroom.formats import copy_header, fragment, hop, signed
+from strongroom.formats.errors import ForeignError
 from strongroom.formats.hop import HOP, Hop
 from strongroom.formats.image_header import header_digest
 from strongroom.jobs import Handler, JobContext, JobId, JobState, NewJob, Queue, RetryPolicy
@@ -30,6 +31,7 @@ from strongroom.jobs.tables import jobs as job_rows
 from strongroom.lifecycle import replications
 from strongroom.lifecycle.begin import begin_lifecycle, plan_image
 from strongroom.lifecycle.planner import Send
+from strongroom.pool import names
 from strongroom.replication import targets
 from strongroom.services import messages
 from strongroom.services.primary import pools
@@ -297,7 +299,7 @@ class ImageWork:
         for name, data in self._media.fragments(host, medium):
             context.check()
             try:
-                checked = fragment.verify(data, pinned=where.domain)
+                checked = _fragment_of(name, data, where)
                 transact(
                     self._primary.engine,
                     lambda c, one=checked: self._enter(c, one),  # type: ignore[misc]
@@ -389,6 +391,22 @@ class ImageWork:
                 unique_key=f"phase-one {medium.hex()}",
             ),
         ).id
+
+
+def _fragment_of(name: str, data: bytes, medium: Medium) -> fragment.Fragment:
+    """Check a fragment, and that it lies where its headers say: one from elsewhere is no copy here.
+
+    Raises:
+        DamagedError, SignatureError, ForeignError: it does not hold, or is of another place.
+    """
+    checked = fragment.verify(data, pinned=medium.domain)
+    header = checked.copy.payload
+    if header.medium != medium.medium or names.image_key(ImageId(header.image), header.copy) != name:
+        raise ForeignError(
+            f"the fragment is of copy {header.copy} of the image '{to_text(header.image)}' on the medium"
+            f" '{to_text(header.medium)}'"
+        )
+    return checked
 
 
 def has_file_list(connection: Connection, image: ImageId) -> bool:

@@ -15,6 +15,7 @@ from strongroom.api.app import create_app
 from strongroom.api.listener import people_server, people_tls
 from strongroom.api.parts import Parts
 from strongroom.catalog.copies import abandon_lapsed
+from strongroom.catalog.file_list import sweep
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import DomainId, ImageId
 from strongroom.database import read, transact
@@ -98,6 +99,8 @@ class Running:
         primary = self._primary
         transact(primary.engine, lambda c: trust_home.begin(c, primary.entropy))
         trust_store.sweep_keys(primary.engine, primary.keys)
+        with read(primary.engine) as connection:
+            sweep(connection, primary.file_lists)
         self._housekeep()
         self._engine.start()
         self._talk.start()

@@ -1,0 +1,270 @@
+"""What goes wrong is told by code, exit code and hint; nothing half-made is left, nothing is written unencrypted."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import trusting
+from tests.support.live_domain import START_SECONDS, LiveDomain, free_ports
+from tests.support.trusting import Pair, incoming, refusal, rows, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+MIB = 1 << 20
+WRONG_PHRASE = "kettle orchard bramble sextant walnut barge"
+IN_ACCESS_OR_OPEN = 0x01 | 0x20
+MADE = ("trusts", "slps", "slp_versions", "media", "images", "copies", "storage_targets", "storage_credentials")
+
+
+def made(domain: LiveDomain) -> list[Any]:
+    """Everything that a command may have made."""
+    known = {name for (name,) in rows(domain, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+    counts = [rows(domain, f"SELECT count(*) FROM {table}") for table in MADE if table in known]  # noqa: S608
+    return [*counts, domain.cli("kms", "key", "list")]
+
+
+@contextmanager
+def nothing_made(pair: Pair) -> Iterator[None]:
+    before = [made(domain) for domain in (pair.source, pair.target)]
+    yield
+    assert [made(domain) for domain in (pair.source, pair.target)] == before
+
+
+# ---------------------------------------------------------------- other domains
+
+
+def test_a_domain_that_nobody_knows(pair: Pair) -> None:
+    with nothing_made(pair):
+        assert refusal(pair.source, "trust", "show", "nowhere").exit_code == 3
+        words = ("--peer", "nowhere", "--pool", "main", "--token-file", "-")
+        assert refusal(pair.source, "storage", "target", "add", "x", *words, secret="0" * 64).exit_code == 3
+        policy = ("--backup", "main", "--retention", "30d", "--key-group", trusting.GROUP)
+        told = refusal(pair.source, "slp", "create", "x", *policy, "--replicate-to", "nowhere:from-alpha")
+        assert told.exit_code in (3, 4)
+
+
+def test_a_host_that_does_not_answer(pair: Pair) -> None:
+    words = ("--fingerprint", pair.target.fingerprint(), "--token-file", "-")
+    with nothing_made(pair):
+        told = refusal(pair.source, "trust", "add", f"localhost:{free_ports()}", *words, secret="nothing")
+    assert (told.exit_code, told.code) == (8, "pki.unreachable")
+
+
+def test_a_wrong_fingerprint(pair: Pair) -> None:
+    wrong = ("--fingerprint", "0" * 64, "--token-file", "-")
+    with nothing_made(pair):
+        for command in (("trust", "add"), ("cert", "issue", "--to")):
+            told = refusal(pair.source, *command, f"localhost:{pair.target.port}", *wrong, secret="nothing")
+            assert (told.exit_code, told.code) == (5, "pki.wrong-fingerprint")
+
+
+def test_tokens_that_are_not_good(pair: Pair, tmp_path: Path) -> None:
+    """Unknown, expired, for another purpose, for another domain, used up: each by its name."""
+    media = ("--purpose", "enrol-foreign-media")
+    own, other = ("--for-domain", pair.id_of(pair.source)), ("--for-domain", pair.id_of(pair.target))
+    good = trusting.token(pair.target, tmp_path, "good", *media, *own)
+    late = trusting.token(pair.target, tmp_path, "late", *media, *own, "--valid", "1s")
+    purpose = trusting.token(pair.target, tmp_path, "purpose", "--purpose", "trust")
+    bound = trusting.token(pair.target, tmp_path, "bound", *media, *other)
+    unknown = tmp_path / "unknown"
+    unknown.write_text(good.read_text()[:-6] + "234567")
+    words = ("cert", "issue", "--to", f"localhost:{pair.target.port}", "--fingerprint", pair.target.fingerprint())
+    pair.source.cli(*words, "--token-file", str(good))
+    wanted = {
+        good: {"token.used-up"},
+        late: {"token.expired"},
+        purpose: {"token.wrong-purpose"},
+        bound: {"token.wrong-binding"},
+        unknown: {"token.unknown"},
+    }
+    with nothing_made(pair):
+        for path, codes in wanted.items():
+            told = refusal(pair.source, *words, "--token-file", str(path))
+            assert told.code in codes, (path.name, told)
+            assert told.exit_code == 5
+
+
+# ---------------------------------------------------------------- names and keys
+
+
+def test_a_name_of_113_characters(pair: Pair) -> None:
+    with nothing_made(pair):
+        policy = ("--backup", "main", "--retention", "30d", "--key-group", trusting.GROUP)
+        told = refusal(pair.source, "slp", "create", "x" * 113, *policy)
+    assert (told.exit_code, told.code) == (2, "slp.bad-name")
+    pair.source.cli("slp", "create", "x" * 112, *policy)
+
+
+def test_pass_phrases_wrong_and_weak(pair: Pair) -> None:
+    target = pair.target
+    if not target.cli("kms", "group", "list"):
+        target.cli("kms", "group", "create", trusting.GROUP)
+    with nothing_made(pair):
+        words = ("--group", trusting.GROUP, "--name", "one", "--passphrase-file", "-")
+        told = refusal(target, "kms", "key", "recover", pair.tag, *words, secret=WRONG_PHRASE)
+        assert (told.exit_code, told.code) == (2, "kms.wrong-pass-phrase")
+        words = ("--group", trusting.GROUP, "--source", "passphrase", "--passphrase-file", "-")
+        told = refusal(target, "kms", "key", "create", "weak", *words, secret="password1")
+        assert (told.exit_code, told.code) == (2, "kms.weak-pass-phrase")
+
+
+def test_a_key_that_is_not_here(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(1000))
+    image = pair.send(tmp_path)
+    told = refusal(pair.target, "restore", image, "--to", str(tmp_path / "out"))
+    assert (told.exit_code, told.code) == (7, "image.waiting-for-key")
+    assert pair.tag in told.value["detail"]
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[list[bytes]]:
+    """Watch whether anything in a folder is opened or read; what happened is in the list afterwards."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    assert descriptor >= 0
+    assert libc.inotify_add_watch(descriptor, os.fsencode(folder), IN_ACCESS_OR_OPEN) >= 0
+    events: list[bytes] = []
+    try:
+        yield events
+        while select.select([descriptor], [], [], 0)[0]:
+            events.append(os.read(descriptor, 65_536))
+    finally:
+        os.close(descriptor)
+
+
+def test_without_an_active_key_no_byte_is_read(pair: Pair, tmp_path: Path) -> None:
+    """Fail closed: encryption asked for and no key to be had means no backup, and nothing is opened for it."""
+    source = pair.source
+    source.cli("kms", "group", "create", "empty")
+    source.cli("slp", "create", "empty", "--backup", "main", "--retention", "30d", "--key-group", "empty",
+               codes=(0, 7))  # fmt: skip
+    (tmp_path / "file").write_bytes(b"to be read by nobody")
+    with nothing_made(pair), watched(tmp_path) as seen:
+        told = refusal(source, "backup", str(tmp_path), "--slp", "empty")
+    assert told.exit_code in (3, 7), told
+    assert not seen
+    source.cli("kms", "key", "create", "one", "--group", "empty", "--source", "random", "--activate")
+    source.cli("slp", "create", "empty-no-more", "--backup", "main", "--retention", "30d", "--key-group", "empty")
+    source.cli("kms", "key", "deactivate", source.cli("kms", "key", "list", "--group", "empty")[0]["tag"])
+    with watched(tmp_path) as seen:
+        told = refusal(source, "backup", str(tmp_path), "--slp", "empty-no-more")
+    assert (told.exit_code, told.code) == (7, "kms.no-active-key")
+    assert not seen
+    with watched(tmp_path) as seen:
+        source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)
+    assert seen
+
+
+def test_a_wrong_host_master_key_locks_the_keystore_and_nothing_else(pair: Pair, tmp_path: Path) -> None:
+    """Encrypted backups are refused before a byte is read; imports, clear backups and sealed replication go on."""
+    (tmp_path / "file").write_bytes(os.urandom(1000))
+    source, target = pair.source, pair.target
+    kept = {domain: (domain.home.keys / "hmk").read_bytes() for domain in (source, target)}
+    for domain, other in ((source, target), (target, source)):
+        domain.stop()
+        (domain.home.keys / "hmk").write_bytes(kept[other])
+        domain.start()
+    try:
+        with watched(tmp_path) as seen:
+            told = refusal(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
+        assert told.exit_code == 7, told
+        assert not seen
+        image = pair.send(tmp_path, trusting.CLEAR)
+        assert image in {row["image"] for row in target.cli("image", "list")}
+        target.cli("import", "phase1", "main", "--wait")
+    finally:
+        for domain in (source, target):
+            domain.stop()
+            (domain.home.keys / "hmk").write_bytes(kept[domain])
+            domain.start()
+    assert source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)["acknowledged"] is True
+
+
+# ---------------------------------------------------------------- files and disks
+
+
+def test_files_that_shrink_and_vanish_while_they_are_read(pair: Pair, tmp_path: Path) -> None:
+    """Exit code 10: the image is there, and says which file had a problem."""
+    source, seed = pair.source, secrets.randbits(64)
+    large = trusting.write_random(tmp_path / "a-large", seed, 96 * MIB)
+    for number in range(50):
+        (tmp_path / f"z-{number}").write_bytes(b"may vanish")
+    client = trusting.begin(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
+    until(lambda: any(path.stat().st_size > MIB for path in incoming(source)), "nothing is written", every=0.005)
+    client.send_signal(signal.SIGSTOP)
+    os.truncate(large, MIB)
+    for path in tmp_path.glob("z-*"):
+        path.unlink()
+    client.send_signal(signal.SIGCONT)
+    done = trusting.end(client)
+    assert done.exit_code == 10, done
+    assert done.value["acknowledged"] is True
+    assert "a-large" in str(done.value["troubles"] if "troubles" in done.value else done.value)
+    source.cli("image", "verify", done.value["image"], "--wait")
+
+
+def test_a_full_disk(pair: Pair, tmp_path: Path) -> None:
+    """Exit code 9, in words; the next backup succeeds when there is room."""
+    source = pair.source
+    before = {row["image"] for row in source.cli("image", "list")}
+    trusting.write_random(tmp_path / "large", secrets.randbits(64), 24 * MIB)
+    process = source.roles["media"].process
+    # a limit of the process refuses its writes as a full disk does, on any machine and for any user
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8 * MIB, hard))
+    try:
+        told = refusal(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
+    finally:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert told.exit_code == 9, told
+    assert {row["image"] for row in source.cli("image", "list")} == before
+    until(lambda: not incoming(source), "something half-made is left in the pool")
+    assert source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)["acknowledged"] is True
+
+
+def test_a_damaged_header_is_shown_as_damaged(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"anything")
+    image = pair.source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)["image"]
+    (path,) = (pair.source.home.pool("main") / "images").glob(f"*/{image.replace('-', '')}-*")
+    copy = tmp_path / "header"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    copy.write_bytes(data)
+    done = trusting.run(pair.source, "inspect", str(copy))
+    assert done.exit_code == 6, done
+
+
+# ---------------------------------------------------------------- a second home
+
+
+def test_a_copied_home_is_not_served(tmp_path: Path) -> None:
+    """Two homes of one domain must never run."""
+    domain = LiveDomain(tmp_path, "gamma")
+    words = trusting.command("serve", str(domain.home.path))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as serving:
+        domain.cli("status", "--wait", f"{START_SECONDS}s")
+        serving.send_signal(signal.SIGTERM)
+        serving.communicate(timeout=START_SECONDS)
+    assert serving.returncode == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(domain.home.path, copy, symlinks=True)
+    shutil.copytree(domain.home.keys, tmp_path / "copy.keys")
+    done = subprocess.run(trusting.command("serve", str(copy)), capture_output=True, check=False, timeout=60)
+    assert done.returncode == 4, done
+    assert b"serve.home-moved" in done.stderr
+    assert b"--moved" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,228 @@
+"""Two domains that trust each other, on this host: one backs up and sends, the other receives."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.live_domain import LiveDomain
+
+WAIT_SECONDS = 60.0
+SLP = "gold"
+CLEAR = "clear"
+LOCAL = "local"
+GROUP = "homes"
+PHRASE = "kettle orchard bramble sextant walnut ferry"
+
+
+def until(found: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS, every: float = 0.1) -> Any:
+    """Wait until something is found."""
+    deadline = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < deadline, what
+        time.sleep(every)
+    return result
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    exit_code: int
+    value: Any
+    errors: str
+
+    @property
+    def code(self) -> str:
+        """Code of the error that it told; empty when there is none."""
+        return str(self.value.get("code", "")) if isinstance(self.value, dict) else ""
+
+
+def environment(domain: LiveDomain) -> dict[str, str]:
+    return {**os.environ, "STRONGROOM_HOME": str(domain.home.path)}
+
+
+def command(*words: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("strongroom")), *words]
+
+
+def run(domain: LiveDomain, *words: str, secret: str | None = None) -> Done:
+    """Run a command of a domain, whatever it ends with."""
+    done = subprocess.run(
+        command(*words, "--json"),
+        input=None if secret is None else secret.encode(),
+        stdin=subprocess.DEVNULL if secret is None else None,
+        capture_output=True,
+        check=False,
+        env=environment(domain),
+        timeout=WAIT_SECONDS,
+    )
+    return finished(done.returncode, done.stdout, done.stderr)
+
+
+def finished(exit_code: int, output: bytes, errors: bytes) -> Done:
+    text = errors.decode(errors="replace")
+    assert "Traceback" not in text, text
+    assert b"Traceback" not in output, output
+    return Done(exit_code, json.loads(output) if output.strip() else None, text)
+
+
+def refusal(domain: LiveDomain, *words: str, secret: str | None = None) -> Done:
+    """Run a command that must be refused in words that help."""
+    done = run(domain, *words, secret=secret)
+    assert done.exit_code not in (0, 1), (words, done)
+    assert isinstance(done.value, dict), done
+    assert done.value["message_type"] == "error", done
+    assert done.value["detail"], done
+    assert done.value["hint"], done
+    assert done.value["retry"] in ("never", "later"), done
+    return done
+
+
+def begin(domain: LiveDomain, *words: str) -> subprocess.Popen[bytes]:
+    """Begin a command that is looked at while it runs."""
+    return subprocess.Popen(
+        command(*words, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(domain)
+    )
+
+
+def end(process: subprocess.Popen[bytes]) -> Done:
+    output, errors = process.communicate(timeout=WAIT_SECONDS)
+    return finished(process.returncode, output, errors)
+
+
+def token(domain: LiveDomain, folder: Path, name: str, *words: str) -> Path:
+    """Have a token made, and keep it in a file."""
+    made = domain.cli("token", "create", name, "--reason", "a test", *words)
+    path = folder / f"{domain.name}-{name}"
+    path.write_text(made["token"])
+    return path
+
+
+def hurry(domain: LiveDomain) -> None:
+    """Let a domain look more often, so that tests need not wait; nothing else changes."""
+    with domain.home.settings_file.open("a") as file:
+        file.write("\n[times]\nexchange_seconds = 1.0\nbeat_seconds = 1.0\nretry_seconds = 0.5\n")
+
+
+class Pair:
+    """A source and a target that trust each other; the source may write into the target's pool.
+
+    Args:
+        folder: where their homes lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source, self.target = LiveDomain(folder, "alpha"), LiveDomain(folder, "beta")
+        source, target = self.source, self.target
+        folder.chmod(0o700)
+        for domain in (source, target):
+            hurry(domain)
+            domain.start()
+            domain.cli("pool", "create", "main")
+        source.cli("kms", "group", "create", GROUP)
+        self.phrase = folder / "phrase"
+        self.phrase.write_text(PHRASE)
+        words = ("--source", "passphrase", "--passphrase-file", str(self.phrase))
+        self.tag = str(source.cli("kms", "key", "create", "one", "--group", GROUP, *words, "--activate")["tag"])
+        for one, other in ((source, target), (target, source)):
+            given = token(other, folder, "trust", "--purpose", "trust")
+            words = ("--fingerprint", other.fingerprint(), "--token-file", str(given))
+            one.cli("trust", "add", f"localhost:{other.port}", *words)
+        given = token(target, folder, "media", "--purpose", "enrol-foreign-media", "--for-domain", self.id_of(source))
+        words = ("--fingerprint", target.fingerprint(), "--token-file", str(given))
+        source.cli("cert", "issue", "--to", f"localhost:{target.port}", *words)
+        credential = target.cli("storage", "credential", "create", "for-alpha", "--pool", "main", "--sender", "alpha")
+        (folder / "credential").write_text(credential["secret"])
+        words = ("--peer", "beta", "--pool", "main", "--token-file", str(folder / "credential"))
+        source.cli("storage", "target", "add", "beta-main", *words)
+        target.cli("slp", "create", "from-alpha", "--import", "main", "--retention", "target")
+        encrypted = ("--key-group", GROUP)
+        for name, how in (
+            (SLP, (*encrypted, "--replicate-to", "beta:from-alpha")),
+            (CLEAR, ("--unencrypted", "--replicate-to", "beta:from-alpha")),
+            (LOCAL, encrypted),
+        ):
+            source.cli("slp", "create", name, "--backup", "main", "--retention", "30d", *how)
+
+    def stop(self) -> None:
+        """End both."""
+        for domain in (self.source, self.target):
+            domain.stop()
+
+    @staticmethod
+    def id_of(domain: LiveDomain) -> str:
+        """Give a domain's id."""
+        return str(domain.made["domain"])
+
+    def confirmed(self, image: str) -> bool:
+        """Tell whether the source has the target's receipt."""
+        return bool(
+            rows(
+                self.source,
+                "SELECT 1 FROM replications WHERE image = ? AND state = 'confirmed'",
+                bytes.fromhex(image.replace("-", "")),
+            )
+        )
+
+    def send(self, tree: Path, slp: str = SLP) -> str:
+        """Back a tree up, and wait for the target's receipt; give the image."""
+        image = str(self.source.cli("backup", str(tree), "--slp", slp)["image"])
+        until(lambda: self.confirmed(image), "no receipt")
+        return image
+
+
+def rows(domain: LiveDomain, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """Ask a domain's catalog beside its primary, which need not run."""
+    connection = sqlite3.connect(domain.home.catalog, timeout=20)
+    try:
+        return connection.execute(query, values).fetchall()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def changing(domain: LiveDomain) -> Iterator[sqlite3.Connection]:
+    """Change a catalog whose primary does not run."""
+    connection = sqlite3.connect(domain.home.catalog, isolation_level=None, timeout=20)
+    connection.execute("PRAGMA foreign_keys=ON")
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def key_of(image: str) -> bytes:
+    """Give an image's id as the catalog has it."""
+    return bytes.fromhex(image.replace("-", ""))
+
+
+def containers(domain: LiveDomain) -> dict[str, int]:
+    """Give the sealed containers in a domain's pool, with their i-node."""
+    found = (domain.home.pool("main") / "containers").glob("*/*")
+    return {path.name: path.stat().st_ino for path in found}
+
+
+def incoming(domain: LiveDomain) -> list[Path]:
+    """Give what is being written in a domain's pool."""
+    return list((domain.home.pool("main") / "incoming").iterdir())
+
+
+def write_random(path: Path, seed: int, size: int) -> Path:
+    """Write a file that does not compress."""
+    rng = random.Random(seed)  # noqa: S311 - contents of test files
+    with path.open("wb") as file:
+        for start in range(0, size, 1 << 20):
+            file.write(rng.randbytes(min(1 << 20, size - start)))
+    return path
