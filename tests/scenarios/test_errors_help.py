@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,23 +78,24 @@ def test_tokens_that_are_not_good(pair: Pair, tmp_path: Path) -> None:
     own, other = ("--for-domain", pair.id_of(pair.source)), ("--for-domain", pair.id_of(pair.target))
     good = trusting.token(pair.target, tmp_path, "good", *media, *own)
     late = trusting.token(pair.target, tmp_path, "late", *media, *own, "--valid", "1s")
+    expired = time.monotonic() + 1.5
     purpose = trusting.token(pair.target, tmp_path, "purpose", "--purpose", "trust")
     bound = trusting.token(pair.target, tmp_path, "bound", *media, *other)
     unknown = tmp_path / "unknown"
     unknown.write_text(good.read_text()[:-6] + "234567")
     words = ("cert", "issue", "--to", f"localhost:{pair.target.port}", "--fingerprint", pair.target.fingerprint())
-    pair.source.cli(*words, "--token-file", str(good))
     wanted = {
-        good: {"token.used-up"},
-        late: {"token.expired"},
-        purpose: {"token.wrong-purpose"},
-        bound: {"token.wrong-binding"},
-        unknown: {"token.unknown"},
+        pair.folder / "beta-media": "token.used-up",
+        late: "token.expired",
+        purpose: "token.wrong-purpose",
+        bound: "token.wrong-binding",
+        unknown: "token.unknown",
     }
+    time.sleep(max(0.0, expired - time.monotonic()))
     with nothing_made(pair):
-        for path, codes in wanted.items():
+        for path, code in wanted.items():
             told = refusal(pair.source, *words, "--token-file", str(path))
-            assert told.code in codes, (path.name, told)
+            assert told.code == code, (path.name, told)
             assert told.exit_code == 5
 
 
@@ -213,7 +215,7 @@ def test_files_that_shrink_and_vanish_while_they_are_read(pair: Pair, tmp_path: 
     done = trusting.end(client)
     assert done.exit_code == 10, done
     assert done.value["acknowledged"] is True
-    assert "a-large" in str(done.value["troubles"] if "troubles" in done.value else done.value)
+    assert "a-large" in str(done.value)
     source.cli("image", "verify", done.value["image"], "--wait")
 
 

@@ -1,4 +1,4 @@
-"""R11, K, I1, I6, R8: a target learns nothing of what it keeps, finds it all again without a key, and believes no lie."""
+"""R11, I1, I6, R8: a target learns nothing of what it keeps, finds it again without a key, and believes no lie."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def source_keys(pair: Pair) -> dict[str, bytes]:
     """Keys of the source: what its KMS wraps with, what its key folder has, what it signs with."""
     folder = pair.source.home.keys
     purposes: tuple[Purpose, ...] = ("hmk", "kpk", "service")
-    keys = {one: read_key_file((folder / one).read_bytes(), one).key.reveal() for one in purposes}
+    keys: dict[str, bytes] = {one: read_key_file((folder / one).read_bytes(), one).key.reveal() for one in purposes}
     keys["phrase"] = trusting.PHRASE.encode()
     with opened(pair.source) as primary:
         keys["KMS key"] = primary.kms.ring.decrypting_key(KeyTag(bytes.fromhex(pair.tag))).reveal()

@@ -145,8 +145,8 @@ class Pair:
         source.cli("cert", "issue", "--to", f"localhost:{target.port}", *words)
         credential = target.cli("storage", "credential", "create", "for-alpha", "--pool", "main", "--sender", "alpha")
         (folder / "credential").write_text(credential["secret"])
-        words = ("--peer", "beta", "--pool", "main", "--token-file", str(folder / "credential"))
-        source.cli("storage", "target", "add", "beta-main", *words)
+        where = ("--peer", "beta", "--pool", "main", "--token-file", str(folder / "credential"))
+        source.cli("storage", "target", "add", "beta-main", *where)
         target.cli("slp", "create", "from-alpha", "--import", "main", "--retention", "target")
         encrypted = ("--key-group", GROUP)
         for name, how in (

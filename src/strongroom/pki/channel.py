@@ -218,7 +218,8 @@ def _refusal(address: Address, status: int, answer: bytes) -> StrongroomError:
     kind = errors.BY_CODE.get(problem.code)
     detail = _first_words(problem.detail) or problem.code
     if kind is None:
-        return errors.RemoteError(f"'{address}' refused with '{_first_words(problem.code)}': {detail}")
+        told = f"'{address}' refused with '{_first_words(problem.code)}': {detail}"
+        return errors.RemoteError(told, hint=_first_words(problem.hint))
     return kind(detail, hint=_first_words(problem.hint))
 
 

@@ -124,6 +124,7 @@ class Running:
             await asyncio.gather(serving, return_exceptions=True)
             for runner in runners:
                 await runner.cleanup()
+            primary.home.session_socket.unlink(missing_ok=True)
             self._talk.stop()
             await asyncio.to_thread(self._engine.stop)
 
