@@ -24,7 +24,7 @@ from strongroom.catalog.file_list import (
     sweep,
     write_file_list,
 )
-from strongroom.catalog.file_search import Found, count_files, find_files, list_folder, parse_glob
+from strongroom.catalog.file_search import Found, count_files, find_files, list_folder, list_tops, parse_glob
 from strongroom.catalog.media import add_medium
 from strongroom.catalog.model import CameBy
 from strongroom.core.clock import from_ns
@@ -102,6 +102,23 @@ def test_folder_lists_what_is_in_it_and_nothing_below(
         assert inside[0].entry == list(entries())[inside[0].row]
         rest = list_folder(db, lists, image, b"/home/a", after=inside[0].row, limit=1)
         assert paths_of(rest) == [b"/home/a/x.txt"]
+
+
+@pytest.mark.parametrize("rows_in_group", [1, 3, 32_768])
+def test_the_topmost_of_an_image_is_what_was_named_however_deep_it_lay(
+    engine: Engine, lists: FileLists, monkeypatch: pytest.MonkeyPatch, rows_in_group: int
+) -> None:
+    monkeypatch.setattr(file_list, "ROWS_IN_GROUP", rows_in_group)
+    inside = (b"/srv/data", b"/srv/data/a", b"/srv/data/a/x.txt", b"/srv/data/b.txt")
+    image = stored(engine, lists, paths=(b"/opt/one.txt", *inside, b"/srv/data-2", b"/var/x.txt"))
+    root = stored(engine, lists, "whole", paths=(b"/", b"/a", b"/a/x.txt", b"/b.txt"))
+    with read(engine) as db:
+        assert paths_of(list_tops(db, lists, root)) == [b"/"]
+        tops = list_tops(db, lists, image)
+        assert paths_of(tops) == [b"/opt/one.txt", b"/srv/data", b"/srv/data-2", b"/var/x.txt"]
+        assert list_tops(db, lists, image, limit=2) == tops[:2]
+        assert list_tops(db, lists, image, after=tops[1].row, limit=1) == tops[2:3]
+        assert list_tops(db, lists, image, after=tops[3].row) == []
 
 
 @pytest.mark.parametrize(

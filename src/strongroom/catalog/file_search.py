@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
@@ -91,6 +92,20 @@ def list_folder(
         return list(_rows(file, image, question, after, _bounded(limit)))
 
 
+def list_tops(
+    connection: Connection, lists: FileLists, image: ImageId, *, after: int = -1, limit: int = 1_000
+) -> list[Found]:
+    """Give the topmost of an image: what is not below another of its files, such as the folders that were named.
+
+    Raises:
+        NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list.open_file_list`.
+    """
+    with open_file_list(connection, lists, image) as file:
+        # From the first row, whatever the page: a row's place below a top is known from the rows before it.
+        tops = _rows(file, image, _Question(["path"], _Tops()), -1, file.metadata.num_rows)
+        return list(islice((top for top in tops if top.row > after), _bounded(limit)))
+
+
 def find_files(
     connection: Connection,
     lists: FileLists,
@@ -146,6 +161,22 @@ class _Question:
     columns: list[str]
     matches: Any
     parent: bytes | None = None
+
+
+class _Tops:
+    """Marks the rows that are below no row before them; asked for one table after the other, in the walk's order."""
+
+    def __init__(self) -> None:
+        self._below: bytes | None = None
+
+    def __call__(self, table: pa.Table) -> Any:
+        return pa.array(map(self._is_top, table["path"].to_pylist()), pa.bool_())
+
+    def _is_top(self, path: bytes) -> bool:
+        if self._below is not None and path.startswith(self._below):
+            return False
+        self._below = path.rstrip(b"/") + b"/"
+        return True
 
 
 def _pattern_question(pattern: bytes) -> _Question:

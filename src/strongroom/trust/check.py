@@ -274,7 +274,7 @@ _OUR_CURES: Final = {
     TrustState.REMOVED_BY_PEER: "agree with the other administrator, then make the trust again in both domains",
 }
 
-_CONFIRM: Final = "'POST /v1/trusts/PEER/confirm'"
+_CONFIRM: Final = "'strongroom trust confirm PEER'"
 _BROKEN_CURES: Final = {
     Broken.RESTORED: f"ask the other administrator whether the primary was restored, then confirm it: {_CONFIRM}",
     Broken.TWO_HOMES: f"let the other administrator stop the wrong primary, then confirm the other: {_CONFIRM}",

@@ -140,7 +140,7 @@ class Exchange:
         if not known.trust.may_call:
             raise NotPossibleError(
                 f"the home of '{known.name}' must be confirmed first ('{known.trust.broken}')",
-                hint="ask the other administrator what happened, then confirm it: 'POST /v1/trusts/PEER/confirm'",
+                hint="ask the other administrator what happened, then confirm it: 'strongroom trust confirm PEER'",
             )
         table = peer_handled.c
         owed = connection.execute(

@@ -13,7 +13,7 @@ from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, number
 from strongroom.api.routing import Routes
 from strongroom.api.security import PartsDep
 from strongroom.catalog.file_list import FileEntry
-from strongroom.catalog.file_search import LONGEST_PATTERN, find_files, list_folder
+from strongroom.catalog.file_search import LONGEST_PATTERN, find_files, list_folder, list_tops
 from strongroom.catalog.images import get_image
 from strongroom.core.clock import from_ns
 from strongroom.core.ids import ImageId
@@ -63,14 +63,16 @@ def list_files(
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[FileShown]:
-    """List a folder of an image, by default the topmost, or find files in it."""
+    """List a folder of an image, by default what is topmost in it, or find files."""
     if folder_b64 is not None and find is not None:
         raise BadRequestError("'query': give 'folder_b64' or 'find', not both")
     behind, name = number(after, -1), ImageId(image)
     with read(parts.engine) as connection:
         get_image(connection, name)
-        if find is None:
-            found = list_folder(connection, parts.file_lists, name, folder_b64 or b"/", after=behind, limit=limit + 1)
+        if folder_b64 is not None:
+            found = list_folder(connection, parts.file_lists, name, folder_b64, after=behind, limit=limit + 1)
+        elif find is None:
+            found = list_tops(connection, parts.file_lists, name, after=behind, limit=limit + 1)
         else:
             pattern = find.encode("utf-8")
             found = find_files(

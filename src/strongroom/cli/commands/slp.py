@@ -102,17 +102,6 @@ def deactivate(session: Session, name: str) -> None:
     session.out.result(found or {"name": name, "state": "inactive"}, f"policy '{name}' is not active any more")
 
 
-@command.command()
-@verb
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(session: Session, name: str, yes: bool) -> None:
-    """Remove a policy that no image has."""
-    session.confirm(f"Remove the policy '{name}'?", yes=yes)
-    session.api.delete(_path(name))
-    session.out.result({"name": name, "deleted": True}, f"policy '{name}' is removed")
-
-
 def _backup(
     pool: str, retention: str | None, key_group: str | None, unencrypted: bool, replicate_to: tuple[str, ...]
 ) -> list[dict[str, object]]:

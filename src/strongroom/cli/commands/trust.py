@@ -98,6 +98,17 @@ def resume(session: Session, peer: str) -> None:
 @command.command()
 @verb
 @click.argument("peer")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def confirm(session: Session, peer: str, yes: bool) -> None:
+    """Say that a primary that was restored, or seen twice, is the right one; stop the wrong one first."""
+    session.confirm(f"Is the primary that now speaks for '{peer}' the right one?", yes=yes)
+    found = session.api.post(f"{_path(peer)}/confirm")
+    session.out.result(found, f"the primary of '{peer}' is confirmed")
+
+
+@command.command()
+@verb
+@click.argument("peer")
 @click.option("--force", is_flag=True, help="Even if lifecycle policies or storage depend on it.")
 def remove(session: Session, peer: str, force: bool) -> None:
     """End trust for good; what depends on it is named."""
