@@ -27,7 +27,7 @@ test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs r
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 .PHONY: demo
-demo: setup
+demo: setup ## Show the main job: two domains, trust, replication, lost key, restore
 	$(BIN)/strongroom demo
 
 .PHONY: format

@@ -854,7 +854,7 @@ class Container:
             need(
                 offset >= 96 and length >= 16 and offset + length == status.st_size - 96, "container: footer misplaced"
             )
-            need(length <= 16 + 48 * 65_536 + 36 * 1_048_576, "container: footer too long")
+            need(length <= 16 + 64 * 65_536 + 36 * 1_048_576, "container: footer too long")
             file.seek(offset)
             footer = file.read(length)
         self.check_header(header, medium)
@@ -878,16 +878,17 @@ class Container:
         need(footer[:8] == b"SRFOOT01", "container: no footer")
         items, segments = int.from_bytes(footer[8:12], "big"), int.from_bytes(footer[12:16], "big")
         need(1 <= items <= 65_536 and segments <= 1_048_576, "container: too many items or segments")
-        need(len(footer) == 16 + 48 * items + 36 * segments, "container: footer is not as long as it says")
+        need(len(footer) == 16 + 64 * items + 36 * segments, "container: footer is not as long as it says")
         need(self.content == 1 or segments == 0, "container: segments of pages")
         result: list[tuple[bytes, int, int]] = []
         at, first = 96, 0
-        for place in range(16, 16 + 48 * items, 48):
-            row = footer[place : place + 48]
+        for place in range(16, 16 + 64 * items, 64):
+            row = footer[place : place + 64]
             offset, length = int.from_bytes(row[32:40], "big"), int.from_bytes(row[40:44], "big")
-            number = int.from_bytes(row[44:], "big")
+            number = int.from_bytes(row[44:48], "big")
             need(offset == at and 0 < length <= end - at, "container: items do not cover it")
             low, high = (first + 1, first + 4_096) if result and self.content == 1 else (0, 0)
+            need(self.content == 1 or row[48:] == bytes(16), "container: a data key of a page")
             need(low <= number <= high and (number < segments or self.content == 2), "container: first segment")
             at, first = at + length, number
             result.append((row[:32], offset, length))

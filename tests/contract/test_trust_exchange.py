@@ -25,6 +25,7 @@ from tests.support.databases import KINDS, empty_database
 from tests.support.trust import Primary
 
 ACTIVE = frozenset({TrustState.ACTIVE})
+KNEW = bytes(16)
 
 
 class Pair:
@@ -66,7 +67,7 @@ class Pair:
 
     def hear(self, us: Primary, them: Primary, sent: ExchangeRecord, answer: ExchangeRecord) -> None:
         answer = wire.decode(wire.encode(answer), ExchangeRecord)
-        assert transact(us.engine, lambda c: us.exchange.take_answer(c, them.domain, sent, answer)) is None
+        assert transact(us.engine, lambda c: us.exchange.take_answer(c, them.domain, sent, answer, knew=KNEW)) is None
 
     def round(self, us: Primary, them: Primary) -> None:
         sent = self.say(us, them)

@@ -137,7 +137,7 @@ def make_container(content: int, items: list[bytes], name: bytes, medium: bytes,
     header += b3(header)[:8]
     rows, segments, at, first = b"", b"", 96, 0
     for item in items:
-        rows += b3(item) + u(8, at) + u(4, len(item), first)
+        rows += b3(item) + u(8, at) + u(4, len(item), first) + (item[20:36] if content == 1 else bytes(16))
         at += len(item)
         if content == 1:
             count = int.from_bytes(item[8:12], "big")

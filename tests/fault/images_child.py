@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
 from strongroom.images.restore import restore_stream
+from tests.support.memory import peak_kib
 from tests.support.vault import Vault
 
 MIB = 1 << 20
@@ -55,7 +55,7 @@ def main() -> None:
     what, count = sys.argv[2], int(sys.argv[3])
     chunks = large(count) if what == "large" else tiny(count)
     image, result = vault.store(chunks)
-    stored = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    stored = peak_kib() >> 10
     restored = 0
     with vault.reading(image) as opened:
         for piece in image_stream.read_blocks(restore_stream(opened)):
@@ -63,7 +63,7 @@ def main() -> None:
                 restored += len(piece)
             elif isinstance(piece, image_stream.Hole):
                 restored += piece.length
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    peak = peak_kib() >> 10
     sys.stdout.write(f"{result.content} {restored} {stored} {peak}\n")
 
 

@@ -45,6 +45,8 @@ def file(path: bytes, size: int = 0, *, kind: int = 1, **changes: Any) -> list[A
         "flags": 0,
         "attributes": [],
         "extents": [],
+        "major": 0,
+        "minor": 0,
     }
     return list((fields | changes).values())
 
@@ -80,7 +82,7 @@ def entries_cases() -> list[Case]:
         "unknown elements are ignored": record(*file(b"/f"), "later", [1, 2]) + end(1, 0),
         "reserved type is read": one(kind=5),
         "walk order, not byte order": b"".join(record(*file(p, kind=2)) for p in (b"/a", b"/a/b", b"/a-b")) + end(3, 0),
-        "largest numbers": one(inode=(1 << 64) - 1, mtime=-(1 << 63), mode=0o7777),
+        "largest numbers": one(inode=(1 << 63) - 1, mtime=-(1 << 63), mode=0o7777),
     }
     bad = {
         "without an end": folder,
@@ -95,7 +97,7 @@ def entries_cases() -> list[Case]:
         "byte order, not walk order": record(*file(b"/a-b")) + record(*file(b"/a/b")) + end(2, 0),
         "twice the same path": folder + folder + end(2, 0),
         "longer form of a number": struct.pack(">I", len(long_form)) + long_form + end(1, 0),
-        "missing element": record(*file(b"/f")[:11]) + end(1, 0),
+        "missing element": record(*file(b"/f")[:17]) + end(1, 0),
         "path as text": record(*file("/f")) + end(1, 0),  # type: ignore[arg-type]
         "relative path": one(path=b"f"),
         "empty path": one(path=b""),
@@ -109,13 +111,18 @@ def entries_cases() -> list[Case]:
         "mode above 07777": one(mode=0o10000),
         "negative size": one(size=-1),
         "negative inode": one(inode=-1),
+        "inode beyond 63 bits": one(inode=1 << 63),
+        "owner beyond 63 bits": one(uid=1 << 63),
+        "device number of a file": one(minor=1),
+        "1,025 attributes": one(attributes=[[b"user.%04d" % n, b""] for n in range(1_025)]),
+        "root that is no folder": one(path=b"/"),
+        "extents announced by a folder": record(*file(b"/f", kind=2, flags=4)) + record(64, []) + end(1, 0),
         "time out of range": one(mtime=1 << 63),
         "contents of a folder": record(*file(b"/f", 1, kind=2, extents=[[None, 0, 1]])) + end(1, 1),
         "symbolic link without target": one(kind=3),
         "target of a file": one(target=b"/x"),
         "hard link to a later record": one(kind=4, target=b"/g"),
         "hard link to itself": one(kind=4, target=b"/f"),
-        "unknown flag": one(flags=16),
         "attributes out of order": one(attributes=[[b"user.b", b""], [b"user.a", b""]]),
         "attribute twice": one(attributes=[[b"user.a", b""], [b"user.a", b""]]),
         "attribute without a name": one(attributes=[[b"", b""]]),
@@ -136,7 +143,11 @@ def entries_cases() -> list[Case]:
         + end(1, 1),
         "extents without a file": record(64, [[None, 0, 1]]) + end(0, 0),
     }
-    newer = {"unknown type": record(9, 1) + end(0, 0), "unknown type 100": record(100) + end(0, 0)}
+    newer = {
+        "unknown type": record(9, 1) + end(0, 0),
+        "unknown type 100": record(100) + end(0, 0),
+        "unknown flag": one(flags=16),
+    }
     return [
         {"name": name, "outcome": outcome, "data": data.hex()}
         for outcome, group in (("ok", good), (DAMAGED, bad), (NEWER, newer))
@@ -160,6 +171,7 @@ def stream_cases() -> list[Case]:
         "hole": magic + block(2, item) + block(5, struct.pack(">Q", 3)) + last,
         "same": magic + block(3, same) + last,
         "problem": magic + block(4, pack(problem)) + last,
+        "cut": magic + block(6, b"") + block(1, b"abc") + block(6, b"") + block(2, item) + last,
         "empty data": magic + block(1, b"") + last,
         "attributes": magic + block(2, record(*file(b"/f", flags=8)) + record(65, [[b"user.a", b""]])) + last,
     }

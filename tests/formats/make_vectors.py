@@ -236,6 +236,7 @@ def kinds() -> dict[str, list[Case]]:
             case("hop-does-not-name-the-one-before", DAMAGED, s.copy_at(THIRD, [
                 s.HOP, TARGET.signed(b"SRHOPR01", pack(s.hop(TARGET, THIRD, bytes(32))))])),
             case("hops-in-a-circle", DAMAGED, s.copy_at(TARGET, circle())),
+            case("hops-that-returned-are-not-cut", DAMAGED, s.copy_at(TARGET, returned())),
             case("hop-changed", SIGNATURE, s.copy_at(TARGET, [altered(s.HOP, 100)])),
         ],
         "trailer": [
@@ -310,6 +311,12 @@ def circle() -> list[bytes]:
     back = TARGET.signed(b"SRHOPR01", pack(s.hop(TARGET, ORIGIN, s.digest(s.HOP))))
     again = ORIGIN.signed(b"SRHOPR01", pack(s.hop(ORIGIN, TARGET, s.digest(back))))
     return [s.HOP, back, again]
+
+
+def returned() -> list[bytes]:
+    """Origin to target, to a third domain, and to the target again: it belongs there with the first hop alone."""
+    back = THIRD.signed(b"SRHOPR01", pack(s.hop(THIRD, TARGET, s.digest(s.SECOND_HOP))))
+    return [s.HOP, s.SECOND_HOP, back]
 
 
 def journals() -> list[Record]:

@@ -48,11 +48,6 @@ def test_a_vector_has_its_outcome(name: str, case: dict[str, Any]) -> None:
     assert outcome == case["outcome"]
 
 
-def test_the_files_are_what_their_generator_gives() -> None:
-    for name, text in make.files().items():
-        assert (VECTORS / name).read_text(encoding="utf-8") == text, name
-
-
 @pytest.mark.parametrize(
     ("changes", "good"),
     [

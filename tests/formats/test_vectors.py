@@ -22,7 +22,7 @@ from strongroom.formats.passphrase import normalise
 from strongroom.formats.receipt import RECEIPT, ReceiptMismatchError, check_answers
 from strongroom.formats.signed import ARCHIVE_CERTIFICATE, Kind
 from strongroom.formats.trailer import TRAILER
-from tests.formats import make_vectors, samples
+from tests.formats import make_peer_vectors, make_vectors, samples
 
 KINDS: dict[str, Kind[Any]] = {
     "archive-certificate": ARCHIVE_CERTIFICATE,
@@ -65,7 +65,7 @@ def checker(name: str) -> Callable[[bytes], Any]:
 
 
 def test_the_files_are_what_their_generator_gives() -> None:
-    expected = make_vectors.files()
+    expected = make_vectors.files() | make_peer_vectors.files()
     assert {path.name for path in make_vectors.VECTORS.iterdir()} == set(expected)
     for name, text in expected.items():
         assert (make_vectors.VECTORS / name).read_text(encoding="utf-8") == text, name

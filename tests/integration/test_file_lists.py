@@ -239,11 +239,12 @@ def test_image_without_files_has_an_empty_list(engine: Engine, lists: FileLists)
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from strongroom.catalog.file_list import FileEntry, FileLists, write_file_list
 from strongroom.core.secret import Secret
 from strongroom.settings.system import SystemEntropy
+from tests.support.memory import peak_kib
 
 def entries():
     for number in range(int(sys.argv[2])):
@@ -251,7 +252,7 @@ def entries():
         yield FileEntry(path, 1, 0o644, 1000, 1000, b"user", b"users", number, number, number, None, number, number)
 
 write_file_list(FileLists(Path(sys.argv[1]), Secret(bytes(32))), bytes(16), entries(), SystemEntropy())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_kib() // 1024)
 """
 
 

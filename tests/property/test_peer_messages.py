@@ -26,12 +26,12 @@ RECORDS = st.builds(
     incarnation=RISING,
     start=RISING,
     instance=IDS,
-    turn=RISING,
     state=WORDS,
     number=st.integers(0, (1 << 63) - 1),
     statement=st.binary(max_size=300),
     messages=st.lists(MESSAGES, max_size=4).map(tuple),
     done=st.lists(IDS, max_size=4).map(tuple),
+    newer=st.none() | IDS,
 )
 TYPES = st.sampled_from([*wire.KINDS.values(), wire.ExchangeRecord, wire.TrustRequest, wire.TrustAnswer])
 GOOD = pack(exchange())

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import DomainId
-from strongroom.trust.errors import NotPossibleError
+from strongroom.trust.errors import NotPossibleError, OlderStartError
 from strongroom.trust.state import (
     Added,
     Asked,
@@ -44,10 +44,20 @@ class Said:
     """What one record says."""
 
     home: Home
-    turn: int
+    newer: bytes
     decision: Decision
     number: int
     certificate: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer under way: to whom, what the caller knew of the other's home when it asked, and what is said."""
+
+    side: int
+    caller: Home
+    knew: bytes
+    said: Said
 
 
 @dataclass
@@ -60,7 +70,6 @@ class Domain:
     incarnation: int = 1
     start: int = 1
     instance: int = 1
-    turn: int = 0
     held: int = 0
     """Certificate that the other issued to us; 0 for none."""
     good: set[int] = field(default_factory=set)
@@ -80,8 +89,7 @@ class Domain:
         return step
 
     def say(self) -> Said:
-        self.turn += 1
-        return Said(self.home(), self.turn, self.trust.ours, self.trust.our_number, self.held)
+        return Said(self.home(), self.trust.newer, self.trust.ours, self.trust.our_number, self.held)
 
     def home(self) -> Home:
         return Home(self.incarnation, self.start, self.instance.to_bytes(16, "big"))
@@ -90,14 +98,20 @@ class Domain:
 class TwoDomains(RuleBasedStateMachine):
     """Everything that can happen, in any order."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(made=st.booleans())
+    def begin(self, *, made: bool) -> None:
+        """Begin with nothing, or where most of life is spent: with a trust that is made."""
         self.sides = [Domain(Trust(IDS[1])), Domain(Trust(IDS[0]))]
         self.under_way: list[tuple[int, Said]] = []
+        self.answers: list[Answered] = []
         self.copies: list[Domain | None] = [None, None]
         self.went_back = False
         self.serial = 0
         self.instances = 1
+        if made:
+            for side in (0, 1):
+                self.add(side, answered=True, arrives=True, busy=False)
+            assert self.call(0)
 
     # ------------------------------------------------------------ administrators
 
@@ -159,7 +173,7 @@ class TwoDomains(RuleBasedStateMachine):
     def restart(self, side: int) -> None:
         self.instances += 1
         us = self.sides[side]
-        us.start, us.instance, us.turn = us.start + 1, self.instances, 0
+        us.start, us.instance = us.start + 1, self.instances
 
     @rule(side=SIDES)
     def back_up(self, side: int) -> None:
@@ -205,6 +219,26 @@ class TwoDomains(RuleBasedStateMachine):
         if self.sides[side].held and self.sides[side].trust.may_call and len(self.under_way) < 6:
             self.under_way.append((side, self.sides[side].say()))
 
+    @rule(side=SIDES)
+    def call_and_wait(self, side: int) -> None:
+        """Call; the answer may come late, after others, or never."""
+        us = self.sides[side]
+        if us.held and us.trust.may_call and len(self.answers) < 4:
+            caller, knew = us.home(), us.trust.instance
+            said = self.handle(side, us.say(), answered=True)
+            if said is not None:
+                self.answers.append(Answered(side, caller, knew, said))
+
+    @precondition(lambda self: self.answers)
+    @rule(data=st.data())
+    def answer_arrives(self, data: st.DataObject) -> None:
+        """An answer reaches its caller, if that one still runs; it cannot come twice over one connection."""
+        self.take_late(self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1))))
+
+    def take_late(self, answer: Answered) -> None:
+        if self.sides[answer.side].home() == answer.caller:
+            self.take(answer.side, answer.said, answer.knew)
+
     @precondition(lambda self: self.under_way)
     @rule(data=st.data(), again=st.booleans(), answered=st.booleans())
     def arrive(self, data: st.DataObject, *, again: bool, answered: bool) -> None:
@@ -220,24 +254,33 @@ class TwoDomains(RuleBasedStateMachine):
         return self.deliver(side, self.sides[side].say(), answered=answered)
 
     def deliver(self, side: int, said: Said, *, answered: bool) -> bool:
+        knew = self.sides[side].trust.instance
+        answer = self.handle(side, said, answered=answered)
+        return answer is not None and answered and self.take(side, answer, knew)
+
+    def handle(self, side: int, said: Said, *, answered: bool) -> Said | None:
+        """The called one's part; a refusal arrives at once, if at all."""
         us, them = self.sides[side], self.sides[1 - side]
         word = Heard(them.trust.ours, them.trust.our_number)
         if said.certificate not in them.good or them.trust.ours is Decision.REMOVED:
             code = "trust.removed" if them.trust.ours is Decision.REMOVED else "pki.certificate-revoked"
             if answered:
                 us.do(RefusedThere(code, word))
-            return False
-        step = them.do(Spoke(said.home, said.turn, live=False))
+            return None
+        step = them.do(Spoke(said.home, said.newer))
         if step.refusal is not None:
             if answered:
-                us.do(RefusedThere(step.refusal.code, word))
-            return False
+                newer = them.trust.instance if isinstance(step.refusal, OlderStartError) else None
+                us.do(RefusedThere(step.refusal.code, word, newer))
+            return None
         them.do(Heard(said.decision, said.number))
         them.do(Reached(NOW))
-        answer = them.say()
-        if not answered:
-            return False
-        step = us.do(Spoke(answer.home, answer.turn, live=True))
+        return them.say()
+
+    def take(self, side: int, answer: Said, knew: bytes) -> bool:
+        """The caller's part."""
+        us = self.sides[side]
+        step = us.do(Spoke(answer.home, knew))
         if step.refusal is not None:
             return False
         us.do(Heard(answer.decision, answer.number))
@@ -268,6 +311,8 @@ class TwoDomains(RuleBasedStateMachine):
             if understood:
                 for sender, said in self.under_way:
                     self.deliver(sender, said, answered=False)
+                for answer in self.answers:
+                    self.take_late(answer)
                 assert them.trust.theirs is us.trust.ours
                 assert us.trust.theirs is them.trust.ours
                 assert us.trust.passes_images == them.trust.passes_images
@@ -276,6 +321,38 @@ class TwoDomains(RuleBasedStateMachine):
     @invariant()
     def restarts_and_late_requests_never_look_like_two_homes(self) -> None:
         assert all(one.trust.broken not in (Broken.TWO_HOMES, Broken.WE_ARE_TWO) for one in self.sides)
+
+    @invariant()
+    def a_clone_beside_its_original_is_recognised(self) -> None:
+        """Tried on copies: whatever came before, the clone calls, then the original twice."""
+        for side in (0, 1):
+            if not self.can_talk(side) or self.went_back:
+                continue
+            kept = [replace(one, good=set(one.good)) for one in self.sides]
+            original, them = self.sides[side], self.sides[1 - side]
+            if self.call(side) and self.can_talk(side):
+                self.sides[side] = replace(original, start=original.start + 1, instance=self.instances + 1)
+                assert self.call(side)
+                self.sides[side] = original
+                assert not self.call(side)
+                assert them.trust.broken is None
+                assert not self.call(side)
+                assert them.trust.broken is Broken.TWO_HOMES
+                assert original.trust.broken is Broken.WE_ARE_TWO
+            self.sides = kept
+
+
+def test_two_requests_that_their_senders_restart_overtook_leave_the_trust_whole() -> None:
+    machine = TwoDomains()
+    machine.begin(made=True)
+    machine.send(side=1)
+    machine.send(side=1)
+    machine.restart(side=1)
+    assert machine.call(1)
+    for sender, said in machine.under_way:
+        machine.deliver(sender, said, answered=False)
+    assert all(one.trust.passes_images for one in machine.sides)
+    assert machine.call(1)
 
 
 TwoDomains.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)

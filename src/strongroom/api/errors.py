@@ -12,6 +12,7 @@ session.missing            the request has no session
 kms.locked                 the keystore is not open
 storage.trust-not-active   a target in a domain that is not trusted now
 slp.exists                 a policy has this name
+slp.not-ready-there        the target domain would not import by the policy that is named
 image.nothing-to-hold      no copy that could be held
 image.no-such-hold         the image has no such hold
 pool.not-found             no pool has this name
@@ -112,7 +113,7 @@ class PolicyExistsError(RefusedError):
     """A lifecycle policy has this name."""
 
     code = "slp.exists"
-    default_hint = "save a new version of it with 'strongroom slp update', or choose another name"
+    default_hint = "save a new version of it with 'PUT /v1/slps/NAME', or choose another name"
 
 
 class NothingToHoldError(RefusedError):

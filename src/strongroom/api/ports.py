@@ -70,6 +70,9 @@ class MediaServers(Protocol):
             UnavailableError: no media server answers.
         """
 
+    def heard(self) -> tuple[int, int]:
+        """Tell how many media servers were heard of lately, and how many there are."""
+
     def pools(self) -> Sequence[PoolFacts]:
         """List all pools by name, those whose media server is silent too."""
 

@@ -41,7 +41,7 @@ class MediumNotFoundError(NotFoundError):
     """No medium has this identity."""
 
     code = "catalog.medium-not-found"
-    default_hint = "List the media with 'strongroom media list'."
+    default_hint = "List the pools with 'strongroom pool list'."
 
 
 class MediumConflictError(RefusedError):

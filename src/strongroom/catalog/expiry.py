@@ -42,7 +42,7 @@ class KeptBy(StrEnum):
 
 _CURES = {
     KeptBy.OWNER: "Expire it in the domain that wrote it.",
-    KeptBy.HOLD: "Release every hold with 'strongroom image hold --release'.",
+    KeptBy.HOLD: "Release every hold with 'strongroom image release'.",
     KeptBy.LOCK: "Wait for the end of the retention lock.",
     KeptBy.RECEIPT: "See 'strongroom replication status' for what the target still has to confirm.",
     KeptBy.CONFIRMATION: "Confirm the expiries of its medium after looking at the journal.",

@@ -78,8 +78,8 @@ class Previous:
             and entry.size == status.st_size
             and entry.mtime == status.st_mtime_ns
             and entry.ctime == status.st_ctime_ns
-            and entry.inode == status.st_ino
-            and entry.device == status.st_dev
+            and entry.inode == entries.identity(status.st_ino)
+            and entry.device == entries.identity(status.st_dev)
             and not entry.flags & _UNSURE
             and (self._read_again_from_ns is None or entry.ctime < self._read_again_from_ns)
         )

@@ -93,7 +93,7 @@ def decode_header(data: Buffer, what: str = "container") -> Header:
 
     Raises:
         DamagedError: cut short, changed, or a rule is broken.
-        NewerFormatError: a later version.
+        NewerFormatError: a later version, or content that this program does not know.
     """
     if len(data) < HEADER_BYTES:
         raise DamagedError(f"{what} is cut short in its header")
@@ -108,7 +108,7 @@ def decode_header(data: Buffer, what: str = "container") -> Header:
     try:
         kind = Content(content)
     except ValueError as error:
-        raise DamagedError(f"the header of {what} names content {content}") from error
+        raise NewerFormatError(f"the header of {what} names content {content}, which is not known here") from error
     return Header(ContainerId(container), MediumId(medium), DomainId(origin), created_ns, kind)
 
 

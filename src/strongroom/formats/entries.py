@@ -27,6 +27,7 @@ MORE_EXTENTS: Final = 64
 MORE_ATTRIBUTES: Final = 65
 END: Final = 127
 _RESERVED: Final = range(5, 9)
+_DEVICES: Final = (7, 8)
 
 CHANGED: Final = 1
 """Flag: the file changed while it was read."""
@@ -36,28 +37,33 @@ EXTENTS_FOLLOW: Final = 4
 """Flag: records of type 64 follow."""
 ATTRIBUTES_FOLLOW: Final = 8
 """Flag: records of type 65 follow."""
+_KNOWN_FLAGS: Final = CHANGED | SHRANK | EXTENTS_FOLLOW | ATTRIBUTES_FOLLOW
 
 MAX_RECORD_BYTES: Final = 1 << 20
 MAX_PATH_BYTES: Final = 65_536
 MAX_NAME_BYTES: Final = 256
 MAX_EXTENTS: Final = 4_096
+MAX_ATTRIBUTES: Final = 1_024
 MAX_INLINE_ATTRIBUTE_BYTES: Final = 64 * 1024
 """A writer puts attributes of more bytes into records of type 65, so that a record stays in its bound."""
 _ATTRIBUTES_A_RECORD: Final = 512 * 1024
 
 Path = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH_BYTES)]
 _Name = Annotated[bytes, msgspec.Meta(max_length=MAX_NAME_BYTES)]
-_Number = Annotated[int, msgspec.Meta(ge=0)]
 _SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _AttributeName = Annotated[bytes, msgspec.Meta(min_length=1, max_length=255)]
 _AttributeValue = Annotated[bytes, msgspec.Meta(max_length=65_536)]
 Attribute: TypeAlias = tuple[_AttributeName, _AttributeValue]
+_Attributes = Annotated[list[Attribute], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
 _SegmentName = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Extent: TypeAlias = tuple[_SegmentName | None, Count, Count]
 """Segment name or ``None`` for a hole, offset in the segment, length."""
 _Extents = Annotated[list[Extent], msgspec.Meta(max_length=MAX_EXTENTS)]
 
 _U32: Final = struct.Struct(">I")
+_MAX_INTEGER: Final = (1 << 63) - 1
+_ARRAY_16: Final = 0xDC
+"""MessagePack: an array, whose count follows in two bytes."""
 _BAD_PATH: Final = re.compile(rb"\0|//|/\.\.?(?:/|\Z)|.(?:/)\Z", re.DOTALL)
 
 
@@ -67,19 +73,24 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     type: Annotated[int, msgspec.Meta(ge=1, le=8)]
     path: Path
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
-    uid: _Number
-    gid: _Number
+    uid: Count
+    gid: Count
     user: _Name
     group: _Name
     mtime: _SignedMoment
     ctime: _SignedMoment
-    device: _Number
-    inode: _Number
+    device: Count
+    inode: Count
     size: Count
     target: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH_BYTES)] | None = None
-    flags: Annotated[int, msgspec.Meta(ge=0, le=15)] = 0
-    attributes: list[Attribute] = []
+    flags: Count = 0
+    attributes: _Attributes = []
     extents: _Extents = []
+    major: Count = 0
+    minor: Count = 0
+
+
+_ELEMENTS: Final = len(Entry.__struct_fields__)
 
 
 class MoreExtents(msgspec.Struct, array_like=True, tag=MORE_EXTENTS, gc=False):
@@ -91,7 +102,7 @@ class MoreExtents(msgspec.Struct, array_like=True, tag=MORE_EXTENTS, gc=False):
 class MoreAttributes(msgspec.Struct, array_like=True, tag=MORE_ATTRIBUTES, gc=False):
     """More extended attributes of the file before it."""
 
-    attributes: list[Attribute]
+    attributes: _Attributes
 
 
 class End(msgspec.Struct, array_like=True, tag=END, gc=False, frozen=True):
@@ -118,6 +129,11 @@ def walk_key(path: bytes) -> bytes:
     return path.replace(b"/", b"\0") if path != b"/" else b""
 
 
+def identity(number: int) -> int:
+    """Give what a record says of a device or inode number: its lowest 63 bits. Some file systems use all 64."""
+    return number & _MAX_INTEGER
+
+
 def encode(record: Record) -> bytes:
     """Write one record with its length before it.
 
@@ -140,7 +156,8 @@ def encode_with_attributes(entry: Entry, attributes: list[Attribute]) -> bytes:
     if not attributes:
         return encode(entry)
     attributes.sort()
-    if sum(len(name) + len(value) for name, value in attributes) <= MAX_INLINE_ATTRIBUTE_BYTES:
+    length = sum(len(name) + len(value) for name, value in attributes)
+    if length <= MAX_INLINE_ATTRIBUTE_BYTES and len(attributes) <= MAX_ATTRIBUTES:
         entry.attributes = attributes
         return encode(entry)
     entry.flags |= ATTRIBUTES_FOLLOW
@@ -152,7 +169,7 @@ def _parts(attributes: list[Attribute]) -> Iterator[list[Attribute]]:
     length = 0
     for name, value in attributes:
         cost = len(name) + len(value) + 16
-        if length + cost > _ATTRIBUTES_A_RECORD:
+        if length + cost > _ATTRIBUTES_A_RECORD or len(part) == MAX_ATTRIBUTES:
             yield part
             part, length = [], 0
         part.append((name, value))
@@ -169,6 +186,7 @@ def decode(body: bytes) -> Record:
     """
     kind = _type_of(body)
     if kind <= _RESERVED[-1]:
+        _check_count(body)
         entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry")
         _check(entry)
         return entry
@@ -218,10 +236,17 @@ def shown(path: bytes) -> str:
 
 def _type_of(body: bytes) -> int:
     """Tell a record's type from its first bytes: an array header, then a small integer."""
-    at = 3 if body[:1] == b"\xdc" else 1
+    at = 3 if body[:1] == bytes((_ARRAY_16,)) else 1
     if len(body) <= at or (at == 1 and body[0] & 0xF0 != 0x90) or body[at] > END:
         raise DamagedError("an entry is not an array that begins with a type")
     return body[at]
+
+
+def _check_count(body: bytes) -> None:
+    """Refuse a record of a file that lacks elements, which its struct would fill up."""
+    count = int.from_bytes(body[1:3], "big") if body[0] == _ARRAY_16 else body[0] & 0x0F
+    if count < _ELEMENTS:
+        raise DamagedError(f"an entry has {count} elements, fewer than {_ELEMENTS}")
 
 
 def _check_path(path: bytes) -> None:
@@ -231,7 +256,11 @@ def _check_path(path: bytes) -> None:
 
 def _check(entry: Entry) -> None:
     """Refuse what the types of the fields alone allow."""
+    if entry.flags > _KNOWN_FLAGS:
+        raise NewerFormatError(f"an entry has the flags {entry.flags}, not all of which this program has")
     _check_path(entry.path)
+    if entry.path == b"/" and entry.type != FOLDER:
+        raise DamagedError("the entry '/' is not a folder")
     if entry.type in (SYMLINK, HARD_LINK):
         if not entry.target or b"\0" in entry.target:
             raise DamagedError(f"the link {shown(entry.path)} has no target")
@@ -241,8 +270,10 @@ def _check(entry: Entry) -> None:
                 raise DamagedError(f"the hard link {shown(entry.path)} names a record that does not come before it")
     elif entry.target is not None:
         raise DamagedError(f"the entry {shown(entry.path)} has a target and is not a link")
-    if entry.type != REGULAR and (entry.size or entry.extents):
+    if entry.type != REGULAR and (entry.size or entry.extents or entry.flags & EXTENTS_FOLLOW):
         raise DamagedError(f"the entry {shown(entry.path)} has contents and is not a regular file")
+    if (entry.major or entry.minor) and entry.type not in _DEVICES:
+        raise DamagedError(f"the entry {shown(entry.path)} has the number of a device and is none")
     if entry.attributes:
         _check_attributes(entry.attributes)
     if entry.extents:

@@ -289,6 +289,8 @@ def _parse_fixed(data: Buffer, what: str) -> _Fixed:
             raise DamagedError(f"{what} is not encrypted, and names a data key or a nonce")
     elif body_bytes < GCM_TAG_BYTES:
         raise DamagedError(f"{what} has a body shorter than its tag")
+    elif nonce[:4] != bytes(4):
+        raise DamagedError(f"{what} has a nonce that does not begin with zeros")
     return _Fixed(used, packing, count, plain_bytes, body_bytes, DataKeyId(key), nonce)
 
 

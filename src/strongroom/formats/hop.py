@@ -76,6 +76,8 @@ def verify_chain(hops: Sequence[bytes], image: Verified[ImageHeader], holder: Do
             raise DamagedError(f"the domain {to_text(said.domain)} sent the image twice")
         senders.add(said.domain)
         sender, previous = DomainId(said.to), hop_digest(hop.data)
+    if holder in senders:
+        raise DamagedError("the image returned to the domain that holds it, and the hops before that are not cut")
     if sender != holder:
         raise DamagedError(f"the hops lead to the domain {to_text(sender)}, not to {to_text(holder)}")
     return chain

@@ -5,6 +5,7 @@ A format is added by a row in :data:`EXPLAINERS`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -12,7 +13,10 @@ from typing import Any, Final
 from strongroom.core.errors import IntegrityError
 from strongroom.formats import copy_header, fragment, records, root_key, signed
 from strongroom.formats.copy_header import COPY_HEADER, CheckedCopy, CopyHeader
+from strongroom.formats.domain_statement import DOMAIN_STATEMENT, DomainStatement
 from strongroom.formats.errors import DamagedError, NewerFormatError, RevokedError
+from strongroom.formats.explain_sealed import SEALED
+from strongroom.formats.explain_stored import STORED
 from strongroom.formats.explanation import (
     BytesSource,
     Explainer,
@@ -33,6 +37,7 @@ from strongroom.formats.media_header import MEDIA_HEADER
 from strongroom.formats.receipt import RECEIPT
 from strongroom.formats.signed import ARCHIVE_CERTIFICATE, MAGIC_BYTES, Kind, P, Verified
 from strongroom.formats.trailer import TRAILER
+from strongroom.formats.trust_binding import TRUST_BINDING
 
 MAX_OBJECTS: Final = 64
 """So many objects of one file are explained."""
@@ -77,7 +82,8 @@ def _one(source: Source, knowledge: Knowledge, explainers: Mapping[bytes, Explai
     text = magic.decode("ascii", "backslashreplace")
     explainer = _explainer(magic, explainers)
     if explainer is None:
-        return Explanation("unknown", text, source.size, problems=(f"no format of strongroom begins with {magic!r}",))
+        # The bytes are not quoted: they may be a bare key that somebody put there.
+        return Explanation("unknown", "", source.size, problems=("no format of strongroom begins like this",))
     try:
         return explainer(source, knowledge)
     except IntegrityError as error:
@@ -118,6 +124,9 @@ def _signed(kind: Kind[Any]) -> Explainer:
         inside, parts = _inside(verified, knowledge)
         if kind is IMAGE_HEADER:
             fields |= {"(digest of this header)": header_digest(data).hex()}
+        if isinstance(verified.payload, DomainStatement):
+            roots = verified.payload.roots
+            fields |= {"(fingerprints of the roots)": [hashlib.sha256(root).hexdigest() for root in roots]}
         return Explanation(kind.what, magic, len(data), fields, report, problems + inside, parts)
 
     return explainer
@@ -202,9 +211,13 @@ _SIGNED_KINDS: Final[tuple[Kind[Any], ...]] = (
     BATCH,
     RECEIPT,
     KEY_ENVELOPE,
+    DOMAIN_STATEMENT,
+    TRUST_BINDING,
 )
 EXPLAINERS: Final[dict[bytes, Explainer]] = {
     **{kind.magic[:6]: _signed(kind) for kind in _SIGNED_KINDS},
     root_key.MAGIC[:6]: _root_key,
+    **SEALED,
+    **STORED,
 }
 """By name of format: its magic without the digits of the version."""

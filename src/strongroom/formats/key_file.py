@@ -89,6 +89,28 @@ class KeyFile:
     key: Secret
 
 
+@dataclass(frozen=True)
+class KeyFileFacts:
+    """What a key file says beside its key. ``kdf`` is the pass phrase derivation, 0 for a random key."""
+
+    purpose: str
+    id: bytes
+    domain: bytes
+    source: str
+    kdf: int
+
+
+def read_facts(data: bytes) -> KeyFileFacts:
+    """Read what a key file says beside its key; nobody needs the pass phrase for that.
+
+    Raises:
+        DamagedError: not a key file, or it was changed.
+        NewerFormatError: of a later version.
+    """
+    record = _read(data)
+    return KeyFileFacts(record.purpose, record.id, record.domain, record.source, record.kdf)
+
+
 def encode(file: KeyFile) -> bytes:
     """Write a key file. A key from a pass phrase is not in it, only what tells the right phrase."""
     derivation, salt = _derivation_of(file.source, file.id)
@@ -120,21 +142,11 @@ def decode(data: bytes, purpose: Purpose, phrase: Secret | None = None) -> KeyFi
         PassPhraseNeededError: the key comes from a pass phrase, and none was given.
         WrongKeyFilePassPhraseError: another pass phrase.
     """
-    front, rest = sealed.split_head(data, MAGIC, "key file", MAX_BYTES)
-    if rest:
-        raise DamagedError("something follows the key file")
-    record = sealed.decode_head(front, _Record, "key file")
-    if (record.kdf, record.salt) != _derivation_of(record.source, record.id):
-        raise DamagedError("the key file has a pass phrase derivation or a salt that its source does not have")
+    record = _read(data)
     if record.purpose != purpose:
         raise WrongKeyFileError(f"this key file is for '{record.purpose}', and one for '{purpose}' is needed")
     if record.source == "random":
-        file = KeyFile(purpose, record.id, record.domain, "random", Secret(record.key))
-        if not _matches(file, record):
-            raise DamagedError("the check of the key file differs: it was changed")
-        return file
-    if record.key != NO_KEY:
-        raise DamagedError("the key file has a key, although the key comes from a pass phrase")
+        return KeyFile(purpose, record.id, record.domain, "random", Secret(record.key))
     if phrase is None:
         raise PassPhraseNeededError(f"the {record.purpose.upper()} '{record.id.hex()}' needs its pass phrase")
     file = from_pass_phrase(purpose, record.id, record.domain, phrase)
@@ -176,6 +188,24 @@ def check_key_file(file: KeyFile, purpose: Purpose, wanted: bytes) -> None:
             f"this needs the {purpose.upper()} '{wanted.hex()}', and the one at hand is the "
             f"{file.purpose.upper()} '{file.id.hex()}'"
         )
+
+
+def _read(data: bytes) -> _Record:
+    """Read a key file, and check what can be checked without a pass phrase."""
+    front, rest = sealed.split_head(data, MAGIC, "key file", MAX_BYTES)
+    if rest:
+        raise DamagedError("something follows the key file")
+    record = sealed.decode_head(front, _Record, "key file")
+    if (record.kdf, record.salt) != _derivation_of(record.source, record.id):
+        raise DamagedError("the key file has a pass phrase derivation or a salt that its source does not have")
+    if record.source == "random":
+        purpose: Purpose = record.purpose  # type: ignore[assignment]  # one of its words, says the record
+        file = KeyFile(purpose, record.id, record.domain, "random", Secret(record.key))
+        if not _matches(file, record):
+            raise DamagedError("the check of the key file differs: it was changed")
+    elif record.key != NO_KEY:
+        raise DamagedError("the key file has a key, although the key comes from a pass phrase")
+    return record
 
 
 def _derivation_of(source: str, identity: bytes) -> tuple[PassPhraseDerivation, bytes]:

@@ -87,12 +87,12 @@ class ExchangeRecord(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: Rising
     start: Rising
     instance: Bytes16
-    turn: Rising
     state: Word
     number: Count
     statement: Whole
     messages: Annotated[tuple[Message, ...], msgspec.Meta(max_length=MAX_MESSAGES)]
     done: Annotated[tuple[Bytes16, ...], msgspec.Meta(max_length=MAX_DONE)]
+    newer: Bytes16 | None = None
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +104,7 @@ class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True):
     retry: Word
     state: Word | None = None
     number: Count | None = None
+    newer: Bytes16 | None = None
 
 
 # ---------------------------------------------------------------- bodies of messages

@@ -77,6 +77,16 @@ class OpenedServiceKeys:
     complete: bool
 
 
+def read_head(data: bytes) -> ServiceKeysHead:
+    """Read the clear head. Nothing in it is authenticated before the file is opened.
+
+    Raises:
+        DamagedError: not a file of service keys, or cut short.
+        NewerFormatError: of a later version.
+    """
+    return _front(data)[0]
+
+
 def open_file(data: bytes, service: KeyFile) -> OpenedServiceKeys:
     """Open a file of service keys.
 
@@ -85,9 +95,7 @@ def open_file(data: bytes, service: KeyFile) -> OpenedServiceKeys:
         DamagedError: cut, changed, or two keys with one name.
         NewerFormatError: of a later version.
     """
-    front, body_bytes = split_head(data, MAGIC, "file of service keys", MAX_BYTES)
-    head = decode_head(front, ServiceKeysHead, "head of the service keys")
-    check_cipher(head.cipher, "file of service keys")
+    head, front, body_bytes = _front(data)
     check_key_file(service, "service", head.service)
     key = derive(service.key, label("service-keys") + service.id)
     plain = open_sealed(key, head.nonce, body_bytes, front, "file of service keys")
@@ -125,6 +133,13 @@ def seal_file(head: ServiceKeysHead, keys: tuple[ServiceKey, ...], service: KeyF
     front = write_front(MAGIC, head)
     key = derive(service.key, label("service-keys") + service.id)
     return front + seal(key, head.nonce, plain, front)
+
+
+def _front(data: bytes) -> tuple[ServiceKeysHead, bytes, bytes]:
+    front, sealed = split_head(data, MAGIC, "file of service keys", MAX_BYTES)
+    head = decode_head(front, ServiceKeysHead, "head of the service keys")
+    check_cipher(head.cipher, "file of service keys")
+    return head, front, sealed
 
 
 def _check_service_names(names: list[str]) -> None:

@@ -64,6 +64,11 @@ class _Cursor:
             raise BrokenImageError("an extent goes beyond its segment")
         return self._current
 
+    def finish(self) -> None:
+        """Say that no extents follow."""
+        if next(self._references, None) is not None:
+            raise BrokenImageError("the payload names segments behind those of the last file")
+
 
 def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Iterator[StoredFile]:
     """Go through the files of an image with their contents' references.
@@ -93,6 +98,9 @@ def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Ite
             pass  # what the caller did not use still moves the cursor
         record = following[0]
         number += 1
+    cursor.finish()
+    for _ in records:
+        pass  # nothing may follow the end; its reader says so
 
 
 def _extents(

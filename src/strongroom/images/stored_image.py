@@ -10,11 +10,12 @@ from typing import Self
 from strongroom.core.ids import DataKeyId, EnvelopeId, PageId
 from strongroom.formats import frame, key_page
 from strongroom.formats.copy_header import CheckedCopy
-from strongroom.formats.entries import Record
+from strongroom.formats.entries import End, Record
+from strongroom.images.errors import BrokenImageError
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.stored_files import StoredFile, read_records, stored_files
-from strongroom.pool.manifest import StreamRoot, leaves, references_of
+from strongroom.pool.manifest import StreamRoot, leaves, read_manifest, references_of, without_repeats
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
 
@@ -59,6 +60,7 @@ class StoredImage:
         origin = copy.image.signer
         self.roots = Roots.of(copy)
         self.is_encrypted = copy.copy.payload.encrypted
+        self._totals = End(copy.image.payload.files, copy.image.payload.content)
         self.pages = pool.pages(origin)
         self._keys = OpenedKeys(opener, pool.envelopes, origin)
         self.frames = FrameReader(pool.folder, pool.index, origin=origin, key_for=self._keys, threads=threads)
@@ -83,17 +85,23 @@ class StoredImage:
 
     def payload_references(self) -> Iterator[Reference]:
         """Give the references of the payload without asking for any key."""
-        for _, leaf in leaves(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted):
-            yield from references_of(leaf)
+        return without_repeats(read_manifest(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted))
 
     def records(self) -> Iterator[Record]:
-        """Give the records of the entries, checked.
+        """Give the records of the entries, checked; their end must say what the image header says.
 
         Raises:
             KeyUnavailableError: the KMS has no usable key for them.
-            DamagedError, FrameMissingError, PageMissingError, PoolReadError: the image cannot be read.
+            BrokenImageError, DamagedError: the image is not as its pages and header say.
+            FrameMissingError, PageMissingError, PoolReadError: a part of it cannot be read.
         """
-        return read_records(self.frames.read(self.references(self.roots.entries)))
+        for record in read_records(self.frames.read(self.references(self.roots.entries))):
+            if isinstance(record, End) and record != self._totals:
+                raise BrokenImageError(
+                    f"the entries end with {record.files} files of {record.content} bytes,"
+                    f" and the image header says {self._totals.files} of {self._totals.content}"
+                )
+            yield record
 
     def files(self) -> Iterator[StoredFile]:
         """Give the files with the references of their contents; contents are not read, nor their keys asked for."""

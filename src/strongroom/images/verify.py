@@ -21,7 +21,7 @@ def verify_image(pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None) ->
         pool: where the copy lies.
         copy: its copy header, checked.
         opener: unwraps data keys, to verify the plaintext and that entries and contents fit together; ``None``
-            verifies what can be verified without a key.
+            verifies what can be verified without a key, which is all of an image that is not encrypted.
 
     Yields:
         Every problem; nothing when the image is whole.
@@ -56,8 +56,17 @@ def verify_image(pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None) ->
         for problem in verifier.verify(streams, is_encrypted=image.is_encrypted):
             whole = False
             yield problem
-        if whole and opener is not None:
-            yield from _verify_entries(image)
+        if whole:
+            yield from _verify_entries(image) if opener or not image.is_encrypted else _verify_payload(image)
+
+
+def _verify_payload(image: StoredImage) -> Iterator[Problem]:
+    """Look at the payload's references alone: what needs no key."""
+    try:
+        for _ in image.payload_references():
+            pass
+    except (IntegrityError, NotFoundError, PoolReadError) as error:
+        yield Problem(error.code, error.message, "payload")
 
 
 def _verify_entries(image: StoredImage) -> Iterator[Problem]:

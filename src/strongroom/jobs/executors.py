@@ -83,7 +83,11 @@ def orphans(connection: Connection) -> list[tuple[JobId, int]]:
     """Give the running jobs, with their attempts, whose executors have no row."""
     rows = connection.execute(
         select(jobs.c.id, jobs.c.attempt)
-        .where(jobs.c.state == JobState.RUNNING, jobs.c.executor_id.not_in(select(job_executors.c.id)))
+        .where(
+            jobs.c.state == JobState.RUNNING,
+            jobs.c.executor_id.is_not(None),  # a client drives it: nobody takes that over
+            jobs.c.executor_id.not_in(select(job_executors.c.id)),
+        )
         .order_by(jobs.c.id)
     )
     return [(JobId(row.id), row.attempt) for row in rows]

@@ -78,4 +78,4 @@ class PermissionRefusedError(AuthorityError):
     """The user may not do this, or not to this object."""
 
     code = "session.no-permission"
-    default_hint = "ask an administrator for a role that includes it; 'strongroom role' shows the roles"
+    default_hint = "ask an administrator for a role that includes it; 'strongroom whoami' shows what yours permit"

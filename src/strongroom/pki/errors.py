@@ -87,7 +87,7 @@ class NameTakenError(RefusedError):
     """A name belongs to another host or token."""
 
     code = "pki.name-taken"
-    default_hint = "choose another name, or retire the host that has it with 'strongroom host retire'"
+    default_hint = "choose another name; 'strongroom host list' shows which host has it"
 
 
 class IssuerError(RefusedError):

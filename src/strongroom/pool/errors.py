@@ -26,7 +26,9 @@ class PoolReadError(ResourceError):
     """The storage under the pool refused a read."""
 
     code = "pool.read-error"
-    default_hint = "look at the machine's disks and system log; 'strongroom pool scrub' finds what else is affected"
+    default_hint = (
+        "look at the machine's disks and system log; 'strongroom image verify' tells whether an image is affected"
+    )
 
 
 class PoolWriteError(ResourceError):
@@ -40,7 +42,7 @@ class ObjectMissingError(NotFoundError):
     """No object has this key."""
 
     code = "pool.object-missing"
-    default_hint = "'strongroom pool scrub' tells which images need it"
+    default_hint = "'strongroom image verify' tells whether an image needs it"
 
 
 class ObjectExistsError(RefusedError):
@@ -82,7 +84,7 @@ class DataKeyMissingError(KeyUnavailableError):
     """The frame is here, and no key that opens it was given."""
 
     code = "pool.data-key-missing"
-    default_hint = "'strongroom kms coverage' tells which key of the KMS is missing"
+    default_hint = "'strongroom import status --missing-keys' tells which key of the KMS is missing"
 
 
 class SessionClosedError(UnavailableError):

@@ -90,6 +90,10 @@ class Folder:
             folder.size(names.MEDIUM)
         except ObjectMissingError as error:
             raise NotAPoolError(f"there is no pool in '{path}'") from error
+        # Programs that copy a pool may leave empty folders out, and people the index, which is only a cache.
+        with _writing(path):
+            for name in _TOP:
+                (path / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
         folder.clean()
         return folder
 

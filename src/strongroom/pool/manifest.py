@@ -230,6 +230,20 @@ def references_of(leaf: Leaf) -> Iterator[Reference]:
         )
 
 
+def without_repeats(references: Iterable[Reference]) -> Iterator[Reference]:
+    """Give the references of a *payload*, of which none may stand directly behind itself.
+
+    Raises:
+        DamagedError: one does; whoever follows extents could not tell whether they mean the first or the second.
+    """
+    last: SegmentName | None = None
+    for reference in references:
+        if reference.name == last:
+            raise DamagedError(f"the payload names the segment '{reference.name.hex()}' twice in a row")
+        last = reference.name
+        yield reference
+
+
 def walk_unknown(
     roots: Sequence[StreamRoot], fetch: FetchPages, known: KnownPages
 ) -> Iterator[tuple[PageId, bytes, Page]]:

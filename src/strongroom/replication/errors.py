@@ -116,7 +116,7 @@ class OwnPoolError(ResourceError):
     """What this side holds already cannot be read; the other side is not at fault."""
 
     code = "replication.own-pool"
-    default_hint = "verify the pool on the side that says this: 'strongroom pool scrub'"
+    default_hint = "verify the image on the side that says this: 'strongroom image verify'"
 
 
 _BY_CODE: dict[str, type[StrongroomError]] = {

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, insert, select
 from sqlalchemy.exc import IntegrityError as ConstraintError
 
-from strongroom.core.errors import NotFoundError, RefusedError
+from strongroom.core.errors import NotFoundError, RefusedError, Retry
 from strongroom.core.ids import DomainId, MediumId
 from strongroom.replication.tables import storage_targets
 
@@ -24,6 +24,7 @@ class TargetNotFoundError(NotFoundError):
     """There is no such storage target."""
 
     code = "storage.target-not-found"
+    retry: Retry = "later"  # what was promised waits until there is one again
     default_hint = "see 'strongroom storage target list'; add one with 'strongroom storage target add'"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from cryptography import x509
 
-from strongroom.core.errors import NotFoundError
+from strongroom.core.errors import NotFoundError, Retry
 from strongroom.core.ids import DIGEST_BYTES, DomainId
 from strongroom.core.secret import Secret
 from strongroom.formats import records
@@ -29,7 +29,8 @@ class NoCertificateHereError(NotFoundError):
     """This host has no certificate of that domain."""
 
     code = "host.no-certificate"
-    default_hint = "get one: 'strongroom cert issue --server HOST:PORT --fingerprint F --token-file FILE'"
+    retry: Retry = "later"  # an administrator gets one, and what waited for it goes on
+    default_hint = "get one: 'strongroom cert issue --to HOST:PORT --fingerprint F --token-file FILE'"
 
 
 class _Held(msgspec.Struct, frozen=True, kw_only=True):

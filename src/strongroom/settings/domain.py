@@ -127,7 +127,7 @@ class DomainSettings(BaseSettings):
         return loaded
 
 
-def write_settings(home: Home, *, domain: str, host: str, listen: str) -> None:
+def write_settings(home: Home, *, domain: str, host: str, listen: str, database: str = "") -> None:
     """Write the settings file of a new home; the people's and the media server's ports follow the peer port.
 
     Raises:
@@ -144,6 +144,7 @@ def write_settings(home: Home, *, domain: str, host: str, listen: str) -> None:
         "[primary]",
         f"listen_peer = {_quoted(f'{shown}:{port}')}",
         f"listen_people = {_quoted(f'{shown}:{port + 1}')}",
+        *([f"database = {_quoted(database)}"] if database else []),
         "",
         "[media]",
         f"listen = {_quoted(f'{shown}:{port + 2}')}",

@@ -32,11 +32,6 @@ class Home:
         return self.path / "catalog.db"
 
     @property
-    def attempts(self) -> Path:
-        """The job engine's own database, when it is SQLite; may be deleted."""
-        return self.path / "attempts.db"
-
-    @property
     def file_lists(self) -> Path:
         """One encrypted Parquet file for each image."""
         return self.path / "files"

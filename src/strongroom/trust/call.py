@@ -107,7 +107,8 @@ def exchange(engine: Engine, ours: Exchange, peer: DomainId, keys: CredentialKey
     except StrongroomError:
         transact(engine, lambda connection: store.happen(connection, peer, Lost(clock.now()), clock))
         raise
-    refusal = transact(engine, lambda connection: ours.take_answer(connection, peer, sent, answer))
+    knew = known.trust.instance
+    refusal = transact(engine, lambda connection: ours.take_answer(connection, peer, sent, answer, knew=knew))
     if refusal is not None:
         raise refusal
 

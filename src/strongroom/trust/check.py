@@ -274,9 +274,10 @@ _OUR_CURES: Final = {
     TrustState.REMOVED_BY_PEER: "agree with the other administrator, then make the trust again in both domains",
 }
 
+_CONFIRM: Final = "'POST /v1/trusts/PEER/confirm'"
 _BROKEN_CURES: Final = {
-    Broken.RESTORED: "ask the other administrator whether the primary was restored, then say 'strongroom trust update'",
-    Broken.TWO_HOMES: "let the other administrator stop the wrong primary, then say 'strongroom trust update'",
+    Broken.RESTORED: f"ask the other administrator whether the primary was restored, then confirm it: {_CONFIRM}",
+    Broken.TWO_HOMES: f"let the other administrator stop the wrong primary, then confirm the other: {_CONFIRM}",
     Broken.WAITS_FOR_PEER: "let the other administrator confirm that this primary was restored",
     Broken.WE_ARE_OLDER: "shut this primary down: a newer one of this domain has spoken",
     Broken.WE_ARE_TWO: "find the second primary of this domain and stop it; the other administrator then confirms",
@@ -300,9 +301,7 @@ def _resolve(address: Address) -> Leg:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
         finding = f"the name '{address.host}' cannot be resolved: {error.strerror}"
-        cure = (
-            "enter the name in the DNS or in /etc/hosts of this primary, or correct it with 'strongroom trust update'"
-        )
+        cure = "enter the name in the DNS or in /etc/hosts of this primary"
         raise _Broken(Leg("name", Verdict.BAD, finding, cure)) from error
     addresses = sorted({str(item[4][0]) for item in found})
     return Leg("name", Verdict.GOOD, f"'{address.host}' is {', '.join(addresses)}")

@@ -86,7 +86,9 @@ class NewerIncarnationError(RefusedError):
 
     code = "trust.newer-incarnation"
     retry: Retry = "later"
-    default_hint = "ask the other administrator whether the primary was restored, then say 'strongroom trust update'"
+    default_hint = (
+        "ask the other administrator whether the primary was restored, then confirm it: 'POST /v1/trusts/PEER/confirm'"
+    )
 
 
 class OlderStartError(RefusedError):
@@ -101,7 +103,9 @@ class TwoHomesError(RefusedError):
     """Two homes of one domain are alive, or one was put back to an older state without a restore."""
 
     code = "trust.two-homes"
-    default_hint = "find both primaries, stop the wrong one, then say 'strongroom trust update' where this was seen"
+    default_hint = (
+        "find both primaries, stop the wrong one, then confirm it: 'POST /v1/trusts/PEER/confirm' where this was seen"
+    )
 
 
 class RemovedError(RefusedError):

@@ -4,7 +4,7 @@ Each record carries the speaker's state, so one record each way brings both up t
 outbox keeps each until the peer says that it is done, an inbox makes sure that each is handled once.
 
     caller                                  called
-    1  make_request  (turn; state; outbox;  2  handle  (home; state; done: drop from the outbox; handle
+    1  make_request  (home; state; outbox;  2  handle  (home; state; done: drop from the outbox; handle
        what we owe them in ``done``)           messages; answer: state, outbox, ``done`` of this request)
     3  take_answer   (home; state; done; handle messages, and owe their ``done`` until the next request)
 
@@ -33,9 +33,9 @@ from strongroom.formats.domain_statement import DOMAIN_STATEMENT
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.peer_messages import ErrorRecord, ExchangeRecord, Message
 from strongroom.trust import home, store
-from strongroom.trust.errors import NotActiveError, NotPossibleError, OutboxFullError, RemovedError
+from strongroom.trust.errors import NotActiveError, NotPossibleError, OlderStartError, OutboxFullError, RemovedError
 from strongroom.trust.home import OurDomain
-from strongroom.trust.state import Decision, Heard, Home, Reached, RefusedThere, Spoke, TrustState
+from strongroom.trust.state import NO_INSTANCE, Decision, Heard, Home, Reached, RefusedThere, Spoke, TrustState
 from strongroom.trust.tables import peer_handled, peer_messages, peer_requests
 
 MAX_WAITING: Final = 4_096
@@ -140,7 +140,7 @@ class Exchange:
         if not known.trust.may_call:
             raise NotPossibleError(
                 f"the home of '{known.name}' must be confirmed first ('{known.trust.broken}')",
-                hint="ask the other administrator what happened, then say 'strongroom trust update'",
+                hint="ask the other administrator what happened, then confirm it: 'POST /v1/trusts/PEER/confirm'",
             )
         table = peer_handled.c
         owed = connection.execute(
@@ -153,19 +153,19 @@ class Exchange:
 
     def _record(self, connection: Connection, peer: DomainId, done: tuple[bytes, ...]) -> ExchangeRecord:
         trust = store.get_peer(connection, peer).trust
-        speaking, turn = home.next_turn(connection, self._ours.incarnation)
+        speaking = home.speaking(connection, self._ours.incarnation)
         return ExchangeRecord(
             version=wire.VERSION,
             capabilities=(),
             incarnation=speaking.incarnation,
             start=speaking.start,
             instance=speaking.instance,
-            turn=turn,
             state=trust.ours.value,
             number=trust.our_number,
             statement=home.publish(connection, self._ours, self._clock),
             messages=self._outgoing(connection, peer),
             done=done,
+            newer=None if trust.newer == NO_INSTANCE else trust.newer,
         )
 
     def _outgoing(self, connection: Connection, peer: DomainId) -> tuple[Message, ...]:
@@ -203,7 +203,7 @@ class Exchange:
         known = store.get_peer(connection, peer)
         if known.trust.ours is Decision.REMOVED:
             return RemovedError("the trust was removed here")
-        refusal = self._hear(connection, peer, record, live=False)
+        refusal = self._hear(connection, peer, record, record.newer or NO_INSTANCE)
         if refusal is not None:
             return refusal
         for message in record.messages:
@@ -213,14 +213,22 @@ class Exchange:
         return self._record(connection, peer, tuple(i.id for i in record.messages if i.id in handled))
 
     def take_answer(
-        self, connection: Connection, peer: DomainId, sent: ExchangeRecord, answer: ExchangeRecord
+        self, connection: Connection, peer: DomainId, sent: ExchangeRecord, answer: ExchangeRecord, *, knew: bytes
     ) -> StrongroomError | None:
         """Handle what came back to :meth:`make_request`.
+
+        Args:
+            connection: of a writing transaction.
+            peer: who answered, verified.
+            sent: our request.
+            answer: what it said.
+            knew: instance of the peer's home as it was known before the request was sent. An older home that still
+                answers is alive; one whose answer a newer home overtook may not be.
 
         Returns:
             Why we do not believe the other's home; the transaction must be committed all the same.
         """
-        refusal = self._hear(connection, peer, answer, live=True)
+        refusal = self._hear(connection, peer, answer, knew)
         if refusal is not None:
             return refusal
         table = peer_handled.c
@@ -235,10 +243,13 @@ class Exchange:
         heard = None
         if refused.state is not None and refused.number is not None:
             heard = Heard(_decision(refused.state), refused.number)
-        store.happen(connection, peer, RefusedThere(refused.code, heard), self._clock)
+        store.happen(connection, peer, RefusedThere(refused.code, heard, refused.newer), self._clock)
 
     def error_record(self, connection: Connection, error: StrongroomError, peer: DomainId | None = None) -> ErrorRecord:
-        """Write a refusal for a caller; one that is known learns what we have decided about it."""
+        """Write a refusal for a caller; one that is known learns what we have decided about it.
+
+        One that is refused as older learns which home is newer: when it names that one, it is alive.
+        """
         known = None if peer is None else store.find_peer(connection, peer)
         return ErrorRecord(
             code=error.code,
@@ -247,14 +258,15 @@ class Exchange:
             retry=error.retry,
             state=known.trust.ours.value if known else None,
             number=known.trust.our_number if known else None,
+            newer=known.trust.instance if known and isinstance(error, OlderStartError) else None,
         )
 
     def _hear(
-        self, connection: Connection, peer: DomainId, record: ExchangeRecord, *, live: bool
+        self, connection: Connection, peer: DomainId, record: ExchangeRecord, after: bytes
     ) -> StrongroomError | None:
         statement = signed.verify(DOMAIN_STATEMENT, record.statement, pinned=peer).payload
         speaking = Home(record.incarnation, record.start, record.instance)
-        step = store.happen(connection, peer, Spoke(speaking, record.turn, live), self._clock)
+        step = store.happen(connection, peer, Spoke(speaking, after), self._clock)
         if step.refusal is not None:
             return step.refusal
         if statement.incarnation != record.incarnation:

@@ -43,9 +43,7 @@ class OurDomain:
 def begin(connection: Connection, entropy: Entropy) -> None:
     """Note that the primary has started: a later start, another instance. Call once, before anything is said."""
     _ensure_row(connection)
-    connection.execute(
-        update(trust_home).values(start=trust_home.c.start + 1, instance=entropy.bytes(UUID_BYTES), turn=0)
-    )
+    connection.execute(update(trust_home).values(start=trust_home.c.start + 1, instance=entropy.bytes(UUID_BYTES)))
 
 
 def take_number(connection: Connection, count: int = 1) -> int:
@@ -59,11 +57,11 @@ def take_number(connection: Connection, count: int = 1) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
-def next_turn(connection: Connection, incarnation: int) -> tuple[Home, int]:
-    """Say which home speaks, and for which time this instance does so."""
+def speaking(connection: Connection, incarnation: int) -> Home:
+    """Say which home speaks."""
     _ensure_row(connection)
-    row = connection.execute(update(trust_home).values(turn=trust_home.c.turn + 1).returning(trust_home)).one()
-    return Home(incarnation, row.start, row.instance), int(row.turn)
+    row = connection.execute(select(trust_home)).one()
+    return Home(incarnation, row.start, row.instance)
 
 
 def publish(connection: Connection, ours: OurDomain, clock: Clock) -> bytes:
@@ -125,4 +123,4 @@ def _says(statement: DomainStatement, ours: OurDomain) -> bool:
 def _ensure_row(connection: Connection) -> None:
     if connection.execute(select(trust_home.c.id)).first() is None:
         with racing():
-            connection.execute(insert(trust_home).values(id=1, number=0, start=0, instance=NO_INSTANCE, turn=0))
+            connection.execute(insert(trust_home).values(id=1, number=0, start=0, instance=NO_INSTANCE))

@@ -12,7 +12,8 @@ have been restored from a copy made before the removal.
 
 A home is told by *incarnation* (raised by a restore), *start* (rises with each start of the primary) and *instance*
 (random at each start). Lower incarnation: refused. Higher: waits for our administrator. Same incarnation and a lower
-start, or the same start by another instance: two homes of one domain are alive, or one went back in time.
+start, or the same start by another instance: a record that was late, or a second home of one domain. What was
+sent before the newer home started cannot name its instance; who names it was refused since, and is alive.
 
 Source: ``docs/reference/protocols/peer.md``.
 """
@@ -99,8 +100,7 @@ class Trust:
         offered: a higher one that waits for our administrator; 0 for none.
         start: of the other's home, as last heard.
         instance: of the other's home, as last heard.
-        suspect: instance that spoke with an older start, once.
-        suspect_turn: its turn then.
+        newer: instance of another home of ours, which the other named when it refused this one as older.
         broken: why the trust is not used, whatever its state.
         unreachable_since: nothing was heard since.
         last_exchange: when both last understood each other.
@@ -115,8 +115,7 @@ class Trust:
     offered: int = 0
     start: int = 0
     instance: bytes = NO_INSTANCE
-    suspect: bytes = NO_INSTANCE
-    suspect_turn: int = 0
+    newer: bytes = NO_INSTANCE
     broken: Broken | None = None
     unreachable_since: datetime | None = None
     last_exchange: datetime | None = None
@@ -223,13 +222,12 @@ class Spoke:
 
     Args:
         home: which one.
-        turn: counts what this instance has said.
-        live: it answers us now; otherwise it may be a request that was long under way.
+        after: instance of the other domain that had been heard before this was said: the one that a request names,
+            or for an answer the one that was known when we asked. Zeros when nothing shows it.
     """
 
     home: Home
-    turn: int
-    live: bool
+    after: bytes = NO_INSTANCE
 
 
 @dataclass(frozen=True)
@@ -261,10 +259,12 @@ class RefusedThere:
     Args:
         code: of its error.
         heard: what its administrator has decided, when it said so.
+        newer: instance of the home of ours that it has heard instead, when it said so.
     """
 
     code: str
     heard: Heard | None = None
+    newer: bytes | None = None
 
 
 Event = (
@@ -323,8 +323,8 @@ def apply(trust: Trust, event: Event) -> Step:
             return _reached(trust, at)
         case Lost(at):
             return Step(replace(trust, unreachable_since=trust.unreachable_since or at))
-        case RefusedThere(code, heard):
-            return _refused_there(trust, code, heard)
+        case RefusedThere():
+            return _refused_there(trust, event)
 
 
 def _require(trust: Trust, decision: Decision, verb: str) -> None:
@@ -378,7 +378,7 @@ def _of_new_incarnation(trust: Trust, incarnation: int) -> Trust:
 
 
 def _of_unknown_start(trust: Trust) -> Trust:
-    return replace(trust, start=0, instance=NO_INSTANCE, suspect=NO_INSTANCE, suspect_turn=0, broken=None)
+    return replace(trust, start=0, instance=NO_INSTANCE, broken=None)
 
 
 def _confirmed(trust: Trust) -> Trust:
@@ -419,16 +419,14 @@ def _spoke(trust: Trust, event: Spoke) -> Step:
 def _older_start(trust: Trust, event: Spoke) -> Step:
     """Judge a home that should no longer be there.
 
-    A request can be under way while its sender is started again, and arrive after the next one's. So the first is
-    only refused. Who speaks again, or answers us now, is alive.
+    Any number of records can be under way while their sender is started again, and arrive after the next one's. So an
+    older start alone is only refused. Instances are random: what was said after the newer one had been heard was said
+    by a home that lives beside it.
     """
     home = event.home
-    alive = event.live or (trust.suspect == home.instance and event.turn > trust.suspect_turn)
-    if alive:
+    if event.after == trust.instance:
         trust = replace(trust, broken=Broken.TWO_HOMES)
         return Step(trust, (), _two_homes(trust))
-    if trust.suspect != home.instance:
-        trust = replace(trust, suspect=home.instance, suspect_turn=event.turn)
     return Step(
         trust, (), OlderStartError(f"the home of start {home.start} speaks, and one of start {trust.start} has spoken")
     )
@@ -456,9 +454,11 @@ _REASONS: Final = {
 }
 
 
-def _refused_there(trust: Trust, code: str, heard: Heard | None) -> Step:
+def _refused_there(trust: Trust, event: RefusedThere) -> Step:
+    code, heard = event.code, event.heard
     step = _heard(trust, heard.decision, heard.number) if heard else Step(trust)
-    trust = step.trust
+    trust = replace(step.trust, newer=event.newer or trust.newer)
+    step = replace(step, trust=trust)
     settled = trust.theirs is Decision.REMOVED or code == OlderStartError.code
     if not settled and trust.may_call:
         step = replace(step, trust=replace(trust, broken=_REASONS.get(code, Broken.REFUSED)))

@@ -17,7 +17,6 @@ trust_home = Table(
     Column("number", BigInteger, nullable=False),
     Column("start", BigInteger, nullable=False),
     Column("instance", Identity(UUID_BYTES), nullable=False),
-    Column("turn", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
 )
 
@@ -48,8 +47,7 @@ trusts = Table(
     Column("offered", BigInteger, nullable=False),
     Column("start", BigInteger, nullable=False),
     Column("instance", Identity(UUID_BYTES), nullable=False),
-    Column("suspect", Identity(UUID_BYTES), nullable=False),
-    Column("suspect_turn", BigInteger, nullable=False),
+    Column("newer", Identity(UUID_BYTES), nullable=False),
     Column("broken", String(16)),
     Column("unreachable_since", Moment),
     Column("last_exchange", Moment),

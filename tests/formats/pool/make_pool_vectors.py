@@ -58,9 +58,10 @@ def frame(
     magic: bytes = b"SRF1",
     counter: int = 7,
     data_key: bytes | None = None,
+    prefix: int = 0,
 ) -> bytes:
     body_bytes = len(packed) + (16 if cipher else 0)
-    nonce = struct.pack(">IQ", 0, counter) if cipher else bytes(12)
+    nonce = struct.pack(">IQ", prefix, counter) if cipher else bytes(12)
     key_id = data_key if data_key is not None else DATA_KEY if cipher else bytes(16)
     head = struct.pack(
         ">4sBBBBIII16s12s",
@@ -154,6 +155,7 @@ def frames() -> list[Vector]:
         vector("frame", "changed ciphertext", right[:-17] + bytes((right[-17] ^ 1,)) + right[-16:], "damaged"),
         vector("frame", "changed name", right[:48] + bytes((right[48] ^ 1,)) + right[49:], "damaged"),
         vector("frame", "not Zstandard", frame(compression=1, packed=plain), "damaged"),
+        vector("frame", "nonce that does not begin with zeros", frame(prefix=1), "damaged"),
         vector("frame", "content size differs", frame(compression=1, packed=zstd_raw(plain + b"!")), "damaged"),
         vector("frame", "garbage behind the data", frame(compression=1, packed=packed + b"x"), "damaged"),
         vector("frame", "padding cut short", frame(compression=1, packed=packed + padding(5)[:-1]), "damaged"),
@@ -271,7 +273,7 @@ def containers() -> list[Vector]:
         vector("container", "stopped inside an item", unsealed[:-1], "damaged", scanned=1),
         vector("container", "no item", container([]), "damaged"),
         vector("container", "header changed", right[:24] + b"m" + right[25:], "damaged"),
-        vector("container", "unknown content", container([(frame(), DATA_KEY, rows)], 3), "damaged"),
+        vector("container", "unknown content", container([(frame(), DATA_KEY, rows)], 3), "newer"),
         vector("container", "footer changed", right[:-97] + b"\xff" + right[-96:], "damaged"),
         vector("container", "tail changed", right[:-9] + b"\x01" + right[-8:], "damaged"),
         vector("container", "cut short", right[:-1], "damaged"),

@@ -273,12 +273,12 @@ def test_descriptors_are_closed_also_when_a_backup_is_given_up(tmp_path: Path) -
 def peak_kib(script: str, *arguments: Path) -> int:
     """Run a script of its own, and give the most memory it had beyond the imports."""
     measured = (
-        "import os, sys, resource\n"
+        "import os, sys\n"
         "from strongroom.client.sender import Sender\nfrom strongroom.client.walker import Walker\n"
-        "from strongroom.client.tar import tar_pieces\n"
-        "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "from strongroom.client.tar import tar_pieces\nfrom tests.support.memory import peak_kib\n"
+        "start = peak_kib()\n"
         f"{script}\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)\n"
+        "print(peak_kib() - start)\n"
     )
     done = subprocess.run([sys.executable, "-c", measured, *arguments], check=True, capture_output=True, text=True)
     return int(done.stdout)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import hashlib
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.core.ids import DomainId, to_text
 from strongroom.formats import signed
+from strongroom.formats.domain_statement import DOMAIN_STATEMENT
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.explanation import BytesSource, Explanation, Knowledge, Outcome, Source
 from strongroom.formats.identity import REVOCATION_LIST
 from strongroom.formats.inspect import EXPLAINERS, MAX_OBJECTS, explain
+from tests.formats import make_vectors
 from tests.formats import samples as s
 
 ORIGIN = DomainId(s.ORIGIN.id)
@@ -137,13 +142,13 @@ def test_a_format_is_added_by_a_row() -> None:
     def explainer(source: Source, knowledge: Knowledge) -> Explanation:
         assert not knowledge.pinned
         if source.size < 6:
-            raise DamagedError("the frame is cut short")
-        return Explanation("frame", "SRF1", source.size)
+            raise DamagedError("the note is cut short")
+        return Explanation("note", "SRZ1", source.size)
 
-    more = {b"SRF": explainer, **EXPLAINERS}
-    assert explain(BytesSource(b"SRF1.."), explainers=more).what == "frame"
-    assert explain(BytesSource(b"SRF1."), explainers=more).problems == ("the frame is cut short",)
-    assert explain(BytesSource(b"SRFOOT01"), explainers=more).what == "unknown"
+    more = {b"SRZ": explainer, **EXPLAINERS}
+    assert explain(BytesSource(b"SRZ1.."), explainers=more).what == "note"
+    assert explain(BytesSource(b"SRZ1."), explainers=more).problems == ("the note is cut short",)
+    assert explain(BytesSource(b"SRZOOT01"), explainers=more).what == "unknown"
 
 
 @given(st.sampled_from([s.COPY + s.TRAILER, s.BATCH_2, s.ENVELOPES[0]]), st.data())
@@ -154,3 +159,22 @@ def test_hostile_files_are_explained_and_raise_nothing(good: bytes, data: st.Dat
     found = of(hostile)
     troubled = found.problems or any(part.problems for part in found.parts)
     assert troubled or hostile in (good, s.COPY)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("domain-statement", "domain statement"), ("trust-binding", "trust binding")]
+)
+def test_what_primaries_sign_for_each_other_is_explained(name: str, what: str) -> None:
+    cases = json.loads((make_vectors.VECTORS / f"{name}.json").read_text(encoding="utf-8"))["cases"]
+    for case in cases:
+        found = of(bytes.fromhex(case["data"]))
+        assert bool(found.problems) == (case["outcome"] != "ok"), case["name"]
+        if case["outcome"] == "ok":
+            assert found.what == what
+
+
+def test_a_domain_statement_shows_the_fingerprint_that_people_compare() -> None:
+    (case, *_) = json.loads((make_vectors.VECTORS / "domain-statement.json").read_text(encoding="utf-8"))["cases"]
+    statement = signed.verify(DOMAIN_STATEMENT, bytes.fromhex(case["data"])).payload
+    found = of(bytes.fromhex(case["data"]))
+    assert found.fields["(fingerprints of the roots)"] == [hashlib.sha256(r).hexdigest() for r in statement.roots]

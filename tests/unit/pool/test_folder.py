@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from strongroom.pool.errors import (
     PoolWriteError,
 )
 from strongroom.pool.folder import INCOMING, Folder
-from tests.support.pool import CountedEntropy
+from tests.support.pool import CountedEntropy, Pool
 
 
 @pytest.fixture
@@ -147,3 +148,14 @@ def test_bytes_are_stable_before_they_have_a_name_and_the_name_after(
     monkeypatch.setattr("os.link", note_link)
     folder.put("containers/ab/abcd", b"x")
     assert steps == ["fsync incoming", "link", "fsync containers"]
+
+
+def test_a_pool_without_its_empty_folders_and_index_is_whole(tmp_path: Path) -> None:
+    pool = Pool.create(tmp_path / "pool")
+    references = pool.write([b"x" * 100_000])
+    pool.index.close()
+    shutil.rmtree(pool.folder.index_path)
+    for name in ("incoming", "journal", "revocations", "images"):
+        (tmp_path / "pool" / name).rmdir()
+    again = Pool.open(tmp_path / "pool", keys=pool.keys)
+    assert again.write([b"x" * 100_000])[0].frame_id == references[0].frame_id

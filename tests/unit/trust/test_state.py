@@ -63,7 +63,7 @@ def test_the_state_follows_from_both_decisions(ours: str, theirs: str, state: st
 
 
 def test_an_older_incarnation_is_refused_and_the_trust_goes_on() -> None:
-    step = apply(ACTIVE, Spoke(home(1, 99), 1, live=True))
+    step = apply(ACTIVE, Spoke(home(1, 99), ACTIVE.instance))
     assert isinstance(step.refusal, OlderIncarnationError)
     assert step.trust == ACTIVE
     with pytest.raises(OlderIncarnationError):
@@ -73,14 +73,14 @@ def test_an_older_incarnation_is_refused_and_the_trust_goes_on() -> None:
 
 
 def test_a_higher_incarnation_waits_and_what_was_heard_before_it_counts_no_more() -> None:
-    waiting = apply(ACTIVE, Spoke(home(3, 1), 1, live=True)).trust
+    waiting = apply(ACTIVE, Spoke(home(3, 1))).trust
     assert waiting.broken is Broken.RESTORED
     assert not waiting.passes_images
     # Not even the former home may go on meanwhile.
-    assert isinstance(apply(waiting, Spoke(home(), 9, live=True)).refusal, OlderIncarnationError)
+    assert isinstance(apply(waiting, Spoke(home())).refusal, OlderIncarnationError)
     confirmed = apply(waiting, Confirmed()).trust
     assert (confirmed.incarnation, confirmed.state, confirmed.broken) == (3, TrustState.WAITING, None)
-    assert apply(apply(confirmed, Spoke(home(3, 1), 2, live=True)).trust, Heard(Decision.ADDED, 1)).trust.passes_images
+    assert apply(apply(confirmed, Spoke(home(3, 1))).trust, Heard(Decision.ADDED, 1)).trust.passes_images
 
 
 def test_a_token_does_not_confirm_a_restored_home() -> None:
@@ -90,22 +90,55 @@ def test_a_token_does_not_confirm_a_restored_home() -> None:
     assert step.trust.incarnation == 2
 
 
-def test_a_live_answer_of_an_older_start_shows_two_homes_at_once() -> None:
-    step = apply(ACTIVE, Spoke(home(start=6, instance=b"o" * 16), 1, live=True))
+def test_an_older_start_that_answers_those_who_knew_the_newer_shows_two_homes_at_once() -> None:
+    step = apply(ACTIVE, Spoke(home(start=6, instance=b"o" * 16), ACTIVE.instance))
     assert isinstance(step.refusal, TwoHomesError)
     assert step.trust.broken is Broken.TWO_HOMES
 
 
-def test_a_clone_of_the_same_start_is_recognised() -> None:
-    first = apply(ACTIVE, Spoke(home(instance=b"c" * 16), 1, live=False))
+def test_an_answer_that_a_restart_overtook_is_only_refused() -> None:
+    knew = home(start=6, instance=b"o" * 16)
+    called = apply(replace(ACTIVE, start=knew.start, instance=knew.instance), Spoke(home())).trust
+    step = apply(called, Spoke(knew, knew.instance))
+    assert isinstance(step.refusal, OlderStartError)
+    assert step.trust.passes_images
+
+
+@pytest.mark.parametrize("start", [6, 7])
+def test_a_clone_that_was_refused_and_calls_again_is_recognised(start: int) -> None:
+    clone = home(start=start, instance=b"c" * 16)
+    first = apply(ACTIVE, Spoke(clone))
     assert isinstance(first.refusal, OlderStartError)
-    again = apply(first.trust, Spoke(home(instance=b"c" * 16), 1, live=False))
-    assert isinstance(again.refusal, OlderStartError)  # the same request, once more: not yet alive
-    alive = apply(again.trust, Spoke(home(instance=b"c" * 16), 2, live=False))
+    told = apply(Trust(PEER, Decision.ADDED), RefusedThere(first.refusal.code, newer=first.trust.instance)).trust
+    alive = apply(first.trust, Spoke(clone, told.newer))
     assert isinstance(alive.refusal, TwoHomesError)
-    assert isinstance(apply(alive.trust, Spoke(home(), 9, live=True)).refusal, TwoHomesError)
+    assert isinstance(apply(alive.trust, Spoke(home())).refusal, TwoHomesError)
     assert apply(alive.trust, Reached(NOW)).trust.broken is Broken.TWO_HOMES
-    assert apply(apply(alive.trust, Confirmed()).trust, Spoke(home(), 9, live=True)).refusal is None
+    assert apply(apply(alive.trust, Confirmed()).trust, Spoke(home())).refusal is None
+
+
+def test_two_requests_that_a_restart_overtook_are_no_second_home() -> None:
+    """Both were sent by start 1, and given up; start 2 is heard first."""
+    first, second = home(start=1, instance=b"1" * 16), home(start=2, instance=b"2" * 16)
+    trust = apply(replace(ACTIVE, start=0, instance=bytes(16)), Spoke(second)).trust
+    for _ in range(2):
+        late = apply(trust, Spoke(first))
+        assert isinstance(late.refusal, OlderStartError)
+        trust = late.trust
+    assert trust.passes_images
+    assert apply(trust, Spoke(second)).refusal is None
+
+
+def test_what_a_former_start_was_told_does_not_make_its_late_requests_a_second_home() -> None:
+    former = home(start=6, instance=b"o" * 16)
+    named = b"5" * 16  # by a refusal that came before the newest start
+    assert isinstance(apply(ACTIVE, Spoke(former, named)).refusal, OlderStartError)
+
+
+def test_a_refusal_that_names_no_home_keeps_what_an_earlier_one_named() -> None:
+    told = apply(ACTIVE, RefusedThere("trust.older-start", newer=b"n" * 16)).trust
+    assert told.passes_images
+    assert apply(told, RefusedThere("trust.older-start")).trust.newer == b"n" * 16
 
 
 def test_what_only_the_other_can_mend_is_not_confirmed_here() -> None:
@@ -121,7 +154,7 @@ def test_what_only_the_other_can_mend_is_not_confirmed_here() -> None:
 def test_a_removal_survives_a_restore_of_the_other_from_before_it() -> None:
     removed = apply(ACTIVE, Heard(Decision.REMOVED, 6))
     assert removed.effects == (Effect.REVOKE,)
-    restored = apply(apply(removed.trust, Spoke(home(3, 1), 1, live=True)).trust, Confirmed()).trust
+    restored = apply(apply(removed.trust, Spoke(home(3, 1))).trust, Confirmed()).trust
     assert apply(restored, Heard(Decision.ADDED, 99)).trust.state is TrustState.REMOVED_BY_PEER
     assert apply(restored, Asked(100, 3, 9)).trust.state is TrustState.ACTIVE
 

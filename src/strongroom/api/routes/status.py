@@ -67,6 +67,13 @@ class TrustStatus(Answer):
     health: str
 
 
+class MediaCounts(Answer):
+    """How many media servers were heard of lately, and how many there are."""
+
+    online: int
+    known: int
+
+
 class Status(Answer):
     """The state of the domain."""
 
@@ -77,6 +84,7 @@ class Status(Answer):
     started: datetime
     incarnation: int
     kms: Literal["open", "locked", "quiesced"]
+    media_servers: MediaCounts
     pools: list[PoolStatus]
     jobs: JobCounts
     alarms: list[Alarm]
@@ -87,6 +95,7 @@ class Status(Answer):
 def show_status(parts: PartsDep) -> Status:
     """Show the state of the domain, with everything that needs somebody's attention."""
     pools = parts.media.pools()
+    online, known = parts.media.heard()
     kms = _kms(parts)
     with read(parts.engine) as connection:
         peers = [peer for peer in store.peers(connection) if peer.trust.ours is not Decision.REMOVED]
@@ -100,6 +109,7 @@ def show_status(parts: PartsDep) -> Status:
         started=parts.started,
         incarnation=parts.ours.incarnation,
         kms=kms,
+        media_servers=MediaCounts(online=online, known=known),
         pools=[
             PoolStatus(
                 name=pool.name,

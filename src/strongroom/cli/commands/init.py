@@ -20,6 +20,7 @@ from strongroom.cli.output import Output
     metavar="FILE|-",
     help="File with the pass phrase of the root key; '-' reads standard input.  [default: one is made and shown once]",
 )
+@click.option("--database", metavar="URL", default="", help="An empty PostgreSQL database.  [default: SQLite in HOME]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
 def command(
     home: Path,
@@ -27,6 +28,7 @@ def command(
     host: str | None,
     listen: str | None,
     root_passphrase_file: Path | None,
+    database: str,
     as_json: bool,
 ) -> None:
     """Make a new domain in HOME: its root key, CA, KMS, catalog and first administrator."""
@@ -47,6 +49,7 @@ def command(
         host=host,
         listen=listen,
         root_phrase=phrase,
+        database=database,
         clock=SystemClock(),
         entropy=SystemEntropy(),
     )

@@ -28,8 +28,8 @@ _UNKNOWN: Final = "unknown"
 def command(session: Session, path: Path, recursive: bool, pins: tuple[str, ...]) -> None:
     """Show what a header, container, label or key file says, and who signed it.
 
-    Ends with 6 when something of it is damaged, or not signed by who it says. In a folder, files of other programs
-    are named and do not count.
+    Ends with 6 when something of it is damaged, or not signed by who it says. Keys are never shown. In a folder, files
+    that hold no lasting format are named and do not count.
     """
     pinned = _pinned(pins)
     if path.is_dir() != recursive:
@@ -67,22 +67,26 @@ def _show_folder(session: Session, path: Path, pinned: frozenset[Any]) -> int:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Give the regular files below a folder, in order; links are not followed."""
+    """Give the regular files and sockets below a folder, in order; links are not followed."""
     for folder, names, files in os.walk(path):
         names.sort()
         for name in sorted(files):
             file = Path(folder, name)
-            if file.is_file() and not file.is_symlink():
+            if not file.is_symlink() and (file.is_file() or file.is_socket()):
                 yield file
 
 
 def _explain(path: Path, pinned: frozenset[Any]) -> Explanation:
     from strongroom.cli.file_source import FileSource
-    from strongroom.formats.explanation import Knowledge
+    from strongroom.formats.explanation import Explanation, Knowledge
     from strongroom.formats.inspect import explain
+    from strongroom.formats.other_files import explain_other
 
+    if path.is_socket():
+        return Explanation("socket: no lasting format", "", 0)
     with FileSource(path) as source:
-        return explain(source, Knowledge(pinned=pinned))
+        found = explain(source, Knowledge(pinned=pinned))
+        return (found.what == _UNKNOWN and explain_other(source, path.name)) or found
 
 
 def _pinned(pins: tuple[str, ...]) -> frozenset[Any]:
@@ -142,7 +146,8 @@ def _lines(found: Explanation, depth: int) -> Iterator[str]:
     from strongroom.core.ids import to_text
 
     edge = "  " * depth
-    yield f"{edge}{safe(found.what)} ({safe(found.magic)}), {found.length} bytes"
+    magic = f" ({safe(found.magic)})" if found.magic else ""
+    yield f"{edge}{safe(found.what)}{magic}, {found.length} bytes"
     if found.signature is not None:
         signed = found.signature
         who = f", signed by {to_text(signed.domain)}" if signed.domain is not None else ""

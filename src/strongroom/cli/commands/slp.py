@@ -46,12 +46,12 @@ def create(
     data_class: str,
     document: Any,
 ) -> None:
-    r"""Make a policy: for backups, for images that come from another domain, or from a document.
+    """Make a policy: for backups, for images that come from another domain, or from a document.
 
     \b
     strongroom slp create daily --backup main --retention 30d --key-group office --replicate-to paris:daily
     strongroom slp create daily --import from-berlin --retention target
-    """
+    """  # noqa: D301 - click reads the control character that stands for "as it is written"
     if sum(chosen is not None for chosen in (backup_pool, import_pool, document)) != 1:
         raise InputError("a policy has one shape", hint=_SHAPES)
     if document is not None:

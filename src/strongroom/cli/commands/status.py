@@ -17,7 +17,9 @@ POLL_SECONDS: Final = 0.3
 
 @click.command()
 @verb
-@click.option("--wait", type=Seconds(), metavar="TIME", help="Wait so long for the domain to answer, such as 30s.")
+@click.option(
+    "--wait", type=Seconds(), metavar="TIME", help="Wait so long until primary and media servers serve, such as 30s."
+)
 def command(session: Session, wait: int | None) -> None:
     """Show the domain, its pools, jobs, alarms and trusts."""
     found = _ask(session, wait or 0)
@@ -34,7 +36,10 @@ def _ask(session: Session, wait_seconds: int) -> dict[str, Any]:
                 raise
             time.sleep(POLL_SECONDS)
         else:
-            return found
+            servers = found.get("media_servers") or {}
+            if servers.get("online") == servers.get("known") or time.monotonic() >= end:
+                return found
+            time.sleep(POLL_SECONDS)
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -43,6 +48,8 @@ def _text(found: dict[str, Any]) -> str:
         f"primary  {found.get('host', '-')}, version {found.get('version', '-')}, since {found.get('started', '-')}",
         f"keys     {found.get('kms', '-')}",
     ]
+    servers = found.get("media_servers") or {}
+    lines.append(f"media    {servers.get('online', '-')} of {servers.get('known', '-')} media servers are online")
     jobs = found.get("jobs") or {}
     lines.append("jobs     " + ", ".join(f"{count} {name.replace('_', ' in ')}" for name, count in jobs.items()))
     for pool in found.get("pools") or []:

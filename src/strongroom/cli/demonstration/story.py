@@ -207,14 +207,16 @@ class Story:
             "receipts", "replication", "status", until=lambda rows: all(one["state"] == "confirmed" for one in rows)
         )
         waiting = self.south.command("import", "status", "--missing-keys")
-        shown = self.north.command("image", "show", image)
+        receipts = self.north.command("image", "show", image, "--receipts")
         return {
-            "ok": row["state"] == WAITING and self._tag in row["key_tags"],
+            "ok": row["state"] == WAITING and self._tag in row["key_tags"] and len(receipts) == 1,
             "state": row["state"],
             "key_tags": row["key_tags"],
             "restore_refused_with": refused.code,
             "missing_keys": [one["tag"] for one in waiting["by_tag"]],
-            "receipts_at_source": len(shown.get("receipts", [])),
+            "receipts_at_source": [
+                {key: one[key] for key in ("target_name", "state", "received", "verified")} for one in receipts
+            ],
         }
 
     def _back_up_again(self) -> Facts:

@@ -17,9 +17,7 @@ class NoIdentityError(NotFoundError):
     """The home has no certificate of a media server's own domain."""
 
     code = "media.no-identity"
-    default_hint = (
-        "enrol the media server: 'strongroom cert issue --server HOST:PORT --fingerprint F --token-file FILE'"
-    )
+    default_hint = "enrol the media server: 'strongroom cert issue --to HOST:PORT --fingerprint F --token-file FILE'"
 
 
 class PoolNotOpenError(NotFoundError):

@@ -5,8 +5,8 @@ Each handler can run again at any point: what it changes is guarded by state, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, select
 
@@ -55,6 +55,23 @@ class ImageDamagedError(IntegrityError):
     default_hint = "restore from another copy; the job's log names what is wrong"
 
 
+class Arrivals(Protocol):
+    """Who takes images that came from other domains."""
+
+    def imported(self, connection: Connection, found: fragment.Fragment) -> Mapping[str, Any]:
+        """Take the headers that were read from the storage."""
+
+
+class _NoArrivals:
+    def imported(self, _connection: Connection, _found: fragment.Fragment) -> Mapping[str, Any]:
+        """Nothing arrives before the parts are joined."""
+        raise RuntimeError("an import job ran before the primary was put together")
+
+
+def _nothing_to_say() -> None:
+    """Nobody listens before the parts are joined."""
+
+
 class ImageWork:
     """Jobs about images.
 
@@ -66,7 +83,8 @@ class ImageWork:
     def __init__(self, primary: Primary, media: MediaClients) -> None:
         self._primary = primary
         self._media = media
-        self.arrived: Any = None
+        self.arrived: Arrivals = _NoArrivals()
+        self.say_soon: Callable[[], None] = _nothing_to_say
 
     def queues(self) -> list[Queue]:
         """Give the queues of these jobs."""
@@ -268,6 +286,7 @@ class ImageWork:
         checked = fragment.verify(found, pinned=self._primary.domain)
         result = transact(self._primary.engine, lambda c: self.arrived.imported(c, checked))
         self.settle_keys()
+        self.say_soon()
         return dict(result)
 
     def _phase_one(self, context: JobContext) -> Mapping[str, Any]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
 from sqlalchemy import Engine
 
+from strongroom.api.errors import KeystoreLockedError
 from strongroom.catalog import keys as catalog_keys
 from strongroom.catalog.file_list import FileLists
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
-from strongroom.core.errors import KeyUnavailableError, StrongroomError
+from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import DomainId, HostId, KeyTag
 from strongroom.database import open_engine, read, upgrade
 from strongroom.formats.identity import ArchiveSigner
@@ -36,13 +38,6 @@ from strongroom.settings.home import Home
 from strongroom.trust.home import OurDomain
 
 FIRST_INCARNATION: Final = 1
-
-
-class KeystoreLockedError(KeyUnavailableError):
-    """The keystore is not open; what needs no key goes on."""
-
-    code = "kms.locked"
-    default_hint = "put the key files back into the key folder, and start the primary again"
 
 
 @dataclass(frozen=True)
@@ -73,6 +68,7 @@ class Primary:
     file_lists: FileLists
     revocations: bytes
     open_kms: Callable[[], Kms]
+    started: datetime
 
     @property
     def domain(self) -> DomainId:
@@ -164,6 +160,7 @@ def open_primary(home: Home, settings: DomainSettings, clock: Clock, entropy: En
         file_lists=FileLists(home.file_lists, keys.get(service_keys.CATALOG)),
         revocations=(home.path / "pki" / REVOCATIONS).read_bytes(),
         open_kms=_kms_opener(home, folder, engine, signer, clock, entropy),
+        started=clock.now(),
     )
 
 

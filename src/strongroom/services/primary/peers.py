@@ -166,7 +166,10 @@ class Talk:
     def _run(self) -> None:
         interval = self._primary.settings.times.exchange.total_seconds()
         while not self._stop.is_set():
-            self._round()
+            try:
+                self._round()
+            except Exception:  # noqa: BLE001, RUF100 - a defect met with one peer must not end all talk
+                logger.exception("an exchange has a defect", extra={"event": "talk-defect"})
             self._wake.wait(interval)
             self._wake.clear()
 

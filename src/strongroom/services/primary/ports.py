@@ -105,6 +105,15 @@ class Media:
             raise NoMediaServerError(f"the pool '{name}' is not there")
         return made
 
+    def heard(self) -> tuple[int, int]:
+        """Tell how many media servers were heard of lately, and how many there are."""
+        hosts = self._clients.hosts()
+        now = self._primary.clock.now()
+        with read(self._primary.engine) as connection:
+            beats = {row.host: row.at for row in connection.execute(select(media_beats))}
+        started = self._primary.started
+        return sum(1 for host in hosts if host in beats and _is_lately(beats[host], now, started)), len(hosts)
+
     def pools(self) -> Sequence[PoolFacts]:
         """List all pools by name."""
         with read(self._primary.engine) as connection:
@@ -387,6 +396,11 @@ class Targets:
             media=target.addresses,
             state="defined",
         )
+
+
+def _is_lately(heard: datetime, now: datetime, started: datetime) -> bool:
+    """Tell whether a beat is of this run of the primary, and fresh."""
+    return heard >= started and now - heard < SILENT_AFTER
 
 
 def _domain_of(connection: Connection, name: str) -> DomainId:

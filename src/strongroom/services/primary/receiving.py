@@ -53,13 +53,6 @@ LEASE: Final = timedelta(days=7)
 SendReceipt = Callable[[Connection, DomainId, bytes], None]
 
 
-class AlreadyHeldError(errors.CredentialRefusedError):
-    """The image is here, complete."""
-
-    code = "replication.already-held"
-    default_hint = "nothing has to be done: the receipt is sent again"
-
-
 @dataclass(frozen=True)
 class _Offer:
     copy: CheckedCopy
@@ -122,7 +115,7 @@ class Receiving:
 
         outcome = transact(self._primary.engine, deed)
         if isinstance(outcome, bytes):
-            raise AlreadyHeldError(f"the image '{to_text(outcome)}' is here already")
+            raise errors.AlreadyHeldError(f"the image '{to_text(outcome)}' is here already")
         return outcome
 
     def commit(self, host: HostId, said: messages.CommitReceived) -> messages.FragmentToWrite:

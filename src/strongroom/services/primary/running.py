@@ -76,6 +76,7 @@ class Running:
         self._clients = ClientWork(primary, self._images.acknowledged)
         self._receiving = Receiving(primary, self._images.acknowledged, self._talk.send_receipt)
         self._images.arrived = self._receiving
+        self._images.say_soon = self._talk.soon
         self._engine = JobEngine(
             primary.engine,
             self._images.handlers(),
@@ -90,6 +91,7 @@ class Running:
         self._door = Door(primary.engine, primary.clock, primary.entropy)
         self._listening: list[str] = []
         self._told_kms = False
+        self._parts_of_rest: Parts | None = None
         self._done = threading.Event()
 
     async def run(self, stopping: Stopping) -> None:
@@ -103,8 +105,9 @@ class Running:
         self._engine.start()
         self._talk.start()
         runners = await self._open_listeners()
+        self._parts_of_rest = self._parts()
         people = people_server(
-            create_app(self._parts()),
+            create_app(self._parts_of_rest),
             *split_address(primary.settings.primary.listen_people),
             people_tls(self._primary.own_identity().credential),
         )
@@ -211,6 +214,9 @@ class Running:
             except StrongroomError as error:
                 facts = {"event": "housekeeping-failed", "task": task.__name__, "code": error.code}
                 logger.warning("housekeeping failed", extra=facts)
+            except Exception:  # noqa: BLE001, RUF100 - a defect in one task must not end all of them
+                facts = {"event": "housekeeping-defect", "task": task.__name__}
+                logger.exception("housekeeping has a defect", extra=facts)
 
     def _issue_crls(self) -> None:
         primary = self._primary
@@ -248,5 +254,7 @@ class Running:
         if not self._told_kms:
             kms.on_usable(self._images.key_became_usable)
             self._told_kms = True
+            if self._parts_of_rest is not None:
+                self._parts_of_rest.kms = kms  # the keystore was locked when the primary started
             self._images.settle_keys()
         kms.refresh()

@@ -88,6 +88,7 @@ def init(
     host: str | None,
     listen: str | None,
     root_phrase: Secret | None,
+    database: str = "",
     clock: Clock,
     entropy: Entropy,
 ) -> NewDomain:
@@ -99,6 +100,7 @@ def init(
         host: name or address by which other hosts reach this one; this machine's name by default.
         listen: ``ADDRESS:PORT`` of the peer listener; the two ports behind it are the people's and the media server's.
         root_phrase: pass phrase of the root key, normalised; made here when it is None.
+        database: URL of an empty PostgreSQL database; SQLite in the home when it is empty.
         clock: for times.
         entropy: for keys and ids.
 
@@ -119,6 +121,7 @@ def init(
             host=host or socket.getfqdn(),
             listen=listen or f"0.0.0.0:{DEFAULT_PORT}",
             given_phrase=root_phrase,
+            database=database,
             clock=clock,
             entropy=entropy,
         )
@@ -146,6 +149,7 @@ def _make(
     host: str,
     listen: str,
     given_phrase: Secret | None,
+    database: str,
     clock: Clock,
     entropy: Entropy,
 ) -> NewDomain:
@@ -157,7 +161,7 @@ def _make(
     for folder in (home.path, home.path / "pki", home.file_lists, home.media, home.run, home.logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-    write_settings(home, domain=name, host=host, listen=listen)
+    write_settings(home, domain=name, host=host, listen=listen, database=database)
     durable.create_file(home.root_key, root_key.seal(seed, phrase, entropy))
 
     key_folder = KeyFolder(home.keys, entropy)
@@ -174,7 +178,9 @@ def _make(
     KeystoreFile.create(home.keystore, domain, hmk, kpk, entropy)
 
     authorities = _make_authorities(domain, name, keys, clock, entropy)
-    administrator = _fill_database(home, name, host, domain, authorities, clock, entropy)
+    administrator = _fill_database(
+        home, database or f"sqlite:///{home.catalog}", name, host, domain, authorities, clock, entropy
+    )
     return NewDomain(
         domain=domain,
         fingerprint=fingerprint_of(authorities[IssuerKind.ROOT].certificate),
@@ -203,6 +209,7 @@ def _make_authorities(
 
 def _fill_database(
     home: Home,
+    database: str,
     name: str,
     host: str,
     domain: DomainId,
@@ -211,7 +218,7 @@ def _fill_database(
     entropy: Entropy,
 ) -> str:
     """Enter authorities, the two hosts and the first administrator."""
-    engine = open_engine(f"sqlite:///{home.catalog}")
+    engine = open_engine(database)
     try:
         upgrade(engine)
         registrar = Registrar(engine, domain, authorities, clock, entropy)

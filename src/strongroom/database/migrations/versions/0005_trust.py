@@ -29,7 +29,6 @@ def upgrade() -> None:
         sa.Column("number", NUMBER, nullable=False),
         sa.Column("start", NUMBER, nullable=False),
         sa.Column("instance", ID, nullable=False),
-        sa.Column("turn", NUMBER, nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_trust_home_one_row")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trust_home")),
     )
@@ -56,8 +55,7 @@ def upgrade() -> None:
         sa.Column("offered", NUMBER, nullable=False),
         sa.Column("start", NUMBER, nullable=False),
         sa.Column("instance", ID, nullable=False),
-        sa.Column("suspect", ID, nullable=False),
-        sa.Column("suspect_turn", NUMBER, nullable=False),
+        sa.Column("newer", ID, nullable=False),
         sa.Column("broken", WORD),
         sa.Column("unreachable_since", MOMENT),
         sa.Column("last_exchange", MOMENT),

@@ -1,0 +1,89 @@
+"""``strongroom serve``: roles come back, end with their supervisor, and a home is served once and where it was (L5)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.live_domain import free_ports
+
+STRONGROOM = str(Path(sys.executable).with_name("strongroom"))
+
+
+def roles_of(home: Path) -> dict[str, int]:
+    """Find the processes that serve a home, by their own command lines."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(home).encode() in words and b"-m" in words:
+                found[words[words.index(b"-m") + 1].decode().rpartition(".")[2]] = int(folder.name)
+    return found
+
+
+def wait_until(what: Callable[[], object], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    words = ["init", str(path), "--domain", "d", "--host", "localhost", "--listen", f"127.0.0.1:{free_ports()}"]
+    subprocess.run([STRONGROOM, *words], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([STRONGROOM, "serve", str(home)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert b"serves" in process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: not roles_of(home))
+
+
+@pytest.mark.slow
+def test_a_killed_role_comes_back_and_roles_end_with_a_killed_supervisor(
+    home: Path, server: subprocess.Popen[bytes]
+) -> None:
+    before = roles_of(home)
+    assert set(before) == {"primary", "media"}
+    os.kill(before["primary"], signal.SIGKILL)
+    wait_until(lambda: roles_of(home).get("primary") not in (None, before["primary"]))
+    assert roles_of(home)["media"] == before["media"]
+    second = subprocess.run([STRONGROOM, "serve", str(home)], capture_output=True, check=False)
+    assert second.returncode == 4
+    assert b"[serve.home-in-use]" in second.stderr
+    server.kill()
+    wait_until(lambda: not roles_of(home))
+
+
+@pytest.mark.slow
+def test_a_copied_home_is_not_served_and_says_why(home: Path, server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    assert server.wait(40) == 0
+    copy = home.with_name("copy")
+    shutil.copytree(home, copy, ignore=shutil.ignore_patterns("run"))
+    shutil.copytree(home.with_name("home.keys"), home.with_name("copy.keys"))
+    refused = subprocess.run([STRONGROOM, "serve", str(copy)], capture_output=True, check=False)
+    assert refused.returncode == 4
+    assert b"[serve.home-moved]" in refused.stderr
+    assert b"Traceback" not in refused.stderr
+    assert not roles_of(copy)
