@@ -140,6 +140,8 @@ class Pair:
             given = token(other, folder, "trust", "--purpose", "trust")
             words = ("--fingerprint", other.fingerprint(), "--token-file", str(given))
             one.cli("trust", "add", f"localhost:{other.port}", *words)
+        for domain in (source, target):  # the second one's word reaches the first with an exchange
+            until(lambda domain=domain: domain.cli("trust", "list")[0]["state"] == "active", "no trust")  # type: ignore[misc]
         given = token(target, folder, "media", "--purpose", "enrol-foreign-media", "--for-domain", self.id_of(source))
         words = ("--fingerprint", target.fingerprint(), "--token-file", str(given))
         source.cli("cert", "issue", "--to", f"localhost:{target.port}", *words)
