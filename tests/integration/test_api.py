@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from strongroom.api.listener import people_server, people_tls
 from strongroom.cli.api_client import ApiClient
+from strongroom.cli.main import main
 from strongroom.core.errors import AuthenticationError, NotFoundError
 from strongroom.core.secret import Secret
 from strongroom.database import open_engine, upgrade
 from strongroom.people.roles import UserRole
 from strongroom.people.users import Grant
 from strongroom.pki.ca import load_certificate
+from strongroom.pki.fingerprint import fingerprint_of
 from tests.support.api import PASSWORD, Stage
 from tests.support.trust import Listener
 
@@ -94,6 +97,31 @@ def test_a_command_signs_in_and_works_over_tls(here: Stage, caplog: pytest.LogCa
                 client.get("/whoami")
     assert PASSWORD not in caplog.text
     assert session["token"] not in caplog.text
+
+
+def test_a_person_signs_in_from_elsewhere_by_the_roots_fingerprint_t2(
+    here: Stage, there: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    here.add_user("ada", frozenset({Grant(UserRole.ADMINISTRATOR)}), password=PASSWORD)
+    secret = tmp_path / "password"
+    secret.touch(0o600)
+    secret.write_text(PASSWORD)
+    with serving(here) as port:
+        server = ["--server", f"https://127.0.0.1:{port}"]
+
+        def run(*words: str) -> Result:
+            return CliRunner().invoke(main, [*words, *server])
+
+        who = ["--user", "ada", "--password-file", str(secret), "--fingerprint"]
+        other = run("login", *who, fingerprint_of(there.primary.root.certificate).hex)
+        assert "cli.untrusted-server" in other.output
+        assert run("whoami").exit_code == 5
+        signed_in = run("login", *who, fingerprint_of(here.primary.root.certificate).hex)
+        assert signed_in.exit_code == 0, signed_in.output
+        assert "ada" in run("whoami").stdout
+        assert run("logout").exit_code == 0
+        assert run("whoami").exit_code == 5
 
 
 def test_only_tls_1_3_is_spoken(here: Stage) -> None:

@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from starlette.routing import Match
 
+from strongroom.api.routes import ALL
 from strongroom.cli.main import main
 from tests.support.contract_server import Authority, Contract, serve_tls, serve_unix
+
+
+def in_api(method: str, path: str) -> bool:
+    """Whether the primary's API has such a call."""
+    scope = {"type": "http", "method": method, "path": path}
+    return any(route.matches(scope)[0] is Match.FULL for routes in ALL for route in routes.router.routes)
 
 
 @pytest.fixture(scope="session")
@@ -65,5 +73,8 @@ def domain(authority: Authority) -> Iterator[Domain]:
         ):
             primary.routes["POST /session"] = {"url": url, "token": "session-token", "ca": authority.root_pem}
             yield Domain(folder, url, authority.root_pem, authority.fingerprint, primary, media, media_socket)
+        # The answers are a test's own; that there is somebody to give them is not.
+        asked = {(one.method, one.path) for one in primary.asked} - {("POST", "/session")}
+        assert [call for call in sorted(asked) if not in_api(*call)] == []
     finally:
         shutil.rmtree(folder)

@@ -358,6 +358,13 @@ def test_what_cannot_be_undone_is_not_done_without_a_yes(domain: Domain) -> None
     assert domain.json("kms", "key", "destroy", "ab", "--yes") == {"tag": "ab", "state": "destroyed"}
 
 
+@pytest.mark.parametrize("verb", ["show", "check", "suspend", "resume", "confirm", "remove"])
+def test_each_thing_to_do_with_a_trust_is_a_call_of_the_api(domain: Domain, verb: str) -> None:
+    words = ["trust", verb, "munich", *(["--yes"] if verb == "confirm" else [])]
+    assert domain.run(*words).exit_code == 3
+    assert [asked for asked in domain.primary.paths() if "munich" in asked] != []
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -23,8 +23,8 @@ SERVERS = {"demo", "init", "serve"}
 HEAVY = ("alembic", "cryptography", "fastapi", "msgspec", "pyarrow", "pydantic", "rich", "sqlalchemy", "uvicorn")
 PROMISED = """
 login logout whoami status | ca show | token create,list,revoke | cert list,issue,revoke | host list,show
-trust add,list,show,check,suspend,resume,remove | pool create,list,show | storage credential create,list,revoke
-storage target add,list,remove | slp create,list,show,activate,deactivate,delete | backup restore inspect
+trust add,list,show,check,suspend,resume,confirm,remove | pool create,list,show | storage credential create,list,revoke
+storage target add,list,remove | slp create,list,show,activate,deactivate | backup restore inspect
 image list,show,files,find,verify,hold,release | job list,show,watch,cancel | kms group create,list
 kms key create,list,show,activate,deactivate,deprecate,terminate,destroy,recover,check
 kms keystore quiesce,unquiesce,import | import phase1,phase2,status | replication status | audit list,verify

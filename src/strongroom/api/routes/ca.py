@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Annotated
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from fastapi import Query
 from pydantic import Field
 
 from strongroom.api.fields import Answer, Line, address
 from strongroom.api.routing import Routes
-from strongroom.api.security import PartsDep
+from strongroom.api.security import ANYBODY, PartsDep
 from strongroom.core.ids import to_text
 from strongroom.database import read
 from strongroom.pki import bootstrap, names, registry
@@ -45,6 +46,12 @@ class CA(Answer):
     issuing: list[Issuer]
 
 
+class Roots(Answer):
+    """Root certificates, PEM; after a renewal the old one is still there."""
+
+    roots: list[str]
+
+
 @routes.get("/ca", "certificate.read")
 def show_ca(parts: PartsDep, server: Annotated[Line | None, Query(description="HOST:PORT of a primary")] = None) -> CA:
     """Show the root certificate's fingerprint, of this domain or of another primary.
@@ -62,6 +69,15 @@ def show_ca(parts: PartsDep, server: Annotated[Line | None, Query(description="H
             for issuer in registry.believed_authorities(connection, kind)
         ]
     return _ca(load_certificate(parts.ours.roots[0]), issuing, verified=True)
+
+
+@routes.get("/ca/roots", ANYBODY)
+def list_roots(parts: PartsDep) -> Roots:
+    """Give the root certificates, which is how a person who signs in from elsewhere gets them.
+
+    They are public, and nothing vouches for them here: compare the fingerprint of one with what the administrator says.
+    """
+    return Roots(roots=[load_certificate(root).public_bytes(Encoding.PEM).decode() for root in parts.ours.roots])
 
 
 def _ca(root: x509.Certificate, issuing: list[x509.Certificate], *, verified: bool) -> CA:
