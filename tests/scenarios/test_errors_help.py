@@ -172,7 +172,7 @@ def test_without_an_active_key_no_byte_is_read(pair: Pair, tmp_path: Path) -> No
 
 
 def test_a_wrong_host_master_key_locks_the_keystore_and_nothing_else(pair: Pair, tmp_path: Path) -> None:
-    """Encrypted backups are refused before a byte is read; imports, clear backups and sealed replication go on."""
+    """Encrypted backups are refused before a byte is read; imports, backups in clear and their replication go on."""
     (tmp_path / "file").write_bytes(os.urandom(1000))
     source, target = pair.source, pair.target
     kept = {domain: (domain.home.keys / "hmk").read_bytes() for domain in (source, target)}

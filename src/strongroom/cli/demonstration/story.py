@@ -262,7 +262,7 @@ class Story:
         found = list(_first(differences(self.data, restored / self.data.relative_to("/"))))
         self.identical = not found
         return {
-            "ok": self.identical and wrong.code == "kms.wrong-pass-phrase",
+            "ok": self.identical and wrong.code == "kms.wrong-pass-phrase" and listed > 0,
             "wrong_phrase_refused_with": wrong.code,
             "files_listed_from_encrypted_data": listed,
             "identical": self.identical,
@@ -280,7 +280,7 @@ class Story:
         found = list(_first(differences(self.small, restored / self.small.relative_to("/"))))
         self.identical = self.identical and not found
         return {
-            "ok": not found,
+            "ok": not found and listed > 0,
             "imported_tags": report["imported"],
             "skipped_tags": report["skipped"],
             "files_listed_from_encrypted_data": listed,
@@ -306,7 +306,7 @@ class Story:
             ),
         )
         done = next(row for row in jobs if row["kind"] == "list-files" and row["subject"] == image)
-        return int((done.get("result") or {}).get("files", 0))
+        return int(self.south.command("job", "show", str(done["job"]))["result"]["files"])
 
 
 def _first(found: Iterator[str]) -> Iterator[str]:
