@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live_domain import free_ports
+from strongroom.cli.demonstration.domains import free_ports
 
 STRONGROOM = str(Path(sys.executable).with_name("strongroom"))
 

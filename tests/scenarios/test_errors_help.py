@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from strongroom.cli.demonstration.domains import free_ports
 from tests.support import trusting
-from tests.support.live_domain import START_SECONDS, LiveDomain, free_ports
+from tests.support.live_domain import START_SECONDS, LiveDomain
 from tests.support.trusting import Pair, incoming, refusal, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

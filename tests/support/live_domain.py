@@ -6,33 +6,16 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from strongroom.cli.demonstration.domains import free_ports
 from strongroom.services.stopping import READY
 from strongroom.settings.home import Home
 
 START_SECONDS = 60
-
-
-def free_ports() -> int:
-    """Find three free ports in a row."""
-    while True:
-        held = []
-        try:
-            held.append(socket.create_server(("127.0.0.1", 0)))
-            first = held[0].getsockname()[1]
-            held += [socket.create_server(("127.0.0.1", first + more)) for more in (1, 2)]
-        except (OSError, OverflowError):
-            continue
-        else:
-            return int(first)
-        finally:
-            for one in held:
-                one.close()
 
 
 class Role:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -17,6 +18,8 @@ from strongroom.core.errors import StrongroomError, from_document
 
 START_SECONDS: Final = "60s"
 _PORTS: Final = 3
+_LOWEST_PORT: Final = 20_000
+_HIGHEST_PORT: Final = 32_000
 
 
 class CommandFailedError(StrongroomError):
@@ -37,7 +40,7 @@ class DemoDomain:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.home = folder / name
-        self.port = _free_ports()
+        self.port = free_ports()
         self._server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -146,12 +149,15 @@ class DemoDomain:
             time.sleep(0.1)
 
 
-def _free_ports() -> int:
-    """Find three free ports in a row."""
+def free_ports() -> int:
+    """Find three free ports in a row.
+
+    They lie below those that the system gives to outgoing connections: a service that is started again must find its
+    ports as it left them.
+    """
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port = int(first.getsockname()[1])
-        if port + _PORTS < 65_536 and all(_is_free(one) for one in range(port, port + _PORTS)):
+        port = _LOWEST_PORT + secrets.randbelow(_HIGHEST_PORT - _LOWEST_PORT)
+        if all(_is_free(one) for one in range(port, port + _PORTS)):
             return port
 
 
