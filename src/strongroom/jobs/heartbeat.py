@@ -15,6 +15,10 @@ from strongroom.jobs import executors
 logger = logging.getLogger(__name__)
 
 
+LAST_BEAT_SECONDS = 5.0
+"""A database that does not answer must not keep the process from ending."""
+
+
 class Heartbeat:
     """Beats for one executor, in a thread of its own: it must not wait behind anything else the engine does.
 
@@ -42,8 +46,10 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Beat no more, and wait for a beat that is under way: the caller may dispose of the database next."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(LAST_BEAT_SECONDS)
 
     def _beat(self) -> None:
         while not self._stop.wait(self._interval.total_seconds()):
