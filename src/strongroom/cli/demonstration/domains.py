@@ -48,6 +48,17 @@ class DemoDomain:
         """Where its primary listens to others."""
         return f"localhost:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Process of its supervisor, which started all others.
+
+        Raises:
+            CommandFailedError: it does not run.
+        """
+        if self._server is None:
+            raise CommandFailedError(f"the domain '{self.name}' does not run")
+        return self._server.pid
+
     def init(self) -> dict[str, Any]:
         """Make the domain."""
         made: dict[str, Any] = self.command(

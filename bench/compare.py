@@ -1,0 +1,139 @@
+"""Measure strongroom beside restic, borg and tar: ``make bench``, or ``python -m bench.compare --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import corpora, measure, peers, table
+from bench.measure import Cost
+from bench.programs import Borg, Floor, Program, Restic, Strongroom
+from bench.table import Results
+from strongroom import __version__
+
+CHANGES = {"SRC": corpora.change_tree, "BIG": corpora.change_images}
+
+
+def main() -> None:
+    """Measure what was asked, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scratch", type=Path, required=True, help="a folder with 20 GB of room")
+    parser.add_argument("--corpus", action="append", choices=corpora.NAMES, help="only this one; may be repeated")
+    parser.add_argument("--program", action="append", help="only this one; may be repeated")
+    parser.add_argument("--repeat", type=int, default=1, help="measure everything so often; the table shows medians")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the table into this SVG file")
+    asked = parser.parse_args()
+    asked.scratch.mkdir(parents=True, exist_ok=True)
+    found = peers.install(asked.scratch / "peers")
+    results: Results = {}
+    for _ in range(asked.repeat):
+        for name in asked.corpus or corpora.NAMES:
+            corpus = _make(asked.scratch / "corpora", name)
+            _measure(name, corpus, asked.scratch, found, asked.program, results)
+    document = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": _machine(),
+        "versions": {"strongroom": __version__, "python": platform.python_version(), **found.versions},
+        "results": results,
+        "goals": [asdict(row) for row in table.judged(results)],
+    }
+    if asked.json:
+        asked.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if asked.plot:
+        from bench import plot
+
+        plot.draw(document, asked.plot)
+    table.show(document)
+    sys.exit(0 if all(row["met"] for row in document["goals"]) else 1)
+
+
+def _make(folder: Path, name: str) -> Path:
+    """Make a corpus in a process of its own: a command takes over the peak of memory of the one that starts it."""
+    subprocess.run([sys.executable, "-m", "bench.corpora", folder, name], check=True)
+    return folder / name
+
+
+def _measure(
+    name: str, corpus: Path, scratch: Path, found: peers.Peers, only: list[str] | None, results: Results
+) -> None:
+    """Do every work on one corpus, one program after the other."""
+    stores = scratch / "stores"
+    shutil.rmtree(stores, ignore_errors=True)
+    stores.mkdir()
+    log = scratch / "commands.log"
+    programs = [
+        program
+        for program in (
+            Floor(stores / "floor", log),
+            Restic(stores / "restic", found, log),
+            Borg(stores / "borg", found, log),
+            Strongroom(stores / "strongroom", log),
+        )
+        if only is None or program.name in only
+    ]
+    for program in programs:
+        _backup(f"{name} first", program, corpus, results)
+        if name in CHANGES:
+            _backup(f"{name} unchanged", program, corpus, results)
+    if name in CHANGES:
+        for program in programs:
+            _restore(name, program, corpus, scratch / "restored", results)
+            if not isinstance(program, Floor):
+                measure.quiet()
+                _note(results, f"{name} verify", program, program.verify())
+            if isinstance(program, Restic | Strongroom):
+                measure.quiet()
+                _note(results, f"{name} replication", program, program.copy(corpus))
+        CHANGES[name](corpus)
+        for program in programs:
+            if not isinstance(program, Floor):
+                _backup(f"{name} second generation", program, corpus, results)
+    for program in programs:
+        program.end()
+
+
+def _backup(work: str, program: Program, corpus: Path, results: Results) -> None:
+    corpora.facts(corpus)
+    measure.quiet()
+    before = program.stored_bytes()
+    cost = program.backup(corpus)
+    _note(results, work, program, cost, program.stored_bytes() - before)
+
+
+def _restore(name: str, program: Program, corpus: Path, target: Path, results: Results) -> None:
+    measure.quiet()
+    _note(results, f"{name} restore", program, program.restore(target))
+    (restored,) = (path for path in (target / corpus.name, target / str(corpus).lstrip("/")) if path.is_dir())
+    subprocess.run(["diff", "-r", "--no-dereference", corpus, restored], check=True)
+    shutil.rmtree(target)
+
+
+def _note(results: Results, work: str, program: Program, cost: Cost, stored: int | None = None) -> None:
+    figures = {"wall": cost.wall, "cpu": cost.cpu, "peak": float(cost.peak_bytes), "others": cost.others_cpu}
+    if stored is not None:
+        figures["stored"] = float(stored)
+    results.setdefault(work, {}).setdefault(program.name, []).append(figures)
+    shown = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
+    sys.stderr.write(f"{work}, {program.name}: {shown}\n")
+
+
+def _machine() -> dict[str, str | int]:
+    """Tell the class of the machine, not its name."""
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")), ""
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cores": os.cpu_count() or 0, "memory_gib": round(memory / (1 << 30)), "processor": model}
+
+
+if __name__ == "__main__":
+    main()
