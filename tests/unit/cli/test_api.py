@@ -151,6 +151,23 @@ def test_login_refuses_a_server_that_does_not_come_from_the_pinned_root(domain: 
     assert "POST /login" not in domain.primary.paths()
 
 
+@pytest.mark.parametrize("common_name", ["evil", "evil!", "evil!!"])
+def test_login_trusts_no_root_that_hides_behind_the_pinned_one(
+    domain: Domain, tmp_path: Path, common_name: str
+) -> None:
+    """Whoever sits in between can show the real root, and its own behind it in the same text."""
+    real = Authority.make(tmp_path, common_name)
+    bundle = real.root_pem + domain.root_pem
+    domain.primary.routes["GET /ca/roots"] = {"roots": [bundle]}
+    domain.primary.routes["POST /login"] = {"token": "t", "user": "eva", "expires": "soon"}
+    (tmp_path / "bundle.pem").write_text(bundle)
+    words = ["login", "--server", domain.url, "--user", "eva", "--password-file", "-", "--fingerprint"]
+    for more in ([], ["--ca", str(tmp_path / "bundle.pem")]):
+        result = CliRunner().invoke(main, [*words, real.fingerprint, *more], input="open sesame")
+        assert result.exit_code in (2, 8), result.output
+    assert "POST /login" not in domain.primary.paths()
+
+
 def test_login_with_the_root_from_a_file(domain: Domain, tmp_path: Path) -> None:
     (tmp_path / "root.pem").write_text(domain.root_pem)
     domain.primary.routes["POST /login"] = {"token": "t", "user": "eva", "expires": "soon", "ca": domain.root_pem}
