@@ -112,6 +112,33 @@ def test_status_waits_for_the_domain_to_answer(domain: Domain, monkeypatch: pyte
     assert "ALARM    the keystore is locked [kms.locked]" in result.stdout
 
 
+def test_status_ends_with_8_when_media_servers_do_not_serve_in_time(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strongroom.cli.commands.status.POLL_SECONDS", 0.2)
+    domain.primary.routes["GET /status"] = STATUS | {"media_servers": {"online": 0, "known": 1}}
+    assert domain.json("status", "--wait", "1s", exit_code=8)["code"] == "cli.not-serving"
+    assert domain.json("status")["media_servers"]["online"] == 0
+
+
+def test_a_home_and_a_server_are_not_both_asked(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    logins.remember(domain.url, Secret(b"kept"), domain.root_pem, "eva")
+    domain.primary.routes["GET /whoami"] = ME
+    assert domain.json("whoami", "--server", domain.url, exit_code=2)["code"] == "core.bad-input"
+    monkeypatch.setenv("STRONGROOM_HOME", str(domain.home))
+    assert CliRunner().invoke(main, ["whoami", "--server", domain.url]).exit_code == 0
+    assert domain.primary.asked[-1].token == "kept"
+
+
+@pytest.mark.parametrize("kept", ["[", "[]", '{"https://a:1": {"token": "t"}}', '{"https://a:1": null}'])
+def test_damaged_logins_are_told_and_cured(kept: str) -> None:
+    logins._file().parent.mkdir(parents=True)
+    logins._file().write_text(kept)
+    result = CliRunner().invoke(main, ["whoami"])
+    assert result.exit_code == 2
+    assert "log in again" in result.stderr
+
+
 def test_login_sends_the_password_only_after_the_pin_and_keeps_the_session(domain: Domain) -> None:
     domain.primary.routes["GET /ca/roots"] = {"roots": [domain.root_pem]}
     domain.primary.routes["POST /login"] = {
@@ -249,6 +276,12 @@ def test_a_session_that_ends_while_a_job_is_watched_is_begun_anew(
 
     domain.primary.routes["GET /jobs/7"] = job
     assert domain.json("job", "watch", "7") == {"job": 7, "state": "done"}
+
+
+def test_a_job_is_resumed(domain: Domain) -> None:
+    domain.primary.routes["POST /jobs/7/resume"] = {"job": 7, "state": "queued"}
+    assert domain.json("job", "resume", "7") == {"job": 7, "state": "queued"}
+    assert "job 7 is queued" in domain.run("job", "resume", "7").stdout
 
 
 @pytest.mark.parametrize(
@@ -390,6 +423,7 @@ def test_each_thing_to_do_with_a_trust_is_a_call_of_the_api(domain: Domain, verb
         ["--backup", "main", "--key-group", "g"],
         ["--backup", "main", "--retention", "target", "--key-group", "g"],
         ["--backup", "main", "--retention", "30d", "--key-group", "g", "--replicate-to", "paris"],
+        ["--backup", "main", "--retention", "1m", "--key-group", "g"],
         ["--import", "far"],
         ["--import", "far", "--retention", "target", "--key-group", "g"],
         ["--import", "far", "--backup", "main", "--retention", "30d"],
@@ -408,6 +442,8 @@ def test_a_policy_comes_from_a_document(domain: Domain) -> None:
     domain.json("slp", "create", "daily", "--file", "-", text=text)
     assert domain.primary.body("POST /slps") == {"name": "daily", "data_class": "gold", "operations": operations}
     assert domain.run("slp", "create", "daily", "--file", "-", text="[").exit_code == 2
+    for more in (["--retention", "30d"], ["--key-group", "g"], ["--unencrypted"], ["--data-class", "gold"]):
+        assert domain.run("slp", "create", "daily", "--file", "-", *more, text=text).exit_code == 2
     assert domain.run("slp", "create", "daily", "--file", "-", text='{"name": "weekly"}').exit_code == 2
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from strongroom.cli.exits import DAMAGED, leave
-from strongroom.cli.session import Session, verb
+from strongroom.cli.output import Output
+from strongroom.cli.session import alone
 from strongroom.cli.terminal import safe, size
 from strongroom.core.errors import InputError
 
@@ -21,11 +22,11 @@ _UNKNOWN: Final = "unknown"
 
 
 @click.command()
-@verb
+@alone
 @click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="FILE")
 @click.option("--recursive", is_flag=True, help="FILE is a folder: one line for each file in it.")
 @click.option("--pin", "pins", multiple=True, metavar="DOMAIN", help="Id of a domain that you know; may be repeated.")
-def command(session: Session, path: Path, recursive: bool, pins: tuple[str, ...]) -> None:
+def command(out: Output, path: Path, recursive: bool, pins: tuple[str, ...]) -> None:
     """Show what a header, container, label or key file says, and who signed it.
 
     Ends with 6 when something of it is damaged, or not signed by who it says. Keys are never shown. In a folder, files
@@ -38,13 +39,13 @@ def command(session: Session, path: Path, recursive: bool, pins: tuple[str, ...]
             hint="give --recursive for a folder, and only for one",
         )
     if recursive:
-        leave(_show_folder(session, path, pinned))
+        leave(_show_folder(out, path, pinned))
     found = _explain(path, pinned)
-    session.out.result(_to_json(found), None if session.out.as_json else "\n".join(_lines(found, 0)))
+    out.result(_to_json(found), None if out.as_json else "\n".join(_lines(found, 0)))
     leave(DAMAGED if _problems(found) else 0)
 
 
-def _show_folder(session: Session, path: Path, pinned: frozenset[Any]) -> int:
+def _show_folder(out: Output, path: Path, pinned: frozenset[Any]) -> int:
     code = 0
 
     def results() -> Iterator[dict[str, Any]]:
@@ -53,13 +54,13 @@ def _show_folder(session: Session, path: Path, pinned: frozenset[Any]) -> int:
             found = _explain(file, pinned)
             if found.what != _UNKNOWN and _problems(found):
                 code = DAMAGED
-            if session.out.as_json:
+            if out.as_json:
                 yield {"file": os.fsencode(file).decode("utf-8", "backslashreplace"), **_to_json(found)}
             else:
                 click.echo(f"{safe(str(file))}: {_line(found)}")
 
-    if session.out.as_json:
-        session.out.stream(results())
+    if out.as_json:
+        out.stream(results())
     else:
         for _ in results():
             pass

@@ -55,6 +55,8 @@ def create(
     if sum(chosen is not None for chosen in (backup_pool, import_pool, document)) != 1:
         raise InputError("a policy has one shape", hint=_SHAPES)
     if document is not None:
+        if retention or key_group or unencrypted or replicate_to or data_class:
+            raise InputError("what a document says is not said by options too", hint="write it into the document")
         body = _read(document, name)
     elif backup_pool is not None:
         body = {"operations": _backup(backup_pool, retention, key_group, unencrypted, replicate_to)}
