@@ -220,7 +220,6 @@ class Story:
         }
 
     def _back_up_again(self) -> Facts:
-        first = self.north.command("job", "list")
         changed = _change_some_files(self.data)
         backup = self.north.command("backup", str(self.data), "--slp", "nightly")
         self._images["again"] = backup["image"]
@@ -231,7 +230,6 @@ class Story:
             until=lambda found: all(row["state"] == "confirmed" for row in found) and len(found) == 3,
         )
         return {
-            "jobs_before": len(first),
             "changed_files": changed,
             "content_bytes": backup["content_bytes"],
             "read_bytes": backup["read_bytes"],
