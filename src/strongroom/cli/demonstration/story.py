@@ -318,12 +318,13 @@ def _sent(rows: list[dict[str, Any]], image: str) -> int:
 
 def _change_some_files(folder: Path) -> int:
     """Write into a few files, add one, remove one; give how many were touched."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = sorted(path for path in folder.rglob("*") if not path.is_symlink() and path.is_file())
     chosen = files[:: max(1, len(files) // 10)][:10]
     for path in chosen[:-1]:
         with path.open("ab") as file:
             file.write(b"\n# a change\n")
-    chosen[-1].unlink()
+    for path in chosen[-1:]:  # none, when the folder holds no file
+        path.unlink()
     (folder / "a new file.txt").write_text("new\n", encoding="utf-8")
     return len(chosen) + 1
 
