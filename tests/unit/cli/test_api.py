@@ -323,6 +323,18 @@ def test_a_job_is_resumed(domain: Domain) -> None:
             {"name": "paris", "reason": "trust", "purpose": "trust", "valid_seconds": 7200, "uses": 1},
         ),
         (
+            ["token", "create", "m2", "--purpose", "enrol-host", "--role", "media", "--uses", "99999"],
+            "POST /tokens",
+            {
+                "name": "m2",
+                "reason": "enrol-host",
+                "purpose": "enrol-host",
+                "role": "media",
+                "valid_seconds": 86_400,
+                "uses": 99_999,
+            },
+        ),
+        (
             ["kms", "key", "create", "k1", "--group", "office", "--generate", "--activate"],
             "POST /kms/keys",
             {
@@ -406,6 +418,12 @@ def test_what_cannot_be_undone_is_not_done_without_a_yes(domain: Domain) -> None
     assert domain.json("kms", "key", "destroy", "ab", exit_code=2)["code"] == "cli.not-confirmed"
     assert domain.primary.asked == []
     assert domain.json("kms", "key", "destroy", "ab", "--yes") == {"tag": "ab", "state": "destroyed"}
+
+
+@pytest.mark.parametrize("words", [["--purpose", "enrol-host"], ["--purpose", "trust", "--role", "media"]])
+def test_a_token_has_a_role_when_its_purpose_needs_one(domain: Domain, words: list[str]) -> None:
+    assert domain.json("token", "create", "x", *words, exit_code=2)["code"] == "core.bad-input"
+    assert domain.primary.asked == []
 
 
 @pytest.mark.parametrize("verb", ["show", "check", "suspend", "resume", "confirm", "remove"])

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from strongroom.cli import exits
 from strongroom.cli.main import main
-from strongroom.cli.reference import Found, commands, page
+from strongroom.cli.reference import Found, commands
 from strongroom.core import errors
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
@@ -86,10 +86,6 @@ def test_no_secret_is_a_word_of_a_command(found: Found) -> None:
         assert param.opts[0].endswith("-file"), param.opts
         assert isinstance(param.type, click.Path)
         assert param.type.allow_dash
-
-
-def test_the_page_of_commands_is_current() -> None:
-    assert (DOCS / "commands.md").read_text(encoding="utf-8") == page(), "run scripts/commands-page"
 
 
 def test_every_exit_code_is_on_its_page() -> None:
