@@ -414,10 +414,19 @@ def test_a_recovery_sheet_is_written_for_the_caller_alone_and_never_over_another
 
 
 def test_what_cannot_be_undone_is_not_done_without_a_yes(domain: Domain) -> None:
-    domain.primary.routes["DELETE /kms/keys/ab"] = {}
+    domain.primary.routes["DELETE /kms/keys/ab"] = {"ok": True}
     assert domain.json("kms", "key", "destroy", "ab", exit_code=2)["code"] == "cli.not-confirmed"
     assert domain.primary.asked == []
-    assert domain.json("kms", "key", "destroy", "ab", "--yes") == {"tag": "ab", "state": "destroyed"}
+    assert domain.json("kms", "key", "destroy", "ab", "--yes") == {"ok": True}
+
+
+def test_what_a_removed_trust_takes_along_can_be_seen_before(domain: Domain) -> None:
+    answer = {"dependants": [{"kind": "SLP", "name": "nightly"}], "removed": False}
+    domain.primary.routes["DELETE /trusts/paris"] = answer
+    result = domain.run("trust", "remove", "paris", "--dry-run")
+    assert domain.primary.asked[-1].query == {"dry_run": ["true"]}
+    assert result.stdout == "trust with 'paris' would be removed\n"
+    assert "SLP 'nightly'" in result.stderr
 
 
 @pytest.mark.parametrize("words", [["--purpose", "enrol-host"], ["--purpose", "trust", "--role", "media"]])

@@ -61,7 +61,7 @@ def watch(session: Session, job: str) -> None:
 def cancel(session: Session, job: str) -> None:
     """Ask a job to stop; one that runs winds up first."""
     found = session.api.post(f"{job_path(job)}/cancel")
-    session.out.result(found or {"job": job, "cancel_requested": True}, f"job {safe(job)} was asked to stop")
+    session.out.result(found, f"job {safe(job)} was asked to stop")
 
 
 @command.command()

@@ -92,7 +92,7 @@ def show(session: Session, name: str) -> None:
 def activate(session: Session, name: str) -> None:
     """Let a policy be used."""
     found = session.api.post(f"{_path(name)}/activate")
-    session.out.result(found or {"name": name, "state": "active"}, f"policy '{name}' is active")
+    session.out.result(found, f"policy '{name}' is active")
 
 
 @command.command()
@@ -101,7 +101,7 @@ def activate(session: Session, name: str) -> None:
 def deactivate(session: Session, name: str) -> None:
     """Let no new image use a policy; images that have it keep it."""
     found = session.api.post(f"{_path(name)}/deactivate")
-    session.out.result(found or {"name": name, "state": "inactive"}, f"policy '{name}' is not active any more")
+    session.out.result(found, f"policy '{name}' is not active any more")
 
 
 def _backup(
