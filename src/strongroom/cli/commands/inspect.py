@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from strongroom.cli.exits import DAMAGED, leave
+from strongroom.cli.exits import DAMAGED, WITH_PROBLEMS, leave
 from strongroom.cli.output import Output
 from strongroom.cli.session import alone
 from strongroom.cli.terminal import safe, size
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from strongroom.formats.explanation import Explanation
 
 _UNKNOWN: Final = "unknown"
+_UNREAD: Final = "not read"
 
 
 @click.command()
@@ -30,7 +31,7 @@ def command(out: Output, path: Path, recursive: bool, pins: tuple[str, ...]) -> 
     """Show what a header, container, label or key file says, and who signed it.
 
     Ends with 6 when something of it is damaged, or not signed by who it says. Keys are never shown. In a folder, files
-    that hold no lasting format are named and do not count.
+    that hold no lasting format are named and do not count; it ends with 10 when some could not be read.
     """
     pinned = _pinned(pins)
     if path.is_dir() != recursive:
@@ -50,9 +51,10 @@ def _show_folder(out: Output, path: Path, pinned: frozenset[Any]) -> int:
 
     def results() -> Iterator[dict[str, Any]]:
         nonlocal code
-        for file in _files(path):
-            found = _explain(file, pinned)
-            if found.what != _UNKNOWN and _problems(found):
+        for file, found in _explained(path, pinned):
+            if found.what == _UNREAD:
+                code = code or WITH_PROBLEMS
+            elif found.what != _UNKNOWN and _problems(found):
                 code = DAMAGED
             if out.as_json:
                 yield {"file": os.fsencode(file).decode("utf-8", "backslashreplace"), **_to_json(found)}
@@ -67,14 +69,28 @@ def _show_folder(out: Output, path: Path, pinned: frozenset[Any]) -> int:
     return code
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """Give the regular files and sockets below a folder, in order; links are not followed."""
-    for folder, names, files in os.walk(path):
+def _explained(path: Path, pinned: frozenset[Any]) -> Iterator[tuple[Path, Explanation]]:
+    """Explain the regular files and sockets below a folder, in order; links are not followed."""
+    closed: list[OSError] = []
+    for folder, names, files in os.walk(path, onerror=closed.append):
         names.sort()
         for name in sorted(files):
             file = Path(folder, name)
-            if not file.is_symlink() and (file.is_file() or file.is_socket()):
-                yield file
+            try:
+                if not file.is_symlink() and (file.is_file() or file.is_socket()):
+                    yield file, _explain(file, pinned)
+            except FileNotFoundError:
+                continue  # a domain that is served makes files and removes them
+            except OSError as error:
+                yield file, _unread(error)
+    for refused in closed:
+        yield Path(refused.filename), _unread(refused)
+
+
+def _unread(error: OSError) -> Explanation:
+    from strongroom.formats.explanation import Explanation
+
+    return Explanation(_UNREAD, "", 0, problems=((error.strerror or str(error)).lower(),))
 
 
 def _explain(path: Path, pinned: frozenset[Any]) -> Explanation:
