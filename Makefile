@@ -30,6 +30,10 @@ test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs r
 demo: setup ## Show the main job: two domains, trust, replication, lost key, restore
 	$(BIN)/strongroom demo
 
+.PHONY: bench
+bench: setup ## Measure beside restic, borg and tar (SCRATCH=/folder needs 20 GB; ARGS="--corpus SRC" chooses)
+	@scripts/bench $(or $(SCRATCH),bench-scratch) $(ARGS)
+
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format

@@ -9,15 +9,19 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from bench import corpora, measure, peers, table
 from bench.measure import Cost
-from bench.programs import Borg, Floor, Program, Restic, Strongroom
+from bench.programs import Borg, Checking, Copying, Floor, Program, Restic, Strongroom
 from bench.table import Results
 from strongroom import __version__
+
+P = TypeVar("P", bound=Program)
 
 CHANGES = {"SRC": corpora.change_tree, "BIG": corpora.change_images}
 
@@ -39,7 +43,7 @@ def main() -> None:
         for name in asked.corpus or corpora.NAMES:
             corpus = _make(asked.scratch / "corpora", name)
             _measure(name, corpus, asked.scratch, found, asked.program, results)
-    document = {
+    document: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
         "versions": {"strongroom": __version__, "python": platform.python_version(), **found.versions},
@@ -70,34 +74,34 @@ def _measure(
     shutil.rmtree(stores, ignore_errors=True)
     stores.mkdir()
     log = scratch / "commands.log"
-    programs = [
-        program
-        for program in (
-            Floor(stores / "floor", log),
-            Restic(stores / "restic", found, log),
-            Borg(stores / "borg", found, log),
-            Strongroom(stores / "strongroom", log),
-        )
-        if only is None or program.name in only
-    ]
-    for program in programs:
+    floor = Floor(stores / "floor", log)
+    restic = Restic(stores / "restic", found, log)
+    borg = Borg(stores / "borg", found, log)
+    own = Strongroom(stores / "strongroom", log)
+    everyone: tuple[Program, ...] = (floor, restic, borg, own)
+    checking: tuple[Checking, ...] = (restic, borg, own)
+    copying: tuple[Copying, ...] = (restic, own)
+
+    def asked(programs: Sequence[P]) -> Iterator[P]:
+        return (program for program in programs if only is None or program.name in only)
+
+    for program in asked(everyone):
         _backup(f"{name} first", program, corpus, results)
         if name in CHANGES:
             _backup(f"{name} unchanged", program, corpus, results)
     if name in CHANGES:
-        for program in programs:
+        for program in asked(everyone):
             _restore(name, program, corpus, scratch / "restored", results)
-            if not isinstance(program, Floor):
-                measure.quiet()
-                _note(results, f"{name} verify", program, program.verify())
-            if isinstance(program, Restic | Strongroom):
-                measure.quiet()
-                _note(results, f"{name} replication", program, program.copy(corpus))
+        for checker in asked(checking):
+            measure.quiet()
+            _note(results, f"{name} verify", checker.name, checker.verify())
+        for copier in asked(copying):
+            measure.quiet()
+            _note(results, f"{name} replication", copier.name, copier.copy(corpus))
         CHANGES[name](corpus)
-        for program in programs:
-            if not isinstance(program, Floor):
-                _backup(f"{name} second generation", program, corpus, results)
-    for program in programs:
+        for checker in asked(checking):
+            _backup(f"{name} second generation", checker, corpus, results)
+    for program in everyone:
         program.end()
 
 
@@ -106,31 +110,30 @@ def _backup(work: str, program: Program, corpus: Path, results: Results) -> None
     measure.quiet()
     before = program.stored_bytes()
     cost = program.backup(corpus)
-    _note(results, work, program, cost, program.stored_bytes() - before)
+    _note(results, work, program.name, cost, program.stored_bytes() - before)
 
 
 def _restore(name: str, program: Program, corpus: Path, target: Path, results: Results) -> None:
     measure.quiet()
-    _note(results, f"{name} restore", program, program.restore(target))
+    _note(results, f"{name} restore", program.name, program.restore(target))
     (restored,) = (path for path in (target / corpus.name, target / str(corpus).lstrip("/")) if path.is_dir())
     subprocess.run(["diff", "-r", "--no-dereference", corpus, restored], check=True)
     shutil.rmtree(target)
 
 
-def _note(results: Results, work: str, program: Program, cost: Cost, stored: int | None = None) -> None:
+def _note(results: Results, work: str, program: str, cost: Cost, stored: int | None = None) -> None:
     figures = {"wall": cost.wall, "cpu": cost.cpu, "peak": float(cost.peak_bytes), "others": cost.others_cpu}
     if stored is not None:
         figures["stored"] = float(stored)
-    results.setdefault(work, {}).setdefault(program.name, []).append(figures)
+    results.setdefault(work, {}).setdefault(program, []).append(figures)
     shown = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
-    sys.stderr.write(f"{work}, {program.name}: {shown}\n")
+    sys.stderr.write(f"{work}, {program}: {shown}\n")
 
 
 def _machine() -> dict[str, str | int]:
     """Tell the class of the machine, not its name."""
-    model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")), ""
-    )
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"cores": os.cpu_count() or 0, "memory_gib": round(memory / (1 << 30)), "processor": model}
 

@@ -28,27 +28,36 @@ class Program(Protocol):
     def restore(self, target: Path) -> Cost:
         """Restore the last backup whole, to a folder that is not there."""
 
-    def verify(self) -> Cost:
-        """Check every stored byte."""
-
-    def copy(self, corpus: Path) -> Cost:
-        """Bring what was backed up to a second store."""
-
     def stored_bytes(self) -> int:
-        """Length of what was stored."""
+        """Tell the length of what was stored."""
 
     def end(self) -> None:
         """Stop what runs, and remove what was stored."""
+
+
+class Checking(Program, Protocol):
+    """One that can check what it stored."""
+
+    def verify(self) -> Cost:
+        """Check every stored byte."""
+
+
+class Copying(Program, Protocol):
+    """One that can bring what it stored to a second store."""
+
+    def copy(self, corpus: Path) -> Cost:
+        """Copy everything, to a store that has nothing yet."""
 
 
 @dataclass
 class Restic:
     """restic, with a local repository."""
 
+    name = "restic"
+
     folder: Path
     peers: Peers
     log: Path
-    name: str = "restic"
     _environment: Environment = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,7 +90,7 @@ class Restic:
         shutil.rmtree(self.folder)
 
     def _restic(self, *words: str, store: str = "store") -> Cost:
-        command = [self.peers.restic, "--repo", self.folder / store, *words]
+        command = [str(self.peers.restic), "--repo", str(self.folder / store), *words]
         return measure.run(command, environment=self._environment, log=self.log)
 
 
@@ -89,10 +98,11 @@ class Restic:
 class Borg:
     """borg, with a local repository."""
 
+    name = "borg"
+
     folder: Path
     peers: Peers
     log: Path
-    name: str = "borg"
     _environment: Environment = field(default_factory=dict)
     _number: int = 0
 
@@ -123,16 +133,17 @@ class Borg:
         shutil.rmtree(self.folder)
 
     def _borg(self, *words: str, cwd: Path | None = None) -> Cost:
-        return measure.run([self.peers.borg, *words], environment=self._environment, cwd=cwd, log=self.log)
+        return measure.run([str(self.peers.borg), *words], environment=self._environment, cwd=cwd, log=self.log)
 
 
 @dataclass
 class Floor:
     """What the machine can do at best: tar with zstd, without deduplication or encryption; a walk; tar's restore."""
 
+    name = "floor"
+
     folder: Path
     log: Path
-    name: str = "floor"
     _corpus: Path = Path()
 
     def __post_init__(self) -> None:
@@ -140,7 +151,7 @@ class Floor:
 
     def backup(self, corpus: Path) -> Cost:
         if self._corpus == corpus:
-            return measure.run([sys.executable, "-c", _WALK, corpus], log=self.log)
+            return measure.run([sys.executable, "-c", _WALK, str(corpus)], log=self.log)
         self._corpus = corpus
         pack = f"tar -C {corpus.parent} -c {corpus.name} | zstd -q -T2 -3 -o {self.folder / 'tar.zst'}"
         return measure.run(["sh", "-c", pack], log=self.log)
@@ -224,30 +235,32 @@ class Strongroom:
         north, south = self._north, self._south
         pins = {domain: domain.command("ca", "show")["fingerprint_sha256"] for domain in (north, south)}
         for here, there in ((north, south), (south, north)):
-            words = ("--purpose", "trust", "--reason", "measurement")
-            token = there.command("token", "create", f"for-{here.name}", *words)["token"]
-            words = ("--fingerprint", pins[there], "--token-file", "-")
-            here.command("trust", "add", there.peer, *words, secret=token)
-        words = ("--purpose", "enrol-foreign-media", "--reason", "measurement")
-        words = (*words, "--for-domain", north.command("status")["domain"])
-        token = south.command("token", "create", "media", *words)["token"]
-        words = ("--to", south.peer, "--fingerprint", pins[south], "--token-file", "-")
-        north.command("cert", "issue", *words, secret=token)
+            token = _token(there, f"for-{here.name}", "trust")
+            with_pin = ("--fingerprint", pins[there], "--token-file", "-")
+            here.command("trust", "add", there.peer, *with_pin, secret=token)
+        token = _token(south, "media", "enrol-foreign-media", "--for-domain", north.command("status")["domain"])
+        with_pin = ("--fingerprint", pins[south], "--token-file", "-")
+        north.command("cert", "issue", "--to", south.peer, *with_pin, secret=token)
 
     def _policies(self) -> None:
         north, south = self._north, self._south
         south.command("pool", "create", "vault")
         south.command("slp", "create", "from-north", "--import", "vault", "--retention", "target")
-        words = ("north-to-vault", "--pool", "vault", "--sender", "north")
-        secret = south.command("storage", "credential", "create", *words)["secret"]
-        words = ("vault", "--peer", "south", "--pool", "vault", "--token-file", "-")
-        north.command("storage", "target", "add", *words, secret=secret)
+        credential = ("north-to-vault", "--pool", "vault", "--sender", "north")
+        secret = south.command("storage", "credential", "create", *credential)["secret"]
+        target = ("vault", "--peer", "south", "--pool", "vault", "--token-file", "-")
+        north.command("storage", "target", "add", *target, secret=secret)
         north.command("pool", "create", "main")
         north.command("kms", "group", "create", "data")
         north.command("kms", "key", "create", "first", "--group", "data", "--source", "random", "--activate")
-        words = ("--backup", "main", "--retention", "30d", "--key-group", "data")
-        north.command("slp", "create", "local", *words)
-        north.command("slp", "create", "replicated", *words, "--replicate-to", "south:from-north")
+        policy = ("--backup", "main", "--retention", "30d", "--key-group", "data")
+        north.command("slp", "create", "local", *policy)
+        north.command("slp", "create", "replicated", *policy, "--replicate-to", "south:from-north")
+
+
+def _token(domain: DemoDomain, name: str, purpose: str, *words: str) -> str:
+    made = domain.command("token", "create", name, "--purpose", purpose, "--reason", "measurement", *words)
+    return str(made["token"])
 
 
 def _is_confirmed(sendings: Any) -> bool:

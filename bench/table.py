@@ -66,9 +66,7 @@ def _judge(goal: Goal, results: Results) -> Judged | None:
     if ours is None or theirs is None:
         return None
     ratio = ours / theirs
-    return Judged(
-        goal.work, goal.figure, goal.peer, ours, theirs, ratio, goal.must, goal.aim, met=ratio <= goal.must
-    )
+    return Judged(goal.work, goal.figure, goal.peer, ours, theirs, ratio, goal.must, goal.aim, met=ratio <= goal.must)
 
 
 def show(document: dict[str, Any]) -> None:
