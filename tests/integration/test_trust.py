@@ -187,6 +187,19 @@ def test_t4_a_token_found_by_a_stranger_does_not_make_it_another_domain(two: Two
     assert contents(two.b.engine) == before
 
 
+def test_t4_a_token_found_by_a_stranger_does_not_enrol_it_as_another_domains_primary(two: Two) -> None:
+    """B waits for A. A stranger with a token of B, and A's public statement, does not become A by enrolment."""
+    two.b.maker.add(two.a.invitation(two.at_a), ADMIN)
+    key = keys.make_host_key()
+    stranger = Application(
+        two.b.token(), keys.make_request(key), Role.FOREIGN_PRIMARY, "A", home=two.a.domain, host=two.a.ours.host
+    )
+    assert code_of(lambda: two.b.registrar.enrol(stranger, ADMIN)) == "pki.bad-enrolment"
+    with read(two.b.engine) as connection:
+        assert not registry.hosts(connection, role=Role.FOREIGN_PRIMARY)
+        assert [one.uses for one in tokens.tokens(connection)] == [0]
+
+
 def test_t4_an_answer_that_was_lost_is_given_again_and_counts_once(two: Two) -> None:
     request = two.a.maker._request(two.b.domain, two.b.token(), keys.make_request(keys.make_host_key()))
     data = wire.encode(request)

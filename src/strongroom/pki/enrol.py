@@ -113,20 +113,28 @@ class Registrar:
         self._entropy = entropy
 
     def enrol(self, application: Application, actor: audit.Actor) -> Issued:
-        """Admit a host against its token.
+        """Admit a host against its token; the primary of another domain comes by a request for trust instead.
 
         Raises:
             TokenUnknownError and its fellows: the token does not admit it.
             CertificateRequestError, HostNameError, EnrolmentError: the application is wrong.
             HostKnownError, NameTakenError: another host stands in the way.
         """
+
+        def deed(connection: Connection) -> Issued:
+            if application.role is Role.FOREIGN_PRIMARY:
+                # Nothing in an application shows that its home sent it: whoever found a token of the purpose
+                # *trust* would speak for any domain. What shows it is checked where trust is made.
+                raise EnrolmentError("the primary of another domain is admitted by making trust, not by enrolment")
+            return self.enrol_in(connection, application)
+
         return audit.exercise(
             self._engine,
             self._clock,
             actor,
             "host.enrol",
             f"host:{_bounded(application.label)}",
-            lambda connection: self.enrol_in(connection, application),
+            deed,
             facts={"role": application.role.value},
             describe=_facts,
         )
