@@ -234,7 +234,7 @@ class TrustMaker:
         domain = agreed.pinned.domain
         added = Added(
             number=home.take_number(connection),
-            their_state=_decision(agreed.answer.state),
+            their_state=Decision.read(agreed.answer.state),
             their_number=agreed.answer.number,
             their_incarnation=agreed.statement.incarnation,
         )
@@ -273,7 +273,8 @@ class TrustMaker:
         asking = DomainId(binding.domain)
         statement = signed.verify(DOMAIN_STATEMENT, request.statement, pinned=asking).payload
         self._check_binding(binding, request)
-        again = transact(self._engine, lambda connection: self._answered(connection, binding))
+        with read(self._engine) as connection:
+            again = self._answered(connection, binding)
         if again is not None:
             return again
         try:
@@ -386,10 +387,3 @@ def _check_identity(certificate: x509.Certificate, ours: OurDomain) -> None:
     identity = names.read_identity(certificate)
     if (identity.home, identity.host, identity.primary_of) != (ours.domain, ours.host, None):
         raise UnknownIssuerError("the certificate in the answer is for another host")
-
-
-def _decision(word: str) -> Decision:
-    try:
-        return Decision(word)
-    except ValueError:
-        return Decision.SUSPENDED
