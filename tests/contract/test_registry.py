@@ -17,10 +17,11 @@ from strongroom.database import read, transact
 from strongroom.pki import keys, registry, revocation, tokens
 from strongroom.pki.ca import IssuerKind, make_issuer, make_root, to_der
 from strongroom.pki.crl import CRLStore
-from strongroom.pki.enrol import Application, HostKnownError
+from strongroom.pki.enrol import Application
 from strongroom.pki.errors import (
     CertificateNotFoundError,
     CRLMissingError,
+    HostKnownError,
     IssuerError,
     NameTakenError,
     NotRegisteredError,
