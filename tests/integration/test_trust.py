@@ -27,12 +27,12 @@ from strongroom.pki.roles import Role
 from strongroom.pki.tables import pki_certificates, pki_hosts
 from strongroom.pki.tls import Credential, client_context
 from strongroom.pki.tokens import Purpose
-from strongroom.trust import call, home, store
+from strongroom.trust import call, certificates, home, store
 from strongroom.trust.check import Leg, TrustChecker, Verdict
 from strongroom.trust.decisions import Dependant, TrustDesk
 from strongroom.trust.making import Invitation
 from strongroom.trust.state import Broken, TrustState
-from tests.support.trust import ADMIN, Listener, Primary
+from tests.support.trust import ADMIN, ENTROPY, Listener, Primary
 
 
 class Two:
@@ -252,6 +252,48 @@ def test_t5_each_presents_the_certificate_that_the_other_issued(two: Two) -> Non
         assert (caller.host.home, caller.host.role) == (us.domain, Role.FOREIGN_PRIMARY)
         calls()
         assert peer(us, them).trust.last_exchange is not None
+
+
+def renew(us: Primary, them: Primary) -> bool:
+    return certificates.renew_if_due(us.engine, us.ours, them.domain, us.keys, us.clock, ENTROPY)
+
+
+def credential(us: Primary, them: Primary) -> store.CredentialView:
+    with read(us.engine) as connection:
+        view = store.credential_view(connection, them.domain)
+    assert view is not None
+    return view
+
+
+def test_t5_the_certificate_at_a_peer_is_renewed_before_it_ends(two: Two) -> None:
+    two.make()
+    before = credential(two.a, two.b)
+    assert not renew(two.a, two.b)
+    two.a.clock.shift = timedelta(days=61)
+    assert renew(two.a, two.b)
+    after = credential(two.a, two.b)
+    assert after.chain[0] != before.chain[0]
+    assert list(two.a.keys.kept) == [after.key_name]
+    two.a.clock.shift = timedelta()
+    two.a_calls()
+    with read(two.b.engine) as connection:
+        assert registry.identify(connection, before.chain[0], now=two.b.clock.now()).host.home == two.a.domain
+
+
+def test_t5_a_renewal_that_fails_leaves_the_certificate_in_use(two: Two) -> None:
+    two.make()
+    before = credential(two.a, two.b)
+    two.a.clock.shift = timedelta(days=61)
+    address = peer(two.a, two.b).address
+    move(two.a, "127.0.0.1:1")
+    assert code_of(lambda: renew(two.a, two.b)) == "pki.unreachable"
+    move(two.a, address)
+    transact(two.b.engine, lambda c: revocation.retire(c, two.a.domain, two.a.ours.host, now=two.b.clock.now()))
+    assert code_of(lambda: renew(two.a, two.b)) == "pki.host-retired"
+    assert credential(two.a, two.b) == before
+    assert list(two.a.keys.kept) == [before.key_name]
+    two.a.clock.shift = timedelta(days=91)
+    assert not renew(two.a, two.b)
 
 
 def test_t5_a_caller_without_certificate_is_refused(two: Two) -> None:
