@@ -115,7 +115,8 @@ class CRLStore:
 
     def lists(self) -> tuple[CRL, ...]:
         """Give the lists held, so that they can be kept over a restart and :meth:`accept` them again."""
-        return tuple(self._lists.values())
+        with self._lock:
+            return tuple(self._lists.values())
 
 
 def require_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
