@@ -216,6 +216,13 @@ def replace_key(two: Two, request: wire.TrustRequest) -> bytes:
     return wire.encode(msgspec.structs.replace(request, request=fresh))
 
 
+def test_t4_a_domain_does_not_write_to_our_terminal_by_its_name(two: Two, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        loud = two._primary("Basalt\x1b[2J", tmp_path, stack)
+        address = stack.enter_context(Listener(loud)).address
+        assert two.a.maker.add(loud.invitation(address), ADMIN).name == "Basalt [2J"
+
+
 def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     two.make()
     agreed = two.a.maker._agree(two.b.invitation(two.at_b))

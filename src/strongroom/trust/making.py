@@ -40,7 +40,7 @@ from strongroom.formats.trust_binding import TRUST_BINDING, TrustBinding
 from strongroom.pki import bootstrap, registry, revocation
 from strongroom.pki.bootstrap import PinnedDomain
 from strongroom.pki.ca import to_der
-from strongroom.pki.channel import Address, Channel
+from strongroom.pki.channel import Address, Channel, first_words
 from strongroom.pki.enrol import Application, Registrar
 from strongroom.pki.errors import UnreachableError
 from strongroom.pki.fingerprint import Fingerprint
@@ -234,7 +234,8 @@ class TrustMaker:
             their_number=agreed.answer.number,
             their_incarnation=agreed.statement.incarnation,
         )
-        name = agreed.statement.name
+        # What a stranger calls itself is shown on our terminals.
+        name = first_words(agreed.statement.name) or domain.hex()
         store.happen(connection, domain, added, self._clock, name=name)
         store.keep_peer(
             connection,
