@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 
 import strongroom.trust.tables as t
 from strongroom.core.errors import StrongroomError
-from strongroom.database import open_engine, read, transact, upgrade
+from strongroom.database import DatabaseFullError, open_engine, read, transact, upgrade
 from strongroom.formats import peer_messages as wire
 from strongroom.formats.peer_messages import ExchangeRecord
 from strongroom.pki import keys, messages, registry, revocation, tokens
@@ -328,6 +328,19 @@ def test_the_open_routes_are_limited_and_say_so_in_the_words_of_each_protocol(tw
             assert messages.decode(body, messages.Problem).code == code
         else:
             assert wire.decode(body, wire.ErrorRecord).code == code
+
+
+def test_t10_a_peer_that_cannot_answer_now_does_not_break_the_trust(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    two.make()
+
+    def busy(*_: object) -> ExchangeRecord:
+        raise DatabaseFullError("no room for a while")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(two.b.exchange, "handle", busy)
+        assert code_of(two.a_calls) == "trust.refused-there"
+    require_active(two.a, two.b)
+    two.a_calls()
 
 
 def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(two: Two) -> None:

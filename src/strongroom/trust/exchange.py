@@ -243,7 +243,8 @@ class Exchange:
         heard = None
         if refused.state is not None and refused.number is not None:
             heard = Heard(Decision.read(refused.state), refused.number)
-        store.happen(connection, peer, RefusedThere(refused.code, heard, refused.newer), self._clock)
+        event = RefusedThere(refused.code, heard, refused.newer, later=refused.retry == "later")
+        store.happen(connection, peer, event, self._clock)
 
     def error_record(self, connection: Connection, error: StrongroomError, peer: DomainId | None = None) -> ErrorRecord:
         """Write a refusal for a caller; one that is known learns what we have decided about it.
