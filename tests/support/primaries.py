@@ -12,6 +12,8 @@ from strongroom.database import read, transact
 from strongroom.lifecycle import replications
 from strongroom.lifecycle.policies import save_policy
 from strongroom.lifecycle.policy import Backup, Fixed, Policy, Replication, Target
+from strongroom.lifecycle.tables import ReplicationState
+from strongroom.lifecycle.tables import replications as replication_rows
 from strongroom.replication import targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
@@ -163,9 +165,9 @@ class OpenPrimary:
 
     def mark_sent(self, image: ImageId, target: DomainId) -> None:
         """Have the row say that the target has everything, as after a crash before the job's end was recorded."""
-        table = replications.replications
+        table = replication_rows
         here = (table.c.image == image, table.c.target == target)
         transact(
             self.primary.engine,
-            lambda c: c.execute(update(table).where(*here).values(state=replications.ReplicationState.SENT)),
+            lambda c: c.execute(update(table).where(*here).values(state=ReplicationState.SENT)),
         )

@@ -136,6 +136,14 @@ def unconfirmed(
     return _list(connection, and_(*conditions), limit)
 
 
+def images_to_send(connection: Connection, *, after: ImageId, limit: int) -> list[ImageId]:
+    """Give images of which the plan may send something, now or later, in their order from behind ``after``."""
+    wanted = replications.c.state.in_([ReplicationState.WAITING, ReplicationState.FAILED])
+    query = select(replications.c.image).where(wanted, replications.c.image > after)
+    found = connection.execute(query.distinct().order_by(replications.c.image).limit(limit))
+    return [ImageId(image) for image in found.scalars()]
+
+
 def pending_over(
     connection: Connection, *, now: datetime, age: timedelta = ALARM_AFTER, limit: int = 1_000
 ) -> list[Replicated]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from strongroom.api.app import create_app
 from strongroom.api.listener import people_server, people_tls
@@ -17,14 +17,11 @@ from strongroom.api.parts import Parts
 from strongroom.catalog.copies import abandon_lapsed
 from strongroom.catalog.file_list import sweep
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import DomainId, ImageId
+from strongroom.core.ids import DomainId
 from strongroom.database import read, transact
 from strongroom.jobs import Intervals, JobEngine
 from strongroom.lifecycle import replications
-from strongroom.lifecycle.begin import without_lifecycle
 from strongroom.lifecycle.policies import policies_naming
-from strongroom.lifecycle.tables import ReplicationState
-from strongroom.lifecycle.tables import replications as replication_rows
 from strongroom.people.sessions import Door
 from strongroom.pki import revocation
 from strongroom.pki.fingerprint import fingerprint_of
@@ -43,6 +40,7 @@ from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peer_routes import PeerRoutes
 from strongroom.services.primary.peers import Talk, peer_handlers
 from strongroom.services.primary.receiving import Receiving
+from strongroom.services.primary.replanning import Replanning
 from strongroom.services.primary.session_socket import SessionSocket
 from strongroom.services.record_http import tell_errors
 from strongroom.services.stopping import Stopping
@@ -75,6 +73,7 @@ class Running:
         self._talk = Talk(primary, self._exchange)
         self._clients = ClientWork(primary, self._images.acknowledged)
         self._receiving = Receiving(primary, self._images.acknowledged, self._talk.send_receipt)
+        self._replanning = Replanning(primary, self._images)
         self._images.arrived = self._receiving
         self._images.say_soon = self._talk.soon
         self._engine = JobEngine(
@@ -208,7 +207,7 @@ class Running:
 
     def _housekeep(self) -> None:
         """Do what is due by time; whatever fails is tried again at the next round."""
-        for task in (self._issue_crls, self._end_lapsed, self._plan, self._refresh_keys):
+        for task in (self._issue_crls, self._end_lapsed, self._replanning.go_on, self._refresh_keys):
             try:
                 task()
             except StrongroomError as error:
@@ -232,21 +231,6 @@ class Running:
     def _end_lapsed(self) -> None:
         self._clients.end_lapsed()
         transact(self._primary.engine, lambda c: abandon_lapsed(c, now=self._primary.clock.now()))
-
-    def _plan(self) -> None:
-        """Plan again from the rows: what a crash left, what waited for a time, what a rebuild found."""
-        primary = self._primary
-        with read(primary.engine) as connection:
-            fresh = without_lifecycle(connection, own=primary.domain, limit=100)
-            open_states = (ReplicationState.WAITING, ReplicationState.FAILED, ReplicationState.SENDING)
-            rows = connection.execute(
-                select(replication_rows.c.image).where(replication_rows.c.state.in_(open_states)).distinct().limit(200)
-            ).scalars()
-            open_images = [ImageId(image) for image in rows]
-        for image in fresh:
-            transact(primary.engine, lambda c, one=image: self._images.acknowledged(c, one))  # type: ignore[misc]
-        for image in open_images:
-            transact(primary.engine, lambda c, one=image: self._images.submit_due(c, one))  # type: ignore[misc]
 
     def _refresh_keys(self) -> None:
         """Hear of keys that another process brought into the keystore."""
