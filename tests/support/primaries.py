@@ -6,15 +6,22 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, update
 
+from strongroom.catalog import rows
 from strongroom.catalog.media import add_medium
+from strongroom.catalog.model import Copy, CopyKey
 from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
 from strongroom.database import read, transact
+from strongroom.formats import fragment, signed
+from strongroom.formats.hop import HOP, NO_HOP, Hop
+from strongroom.formats.image_header import ImageHeader, header_digest
+from strongroom.formats.signed import Verified
 from strongroom.lifecycle import replications
 from strongroom.lifecycle.policies import save_policy
-from strongroom.lifecycle.policy import Backup, Fixed, Policy, Replication, Target
+from strongroom.lifecycle.policy import Backup, Fixed, Import, Policy, Replication, Target, TargetRetention
 from strongroom.lifecycle.tables import ReplicationState
 from strongroom.lifecycle.tables import replications as replication_rows
-from strongroom.replication import targets
+from strongroom.pki import revocation
+from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
 from strongroom.services.primary import setup
@@ -29,7 +36,7 @@ from strongroom.settings.home import Home
 from strongroom.settings.system import SystemClock, SystemEntropy
 from strongroom.trust.state import Decision
 from strongroom.trust.tables import trusts
-from tests.support.images import fixed
+from tests.support.images import T0, TAG, Domain, fixed
 
 POOL = "main"
 SLP = "daily"
@@ -62,6 +69,11 @@ class OpenPrimary:
         self.receiving = Receiving(self.primary, self.images.acknowledged, self._take_receipt)
         self.images.arrived = self.receiving
         self.desk = MediaDesk(self.primary, self.clients, self.receiving)
+        for authority in self.primary.authorities.values():
+            transact(
+                self.primary.engine,
+                lambda c, one=authority: revocation.issue_crl(c, one, now=clock.now()),  # type: ignore[misc]
+            )
         (self.host,) = self.media.hosts()
         self.pool = self.add_pool(POOL)
 
@@ -171,3 +183,57 @@ class OpenPrimary:
             self.primary.engine,
             lambda c: c.execute(update(table).where(*here).values(state=ReplicationState.SENT)),
         )
+
+    def save_import_policy(self, pool: str, name: str = "from-origin") -> None:
+        self.save(
+            Policy(name=name, operations=(Import(storage=pool, retention=TargetRetention(otherwise_seconds=60)),))
+        )
+
+    def give_credential(self, pool: MediumId, sender: DomainId, name: str = "c") -> tuple[bytes, bytes]:
+        """Let a domain write into a pool; give id and secret of the credential."""
+        now, entropy = self.primary.clock.now(), self.primary.entropy
+        made, text = transact(
+            self.primary.engine, lambda c: credentials.create(c, name, pool, sender, now=now, entropy=entropy)
+        )
+        return made.id, credentials.read_text(text)[1].reveal()
+
+    def offer(
+        self, origin: Domain, image: Verified[ImageHeader], credential: tuple[bytes, bytes], *, slp: str = "from-origin"
+    ) -> messages.Receive:
+        """What the media server says when a domain offers an image of its own."""
+        sending = fixed(f"sending of {image.payload.backup_id}", 16)
+        said = Hop(
+            domain=origin.id,
+            to=self.primary.domain,
+            image=image.payload.image,
+            origin=origin.id,
+            header=header_digest(image.data),
+            sending=sending,
+            slp=slp,
+            retention=None,
+            at=T0,
+            previous=NO_HOP,
+            features=(),
+        )
+        return messages.Receive(
+            sender=origin.id,
+            host=fixed("their media server", 16),
+            credential=credential[0],
+            secret=credential[1],
+            sending=sending,
+            hop=signed.sign(HOP, said, origin.signer),
+            copy_header=origin.copy(image).copy.data,
+        )
+
+    def commit_received(self, session: messages.Receiving) -> messages.FragmentToWrite:
+        said = messages.CommitReceived(session=session.session, tags=[TAG], frames=1, frame_bytes=10)
+        return self.receiving.commit(self.host, said)
+
+    def imported(self, told: messages.FragmentToWrite) -> None:
+        """Have the import job find a fragment in the pool."""
+        found = fragment.verify(told.data, pinned=self.primary.domain)
+        transact(self.primary.engine, lambda c: self.receiving.imported(c, found))
+
+    def find_copy(self, image: ImageId, number: int) -> Copy | None:
+        with read(self.primary.engine) as connection:
+            return rows.find_copy(connection, CopyKey(image, self.primary.domain, number))

@@ -288,9 +288,10 @@ class ImageWork:
         medium = MediumId(from_text(context.params["medium"]))
         image = ImageId(from_text(context.params["image"]))
         with read(self._primary.engine) as connection:
-            host = pools.host_of(get_medium(connection, medium))
-        found = self._media.read_fragment(host, medium, image, context.params["copy"])
-        checked = fragment.verify(found, pinned=self._primary.domain)
+            where = get_medium(connection, medium)
+        copy = context.params["copy"]
+        found = self._media.read_fragment(pools.host_of(where), medium, image, copy)
+        checked = _fragment_of(names.image_key(image, copy), found, where)
         result = transact(self._primary.engine, lambda c: self.arrived.imported(c, checked))
         self.settle_keys()
         self.say_soon()
