@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, update
 
 from strongroom.catalog import rows
+from strongroom.catalog.images import ImageFilter, find_images
 from strongroom.catalog.media import add_medium
 from strongroom.catalog.model import Copy, CopyKey
 from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
@@ -237,3 +238,7 @@ class OpenPrimary:
     def find_copy(self, image: ImageId, number: int) -> Copy | None:
         with read(self.primary.engine) as connection:
             return rows.find_copy(connection, CopyKey(image, self.primary.domain, number))
+
+    def find_images(self) -> list[ImageId]:
+        with read(self.primary.engine) as connection:
+            return [image.image for image in find_images(connection, ImageFilter()).images]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 from aiohttp import web
@@ -56,6 +57,8 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES: Final = 16 << 20
 HOUSEKEEPING_SECONDS: Final = 5.0
+STOP_SECONDS: Final = 5.0
+"""For requests that are under way; the supervisor waits longer before it kills."""
 
 
 class Running:
@@ -88,7 +91,6 @@ class Running:
             primary.engine, primary.ours, primary.registrar, primary.keys, primary.clock, primary.entropy
         )
         self._door = Door(primary.engine, primary.clock, primary.entropy)
-        self._listening: list[str] = []
         self._told_kms = False
         self._parts_of_rest: Parts | None = None
         self._done = threading.Event()
@@ -101,35 +103,34 @@ class Running:
         with read(primary.engine) as connection:
             sweep(connection, primary.file_lists)
         self._housekeep()
-        self._engine.start()
-        self._talk.start()
-        runners = await self._open_listeners()
-        self._parts_of_rest = self._parts()
-        people = people_server(
-            create_app(self._parts_of_rest),
-            *split_address(primary.settings.primary.listen_people),
-            people_tls(self._primary.own_identity().credential),
-        )
-        serving = asyncio.create_task(people.serve())
-        keeping = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
-        keeping.start()
-        try:
-            await people.listening(serving)
-            stopping.ready()
-            await stopping.wait(serving)
-        finally:
-            self._done.set()
-            people.should_exit = True
-            await asyncio.gather(serving, return_exceptions=True)
-            for runner in runners:
-                await runner.cleanup()
-            primary.home.session_socket.unlink(missing_ok=True)
-            self._talk.stop()
-            await asyncio.to_thread(self._engine.stop)
+        async with AsyncExitStack() as opened:
+            self._engine.start()
+            opened.push_async_callback(asyncio.to_thread, self._engine.stop)
+            self._talk.start()
+            opened.push_async_callback(asyncio.to_thread, self._talk.stop)
+            await self._open_listeners(opened)
+            self._parts_of_rest = self._parts()
+            people = people_server(
+                create_app(self._parts_of_rest),
+                *split_address(primary.settings.primary.listen_people),
+                people_tls(self._primary.own_identity().credential),
+            )
+            serving = asyncio.create_task(people.serve())
+            keeping = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+            keeping.start()
+            try:
+                await people.listening(serving)
+                stopping.ready()
+                await stopping.wait(serving)
+            finally:
+                self._done.set()
+                people.should_exit = True
+                await asyncio.gather(serving, return_exceptions=True)
+                await asyncio.to_thread(keeping.join, STOP_SECONDS)
 
     # ------------------------------------------------------------ listeners
 
-    async def _open_listeners(self) -> list[web.AppRunner]:
+    async def _open_listeners(self, opened: AsyncExitStack) -> None:
         primary = self._primary
         limit = RateLimit(primary.clock)
         peers = PeerRoutes(primary.engine, primary.ours, self._maker, self._exchange, primary.clock, limit)
@@ -139,16 +140,20 @@ class Running:
         media = MediaRoutes(primary, self._clients, keys, desk, self._images, self._receiving)
         application = web.Application(middlewares=[tell_errors], client_max_size=MAX_RECORD_BYTES)
         application.add_routes([*peers.table(), *enrolment.table(), *media.table()])
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
+        opened.push_async_callback(runner.cleanup)
         await runner.setup()
         host, port = split_address(primary.settings.primary.listen_peer)
         await web.TCPSite(runner, host, port, ssl_context=self._peer_tls().context).start()
         session_socket.prepare(primary.home.session_socket)
-        sessions = web.AppRunner(SessionSocket(primary, self._door).application(), access_log=None)
+        opened.callback(primary.home.session_socket.unlink, missing_ok=True)
+        sessions = web.AppRunner(
+            SessionSocket(primary, self._door).application(), access_log=None, shutdown_timeout=STOP_SECONDS
+        )
+        opened.push_async_callback(sessions.cleanup)
         await sessions.setup()
         await web.UnixSite(sessions, str(primary.home.session_socket)).start()
         primary.home.session_socket.chmod(0o666)  # the folder is private; who may enter it, the kernel tells by uid
-        return [runner, sessions]
 
     def _peer_tls(self) -> ServerTLS:
         return ServerTLS(self._primary.own_identity().credential, [self._primary.root])
