@@ -16,6 +16,7 @@ from strongroom.formats import fragment, signed
 from strongroom.formats.hop import HOP, NO_HOP, Hop
 from strongroom.formats.image_header import ImageHeader, header_digest
 from strongroom.formats.signed import Verified
+from strongroom.jobs import JobFilter
 from strongroom.lifecycle import replications
 from strongroom.lifecycle.policies import save_policy
 from strongroom.lifecycle.policy import Backup, Fixed, Import, Policy, Replication, Target, TargetRetention
@@ -148,25 +149,31 @@ class OpenPrimary:
     def back_up(self, client: str = "files1") -> ImageId:
         """Make a clear backup of which the media server says that it is stored; it is not acknowledged yet."""
         begun = transact(self.primary.engine, lambda c: self.clients.start_backup(c, client, [b"/home"], SLP))
-        stream = messages.Stream(root=fixed("root"), segments=1, bytes=10)
-        self.clients.commit(
-            self.host,
-            messages.CommitBackup(
-                job=begun.job,
-                entries=stream,
-                payload=stream,
-                chunker=(1, 1, 2, 3),
-                key_pages=[],
-                tags=[],
-                files=1,
-                content=10,
-                problems=0,
-                read_bytes=10,
-                same_bytes=0,
-                added_bytes=10,
-            ),
-        )
+        self.clients.commit(self.host, self.stored(begun.job))
         return begun.image
+
+    def stored(self, job: int) -> messages.CommitBackup:
+        """What the media server says when everything of a backup is stored but its fragment."""
+        stream = messages.Stream(root=fixed("root"), segments=1, bytes=10)
+        return messages.CommitBackup(
+            job=job,
+            entries=stream,
+            payload=stream,
+            chunker=(1, 1, 2, 3),
+            key_pages=[],
+            tags=[],
+            files=1,
+            content=10,
+            problems=0,
+            read_bytes=10,
+            same_bytes=0,
+            added_bytes=10,
+        )
+
+    def backups(self) -> list[int]:
+        """The jobs of backups."""
+        with read(self.primary.engine) as connection:
+            return [job.id for job in self.primary.jobs.find(connection, JobFilter(kinds=("backup",)))]
 
     def acknowledge(self, image: ImageId, copy: int = 1) -> None:
         """Have the media server say that the headers of a copy lie in the pool."""
