@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,3 +148,16 @@ def test_damaged_note_of_the_place_is_a_refusal(home: Path) -> None:
     assert refused.returncode == 4
     assert b"[serve.home-moved]" in refused.stderr
     assert b"Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listener", ["primary.listen_peer", "primary.listen_people"])
+def test_address_in_use_is_told_without_a_traceback(home: Path, listener: str) -> None:
+    section, _, key = listener.partition(".")
+    address = tomllib.loads((home / "strongroom.toml").read_text())[section][key]
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        refused = subprocess.run([STRONGROOM, "serve", str(home)], capture_output=True, check=False, timeout=30)
+    assert refused.returncode != 0
+    assert b"[serve.cannot-listen]" in refused.stderr
+    assert b"Traceback" not in refused.stderr
+    assert not roles_of(home)

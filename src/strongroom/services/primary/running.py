@@ -13,6 +13,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from strongroom.api.app import create_app
+from strongroom.api.errors import CannotListenError
 from strongroom.api.listener import people_server, people_tls
 from strongroom.api.parts import Parts
 from strongroom.catalog.copies import abandon_lapsed
@@ -96,7 +97,11 @@ class Running:
         self._done = threading.Event()
 
     async def run(self, stopping: Stopping) -> None:
-        """Run until stopping is asked for; everything is closed when this returns."""
+        """Run until stopping is asked for; everything is closed when this returns.
+
+        Raises:
+            CannotListenError: an address is in use.
+        """
         primary = self._primary
         transact(primary.engine, lambda c: trust_home.begin(c, primary.entropy))
         trust_store.sweep_keys(primary.engine, primary.keys)
@@ -144,7 +149,10 @@ class Running:
         opened.push_async_callback(runner.cleanup)
         await runner.setup()
         host, port = split_address(primary.settings.primary.listen_peer)
-        await web.TCPSite(runner, host, port, ssl_context=self._peer_tls().context).start()
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=self._peer_tls().context).start()
+        except OSError as error:
+            raise CannotListenError(f"'{host}:{port}' cannot be listened at: {error.strerror}") from error
         session_socket.prepare(primary.home.session_socket)
         opened.callback(primary.home.session_socket.unlink, missing_ok=True)
         sessions = web.AppRunner(
