@@ -186,14 +186,13 @@ def test_newer_attempt_takes_over_and_the_older_one_is_told_to_stop(db: Connecti
     second = send(db, TARGET, fence=2)
     assert second.hop == first.hop, "a late receipt of the first attempt must still answer"
     for late in (
-        lambda: rows.note_progress(db, key.image, TARGET.id, fence=1, sent_bytes=5),
         lambda: rows.mark_sent(db, key.image, TARGET.id, fence=1, sent_bytes=5, now=NOW),
         lambda: rows.fail(db, key.image, TARGET.id, fence=1, error=UnavailableError("x"), now=NOW),
         lambda: send(db, TARGET, fence=1),
     ):
         with pytest.raises(FencedError):
             late()
-    rows.note_progress(db, key.image, TARGET.id, fence=2, sent_bytes=5)
+    rows.mark_sent(db, key.image, TARGET.id, fence=2, sent_bytes=5, now=NOW)
     assert rows.get_replication(db, key.image, TARGET.id).sent_bytes == 5
 
 

@@ -201,16 +201,6 @@ def start(
     return get_replication(connection, image, target)
 
 
-def note_progress(connection: Connection, image: ImageId, target: DomainId, *, fence: int, sent_bytes: int) -> None:
-    """Note how many bytes this attempt has sent.
-
-    Raises:
-        ReplicationNotFoundError: nothing was promised.
-        FencedError: this attempt is not the one at it.
-    """
-    _attempt(connection, image, target, fence, sent_bytes=sent_bytes)
-
-
 def mark_sent(
     connection: Connection, image: ImageId, target: DomainId, *, fence: int, sent_bytes: int, now: datetime
 ) -> None:
