@@ -136,8 +136,7 @@ class RecordClient:
             if response.status != http.HTTPStatus.OK:
                 raise _refused(response)
             yield response
-            response.read()
-            is_spent = True
+            is_spent = not response.read(1)  # what the caller left unread is not read for its own sake
         except (OSError, http.client.HTTPException) as error:
             raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
         finally:
@@ -174,7 +173,8 @@ class RecordClient:
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if connection is not kept:
+                # A time-out does not tell that the question was not heard: asked again, it might be done twice.
+                if connection is not kept or isinstance(error, TimeoutError):
                     raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
             else:
                 return connection, response
