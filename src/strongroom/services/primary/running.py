@@ -127,6 +127,7 @@ class Running:
             primary.home.session_socket.unlink(missing_ok=True)
             self._talk.stop()
             await asyncio.to_thread(self._engine.stop)
+            self._media.close()
 
     # ------------------------------------------------------------ listeners
 
