@@ -149,6 +149,14 @@ def watched(folder: Path) -> Iterator[list[bytes]]:
         os.close(descriptor)
 
 
+@contextmanager
+def nothing_read(folder: Path) -> Iterator[None]:
+    """Have nothing in a folder opened or read."""
+    with watched(folder) as seen:
+        yield
+    assert not seen
+
+
 def test_without_an_active_key_no_byte_is_read(pair: Pair, tmp_path: Path) -> None:
     """Fail closed: encryption asked for and no key to be had means no backup, and nothing is opened for it."""
     source = pair.source
@@ -173,28 +181,63 @@ def test_without_an_active_key_no_byte_is_read(pair: Pair, tmp_path: Path) -> No
 
 
 def test_a_wrong_host_master_key_locks_the_keystore_and_nothing_else(pair: Pair, tmp_path: Path) -> None:
-    """Encrypted backups are refused before a byte is read; imports, backups in clear and their replication go on."""
+    """R2, R11: with no key on either side no byte is read for a backup, and what is encrypted already is replicated.
+
+    Sealed sending and receiving need no key: headers, receipts and imports go on as well, and so do backups in clear.
+    """
     (tmp_path / "file").write_bytes(os.urandom(1000))
     source, target = pair.source, pair.target
     kept = {domain: (domain.home.keys / "hmk").read_bytes() for domain in (source, target)}
+    target.stop()
+    encrypted = source.cli("backup", str(tmp_path), "--slp", trusting.SLP)["image"]
     for domain, other in ((source, target), (target, source)):
         domain.stop()
         (domain.home.keys / "hmk").write_bytes(kept[other])
+    assert not pair.confirmed(encrypted)
+    for domain in (source, target):
         domain.start()
     try:
-        with watched(tmp_path) as seen:
+        with nothing_read(tmp_path):
             told = refusal(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
-        assert told.exit_code == 7, told
-        assert not seen
-        image = pair.send(tmp_path, trusting.CLEAR)
-        assert image in {row["image"] for row in target.cli("image", "list")}
+        assert (told.exit_code, told.code) == (7, "kms.locked"), told
+        for domain in (source, target):
+            told = refusal(domain, "kms", "key", "list")
+            assert (told.exit_code, told.code) == (7, "kms.locked"), told
+            assert "HMK" in told.value["detail"]
+            assert "put back the key file" in told.value["hint"]
+        until(lambda: pair.confirmed(encrypted), "what is encrypted was not sent")
+        clear = pair.send(tmp_path, trusting.CLEAR)
+        assert {encrypted, clear} <= {row["image"] for row in target.cli("image", "list")}
         target.cli("import", "phase1", "main", "--wait")
+        for domain in (source, target):
+            domain.cli("image", "verify", encrypted, "--wait")
+            assert not {"asyncio", "request-failed"} & {line["event"] for line in domain.log("primary")}
     finally:
         for domain in (source, target):
             domain.stop()
             (domain.home.keys / "hmk").write_bytes(kept[domain])
             domain.start()
     assert source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)["acknowledged"] is True
+    source.cli("restore", encrypted, "--to", str(tmp_path / "out"))
+
+
+def test_a_missing_keystore_stops_a_backup_before_the_first_byte(pair: Pair, tmp_path: Path) -> None:
+    """Fail closed: no new keystore is made in its place."""
+    (tmp_path / "file").write_bytes(b"to be read by nobody")
+    source, keystore = pair.source, pair.source.home.keystore
+    source.stop()
+    keystore.rename(tmp_path / "keystore")
+    source.start()
+    try:
+        with nothing_read(tmp_path):
+            told = refusal(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
+        assert (told.exit_code, told.code) == (7, "kms.locked"), told
+        assert "restore the keystore from its copy" in told.value["hint"]
+        assert not keystore.exists()
+    finally:
+        source.stop()
+        (tmp_path / "keystore").rename(keystore)
+        source.start()
 
 
 # ---------------------------------------------------------------- files and disks

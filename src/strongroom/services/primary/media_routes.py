@@ -101,8 +101,8 @@ class MediaRoutes:
         await asyncio.wait({storing, feeding}, return_when=asyncio.FIRST_EXCEPTION)
         if storing.done():
             feeding.cancel()
-        else:
-            await feeding
+        # A sender that breaks off ends the storing as well, which says so in words of ours.
+        await asyncio.gather(storing, feeding, return_exceptions=True)
         await storing
         return answer(messages.Nothing())
 
