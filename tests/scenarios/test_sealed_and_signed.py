@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +21,16 @@ from strongroom.formats.receipt import RECEIPT, Receipt
 from strongroom.jobs import NewJob
 from strongroom.services.primary import service_keys
 from strongroom.services.primary.image_work import IMPORT
-from strongroom.services.primary.opening import Primary, open_primary
 from strongroom.services.primary.peers import peer_handlers
-from strongroom.settings.domain import DomainSettings
-from strongroom.settings.system import SystemClock, SystemEntropy
 from strongroom.trust.exchange import Exchange
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
 from tests.support.trees import rsync_differences
-from tests.support.trusting import Pair, key_of, rows, until
+from tests.support.trusting import Pair, files_of, key_of, opened, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 RUN_BYTES = 16
-
-
-@contextmanager
-def opened(domain: LiveDomain) -> Iterator[Primary]:
-    """A primary's own code beside its process."""
-    primary = open_primary(domain.home, DomainSettings.load(domain.home), SystemClock(), SystemEntropy())
-    yield primary
-    primary.engine.dispose()
 
 
 class Sealed:
@@ -65,14 +52,6 @@ class Sealed:
 @pytest.fixture(scope="module")
 def sealed(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Sealed:
     return Sealed(pair, tmp_path_factory.mktemp("tree"))
-
-
-def files_of(domain: LiveDomain) -> Iterator[tuple[Path, bytes]]:
-    """Everything of a domain on this host: home and key folder, databases with their logs, pools, logs."""
-    for top in (domain.home.path, domain.home.keys):
-        for path in sorted(top.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                yield path, path.read_bytes()
 
 
 def runs(contents: bytes) -> set[bytes]:
