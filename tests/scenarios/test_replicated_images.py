@@ -178,6 +178,8 @@ def test_no_secret_shows_anywhere(pair: Pair, tmp_path: Path, monkeypatch: pytes
     assert {name: places for name, places in found.items() if places} == {}
     # what may be known shows in each of these places, so that the search above did look at them
     assert {"cmdline", "environ"} <= run.places(str(source.home.path).encode())
-    assert {"kms key list", "table copy_tags of beta", "file beta/catalog.db-wal"} <= run.places(bytes.fromhex(pair.tag))
+    assert {"kms key list", "table copy_tags of beta", "file beta/catalog.db-wal"} <= run.places(
+        bytes.fromhex(pair.tag)
+    )
     assert {"job list", "table jobs of alpha", "file alpha/logs/media.log"} <= run.places(image.encode())
     assert {"audit list", "table audit_log of alpha"} <= run.places(b"user:ada")
