@@ -248,6 +248,7 @@ def open_sockets() -> int:
 def test_killed_in_the_middle_the_next_attempt_is_whole(
     domain: LiveDomain, primary: Primary, tree: Path, tmp_path: Path
 ) -> None:
+    before = {image["image"] for image in domain.cli("image", "list")}
     job, grant = start(primary)
     connection = Unix(domain.home.media_socket)
     connection.putrequest("POST", f"/v1/backup/{job}")
@@ -263,6 +264,9 @@ def test_killed_in_the_middle_the_next_attempt_is_whole(
     assert not list((domain.home.pool("main") / "incoming").iterdir())
     done = domain.cli("backup", str(tree), "--slp", "gold", "--client", "after")
     assert done["acknowledged"] is True
+    assert {image["image"] for image in domain.cli("image", "list")} == before | {done["image"]}
+    fragments = (domain.home.pool("main") / "images").glob(f"*/{done['image'].replace('-', '')}-*")
+    assert len(list(fragments)) == len(domain.cli("image", "show", done["image"])["copies"]) == 1
     domain.cli("restore", done["image"], "--to", str(tmp_path / "out"))
     assert rsync_differences(tree, tmp_path / "out" / str(tree).lstrip("/")) == ""
 
