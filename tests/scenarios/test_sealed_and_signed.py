@@ -117,7 +117,8 @@ def facts(domain: LiveDomain) -> list[tuple[Any, ...]]:
 
 def phase_one(domain: LiveDomain, pool: str = "main") -> dict[str, Any]:
     """Run phase one of a pool; give what it found, and what its job's log says."""
-    domain.cli("import", "phase1", pool, "--wait")
+    done = trusting.run(domain, "import", "phase1", pool, "--wait")
+    assert done.exit_code == (10 if done.value["result"]["refused"] else 0), done
     (number,) = rows(domain, "SELECT max(id) FROM jobs WHERE kind = 'phase-one'")[0]
     return dict(domain.cli("job", "show", str(number)))
 
