@@ -100,7 +100,7 @@ class KeystoreLockedError(KeyUnavailableError):
     """The keystore is not open, so keys can be neither used nor shown."""
 
     code = "kms.locked"
-    default_hint = "put the key files back into the key folder, or give their pass phrases, and start the primary again"
+    default_hint = "put the key files back into the key folder; the primary looks again by itself"
 
 
 class TrustNotActiveError(RefusedError):

@@ -287,9 +287,9 @@ class ImageWork:
         """Phase one of one image that arrived: from its headers on the storage, and from nothing else."""
         medium = MediumId(from_text(context.params["medium"]))
         image = ImageId(from_text(context.params["image"]))
+        copy = context.params["copy"]
         with read(self._primary.engine) as connection:
             where = get_medium(connection, medium)
-        copy = context.params["copy"]
         found = self._media.read_fragment(pools.host_of(where), medium, image, copy)
         checked = _fragment_of(names.image_key(image, copy), found, where)
         result = transact(self._primary.engine, lambda c: self.arrived.imported(c, checked))
@@ -372,8 +372,8 @@ class ImageWork:
         return {"problems": 0, "with_data": request.with_data}
 
     def submit_verify(self, connection: Connection, copy: Copy) -> JobId:
-        """Submit the verification of a copy, down to its data if the KMS has the key."""
-        readable = copy.readability is Readability.READABLE
+        """Submit the verification of a copy, down to its data if the KMS has the key and can be asked."""
+        readable = copy.readability is Readability.READABLE and self._primary.known_tags() is not None
         return self._primary.jobs.submit(
             connection,
             NewJob(

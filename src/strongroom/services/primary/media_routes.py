@@ -107,6 +107,8 @@ class MediaRoutes:
                 while not queue.empty():
                     queue.get_nowait()
                 queue.put_nowait(None)
+        # A sender that breaks off ends the storing as well, which says so in words of ours.
+        await asyncio.gather(feeding, return_exceptions=True)
         await storing
         return answer(messages.Nothing())
 

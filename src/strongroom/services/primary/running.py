@@ -109,6 +109,7 @@ class Running:
             sweep(connection, primary.file_lists)
         self._housekeep()
         async with AsyncExitStack() as opened:
+            opened.callback(self._media.close)
             self._engine.start()
             opened.push_async_callback(asyncio.to_thread, self._engine.stop)
             self._talk.start()
@@ -169,16 +170,11 @@ class Running:
     def _parts(self) -> Parts:
         primary = self._primary
         queries = ports.PeerQueries(self._talk)
-        try:
-            kms = primary.kms.management
-        except StrongroomError as error:
-            logger.warning("the keystore is locked", extra={"event": "keystore-locked", "code": error.code})
-            kms = None
-        return Parts(
+        parts = Parts(
             engine=primary.engine,
             ours=primary.ours,
             door=self._door,
-            kms=kms,
+            kms=None,
             maker=self._maker,
             desk=TrustDesk(primary.engine, primary.clock, self._dependants),
             checker=TrustChecker(primary.engine, self._exchange, primary.keys, primary.clock),
@@ -197,6 +193,12 @@ class Running:
             entropy=primary.entropy,
             started=primary.clock.now(),
         )
+        try:
+            parts.kms = primary.kms.management
+        except StrongroomError as error:
+            logger.warning("the keystore is locked", extra={"event": "keystore-locked", "code": error.code})
+            parts.lock = error
+        return parts
 
     def _dependants(self, connection: Connection, peer: DomainId) -> Sequence[Dependant]:
         """Name what stops working when a trust goes."""
@@ -247,7 +249,12 @@ class Running:
 
     def _refresh_keys(self) -> None:
         """Hear of keys that another process brought into the keystore."""
-        kms = self._primary.kms.management
+        try:
+            kms = self._primary.kms.management
+        except StrongroomError as error:
+            if self._parts_of_rest is not None:
+                self._parts_of_rest.lock = error
+            raise
         if not self._told_kms:
             kms.on_usable(self._images.key_became_usable)
             self._told_kms = True
