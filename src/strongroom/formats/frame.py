@@ -27,7 +27,8 @@ from strongroom.formats.algorithms import (
     digest,
     known,
 )
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.magic import check_magic
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, NAME_BYTES, Buffer
 
 MAGIC: Final = b"SRF1"
@@ -272,10 +273,7 @@ def _parse_fixed(data: Buffer, what: str) -> _Fixed:
     magic, cipher, compression, name_hash, digest_id, count, plain_bytes, body_bytes, key, nonce = _FIXED.unpack_from(
         data
     )
-    if magic != MAGIC:
-        if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
-        raise DamagedError(f"{what} begins with {magic!r}")
+    check_magic(magic, MAGIC, what)
     if not 1 <= count <= MAX_SEGMENTS:
         raise DamagedError(f"{what} claims {count} segments")
     if not 1 <= plain_bytes <= MAX_PLAIN_BYTES or body_bytes > MAX_BODY_BYTES:
