@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.formats.container import HEADER_BYTES
+from strongroom.core.ids import ContainerId, FrameId
+from strongroom.formats.container import HEADER_BYTES, Content, FooterBuilder, Header, encode_header
+from strongroom.formats.frame import MAX_FRAME_BYTES, ROW
 from strongroom.pool import names
 from strongroom.pool.errors import IndexBusyError, PoolFullError, PoolWriteError
 from strongroom.pool.index import FILE_NAME, Index
@@ -168,6 +170,23 @@ def test_a_container_with_a_damaged_footer_is_named_and_its_frames_are_found(poo
     assert [problem[0] for problem in report.problems] == [container]
     assert "was changed" in report.problems[0][1]
     assert list(pool.index.locate([references[0].frame_id], DOMAIN)) == [references[0].frame_id]
+
+
+def test_a_footer_that_claims_an_impossible_item_is_not_believed(pool: Pool) -> None:
+    """Nobody signs a footer: whoever looks for such a frame would read it whole before its digest is known."""
+    container = ContainerId(bytes(16))
+    header = encode_header(Header(container, MEDIUM, DOMAIN, 1, Content.FRAMES))
+    footer = FooterBuilder(header)
+    footer.add(bytes(32), MAX_FRAME_BYTES + 1, ROW.pack(bytes(32), 1))
+    path = pool.folder.path / names.container_key(container)
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.write(header)
+        file.seek(footer.offset)
+        file.write(footer.finish().data)
+    ((named, why),) = pool.index.refresh(pool.store).problems
+    assert (named, "lists an item" in why) == (container, True)
+    assert pool.index.locate([FrameId(bytes(32))], DOMAIN) == {}
 
 
 def test_a_container_with_a_damaged_header_is_named_and_left_out(pool: Pool) -> None:
