@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tarfile
@@ -17,6 +18,7 @@ from strongroom.images import restore
 from strongroom.images.restore import entry_stream, restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
+from strongroom.pool.errors import PoolWriteError
 from tests.support.trees import make_tree, nanoseconds, rsync_differences
 from tests.support.vault import Vault, random_bytes
 from tests.unit.images.test_hostile_streams import entry, stream
@@ -139,6 +141,24 @@ def test_previous_entries_come_without_contents_and_extents(vault: Vault, tree: 
     assert len(files) == totals.files
     assert not any(file.extents or file.flags & entries.EXTENTS_FOLLOW for file in files)
     assert not any(isinstance(block, bytes | memoryview | image_stream.Hole) for block in blocks)
+
+
+def test_a_backup_that_is_dropped_lets_go_of_everything(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the storage refuses: what stays locked in ``incoming`` is there until the process ends."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    session = vault.session()
+    session._pages.put(bytes(100))
+    session._payload.feed(random_bytes("a", 20 << 20))
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Path, "unlink", refuse)
+        with pytest.raises(PoolWriteError):
+            session.abort()
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
+    assert vault.pool.folder.clean() >= 2
 
 
 def test_what_a_restore_holds_at_once_counts_records_too(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
