@@ -151,14 +151,14 @@ def test_a_backup_that_is_dropped_lets_go_of_everything(vault: Vault, monkeypatc
 
     open_files = len(list(Path("/proc/self/fd").iterdir()))
     session = vault.session()
-    session._pages.put(bytes(100))
-    session._payload.feed(random_bytes("a", 20 << 20))
+    session._payload.feed(random_bytes("a", 8 << 20))
+    session._payload.finish()  # frames and pages lie in containers that are not sealed
     with monkeypatch.context() as refusing:
         refusing.setattr(Path, "unlink", refuse)
         with pytest.raises(PoolWriteError):
             session.abort()
     assert len(list(Path("/proc/self/fd").iterdir())) == open_files
-    assert vault.pool.folder.clean() >= 2
+    assert vault.pool.folder.clean() == 2
 
 
 def test_what_a_restore_holds_at_once_counts_records_too(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
