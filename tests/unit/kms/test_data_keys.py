@@ -5,10 +5,10 @@ from msgspec.structs import replace
 
 from strongroom.core.ids import DataKeyId, DomainId, KeyGroupId, MediumId
 from strongroom.core.secret import Secret
-from strongroom.formats import key_envelope, signed
+from strongroom.formats import signed
 from strongroom.formats.errors import DamagedError, ForeignError
 from strongroom.formats.key_envelope import KEY_ENVELOPE, CommitmentError, Purpose, WrongWrappingKeyError
-from strongroom.kms.data_keys import DataKeys, tags_of
+from strongroom.kms.data_keys import DataKeys
 from strongroom.kms.errors import (
     DataKeyMissingError,
     GroupNotFoundError,
@@ -97,7 +97,6 @@ def test_a_missing_key_is_named_by_its_tag(key: KeyView, data_keys: DataKeys, ot
     with pytest.raises(KeyNotFoundError, match=key.tag.hex()) as caught:
         open_with(elsewhere, key.group, [batch.envelope], [batch.keys[0][0]])
     assert (caught.value.tags, caught.value.code) == ((key.tag,), "kms.key-not-found")
-    assert tags_of([batch.envelope]) == {key.tag}
     assert other.ring.states_of([key.tag]) == {key.tag: None}
 
 
@@ -115,7 +114,9 @@ def test_after_rotation_old_and_new_generation_open_and_nothing_was_rewritten_k8
     renewed = data_keys.rewrap(batch.envelope)
     old = signed.verify(KEY_ENVELOPE, batch.envelope).payload
     new = signed.verify(KEY_ENVELOPE, renewed).payload
-    key_envelope.check_generations(old, new)
+    kept = [(row.key, row.purpose, row.medium, row.commitment) for row in old.keys]
+    assert [(row.key, row.purpose, row.medium, row.commitment) for row in new.keys] == kept
+    assert (new.envelope, new.origin, new.group) == (old.envelope, old.origin, old.group)
     assert (new.generation, new.tag) == (2, second.tag)
     wanted = [identity for identity, _ in batch.keys]
     for envelopes in ([batch.envelope], [renewed], [batch.envelope, renewed]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -34,7 +33,7 @@ from strongroom.replication import credentials
 from strongroom.services.primary import pools
 from strongroom.services.primary.opening import Primary
 from strongroom.settings.domain import split_address
-from strongroom.trust import call, store
+from strongroom.trust import call, certificates, store
 from strongroom.trust.builtin import trust_handlers
 from strongroom.trust.exchange import Answer, Exchange, Handler, Reply, answer_to
 from strongroom.trust.state import TrustState
@@ -44,6 +43,7 @@ logger = logging.getLogger(__name__)
 ACTIVE: Final = frozenset({TrustState.ACTIVE})
 CONFIRMING: Final = frozenset({TrustState.ACTIVE, TrustState.SUSPENDED})
 ANSWER_SECONDS: Final = 20.0
+ANSWER_POLL_SECONDS: Final = 0.1
 
 
 class NoAnswerError(UnavailableError):
@@ -152,7 +152,9 @@ class Talk:
                 return answer
             if failure is not None and failure.retry == "never":
                 break
-            time.sleep(0.1)
+            # The answer comes with an exchange that either side began, in another thread: the row tells.
+            if self._stop.wait(ANSWER_POLL_SECONDS):
+                break
         raise failure or NoAnswerError(f"the domain '{peer.hex()}' did not answer within {wait:.0f} seconds")
 
     def exchange_with(self, peer: DomainId) -> None:
@@ -162,6 +164,15 @@ class Talk:
             StrongroomError: it could not be reached, or refused; kept with the trust.
         """
         call.exchange(self._primary.engine, self._exchange, peer, self._primary.keys, self._primary.clock)
+
+    def _renew(self, peer: DomainId) -> None:
+        """Renew our certificate at a peer in time; whatever fails is tried again in the next round."""
+        primary = self._primary
+        try:
+            certificates.renew_if_due(primary.engine, primary.ours, peer, primary.keys, primary.clock, primary.entropy)
+        except StrongroomError as error:
+            facts = {"event": "renewal-failed", "peer": peer.hex(), "code": error.code}
+            logger.warning("our certificate at a peer is not renewed", extra=facts)
 
     def _run(self) -> None:
         interval = self._primary.settings.times.exchange.total_seconds()
@@ -183,6 +194,7 @@ class Talk:
         for trust in known:
             if not trust.may_call or self._stop.is_set():
                 continue
+            self._renew(trust.peer)
             try:
                 self.exchange_with(trust.peer)
             except StrongroomError as error:
