@@ -33,8 +33,8 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.ids import UUID_BYTES, ImageId, to_text
 from strongroom.core.secret import Secret
 
-ROWS_IN_GROUP = 32_768
-BYTES_IN_GROUP = 16 << 20
+ROWS_IN_GROUP = 8_192
+BYTES_IN_GROUP = 4 << 20
 """A row group is closed at whichever comes first, because a path can have 64 KiB."""
 _ROW_BYTES = 128
 _INFO = b"strongroom/file-list/v1\0"

@@ -48,6 +48,17 @@ class DemoDomain:
         """Where its primary listens to others."""
         return f"localhost:{self.port}"
 
+    @property
+    def server_pid(self) -> int:
+        """Process of ``strongroom serve``.
+
+        Raises:
+            CommandFailedError: it does not run.
+        """
+        if self._server is None or self._server.poll() is not None:
+            raise CommandFailedError(f"the domain '{self.name}' is not served")
+        return self._server.pid
+
     def init(self) -> dict[str, Any]:
         """Make the domain."""
         made: dict[str, Any] = self.command(
