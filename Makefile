@@ -30,6 +30,11 @@ test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs r
 demo: setup ## Show the main job: two domains, trust, replication, lost key, restore
 	$(BIN)/strongroom demo
 
+SCRATCH ?= $(or $(TMPDIR),/tmp)
+.PHONY: bench-memory
+bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and a million files (SCRATCH=DIR: 20 GB; ARGS)
+	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
+
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format

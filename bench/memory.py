@@ -26,7 +26,6 @@ from strongroom.core.errors import StrongroomError
 
 MB: Final = 1_000_000
 BOUND_MB: Final = 300
-_FOLDERS: Final = 1_000
 _UNITS: Final = {"": 1, "MB": MB, "GB": 1_000 * MB, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -58,7 +57,7 @@ def main(words: list[str]) -> int:
     if arguments.large:
         inputs.append(("large", lambda folder: make_large(folder, arguments.large)))
     if arguments.files:
-        inputs.append(("many", lambda folder: make_many(folder, arguments.files, min(_FOLDERS, arguments.files))))
+        inputs.append(("many", lambda folder: make_many(folder, arguments.files, arguments.folders)))
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="memory-", dir=arguments.scratch)).resolve()
     steps: list[Step] = []
@@ -90,6 +89,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, required=True, metavar="DIR", help="everything is made below it")
     parser.add_argument("--large", type=size, default="5GiB", metavar="SIZE", help="of the large file; 0: leave out")
     parser.add_argument("--files", type=int, default=1_000_000, metavar="N", help="of the tree; 0: leave out")
+    parser.add_argument("--folders", type=int, default=1_000, metavar="N", help="that these are in")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--keep", action="store_true", help="leave the homes and logs in the scratch folder")
     return parser.parse_args(words)

@@ -172,7 +172,7 @@ class Bench:
         _expect("files found", self._run(self._target, "image", "find", image, "**").lines(), count)
 
     def _restore_tar(self, image: str) -> None:
-        ended = run(self._target, ("restore", image, "--tar", "-"), Path("/dev/null"))
+        ended = run(self._target.home, ("restore", image, "--tar", "-"), Path("/dev/null"), self._output)
         self._command_peak = max(self._command_peak, ended.peak_bytes)
 
     # ------------------------------------------------------------ measuring
@@ -193,7 +193,7 @@ class Bench:
         return Step(subject, name, seconds, peaks)
 
     def _run(self, domain: DemoDomain, *words: str, secret: str | None = None) -> Ended:
-        ended = run(domain, (*words, "--json"), self._output, secret)
+        ended = run(domain.home, (*words, "--json"), self._output, self._output, secret)
         self._command_peak = max(self._command_peak, ended.peak_bytes)
         return ended
 

@@ -20,6 +20,15 @@ from strongroom.cli.demonstration.domains import CommandFailedError, DemoDomain
 from strongroom.core.errors import from_document
 
 _RESET_PEAK: Final = b"5"
+# Between a caller of any size and the command stands a small process: the system counts as a child's peak also what
+# its parent had when it was started.
+_LAUNCHER: Final = """
+import os, sys
+_, status, usage = os.wait4(os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ), 0)
+with open(sys.argv[1], "w") as file:
+    file.write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 _MODULE: Final = re.compile(rb"strongroom\.services\.(\w+)")
 
 
@@ -52,8 +61,7 @@ class Ended:
     """A command that ended well.
 
     Attributes:
-        peak_bytes: the most that its process had resident. The system counts this program's own size as the least,
-            because a process begins as a copy of the one that starts it.
+        peak_bytes: the most that its process had resident.
         output: what it printed.
     """
 
@@ -70,40 +78,37 @@ class Ended:
             return sum(1 for line in file if line.startswith(b"{"))
 
 
-def run(domain: DemoDomain, words: Sequence[str], output: Path, secret: str | None = None) -> Ended:
+def run(home: Path, words: Sequence[str], output: Path, notes: Path, secret: str | None = None) -> Ended:
     """Run a command of a domain.
 
     Args:
-        domain: whose.
+        home: of the domain.
         words: without ``strongroom``.
-        output: takes what it prints; nothing of it is held here, for it would count as the next command's memory.
+        output: takes what it prints.
+        notes: begin of the names of two files, for its errors and its peak.
         secret: given on standard input.
 
     Raises:
         CommandFailedError: it ended with another exit code than 0.
         StrongroomError: the error that it told.
     """
-    environment = {**os.environ, "STRONGROOM_HOME": str(domain.home)}
-    errors = domain.home.with_name(f"{domain.name}-command.errors")
+    peak, errors = notes.with_suffix(".peak"), notes.with_suffix(".errors")
+    command = [sys.executable, "-m", "strongroom", *words]
     with output.open("wb") as out, errors.open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "strongroom", *words],
-            stdin=subprocess.DEVNULL if secret is None else subprocess.PIPE,
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(peak), *command],
+            input=b"" if secret is None else secret.encode(),
             stdout=out,
             stderr=err,
-            env=environment,
+            env={**os.environ, "STRONGROOM_HOME": str(home)},
+            check=False,
         )
-        if process.stdin is not None and secret is not None:
-            process.stdin.write(secret.encode())
-            process.stdin.close()
-        _, status, usage = os.wait4(process.pid, 0)  # the peak of this process alone
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode == 0:
-        return Ended(usage.ru_maxrss << 10, output)
+    if done.returncode == 0:
+        return Ended(int(peak.read_text()) << 10, output)
     said = output.read_bytes()[-65_536:]
     if b'"message_type": "error"' in said:
         raise from_document(json.loads(said[said.rindex(b'{"message_type"') :]))
     raise CommandFailedError(
-        f"'strongroom {' '.join(words[:3])}' ended with exit code {process.returncode}:"
+        f"'strongroom {' '.join(words[:3])}' ended with exit code {done.returncode}:"
         f" {errors.read_text(errors='replace')[-500:].strip()}"
     )
