@@ -77,10 +77,10 @@ def main(words: list[str]) -> int:
         return 2
     finally:
         bench.stop()
-        if not arguments.keep:
-            shutil.rmtree(scratch)
         if steps:
             _show(steps, as_json=arguments.json)
+        if not arguments.keep:
+            shutil.rmtree(scratch)
     return int(any(peak > BOUND_MB * MB for step in steps for peak in step.peaks.values()))
 
 
