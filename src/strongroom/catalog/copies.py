@@ -26,6 +26,7 @@ from strongroom.catalog.rows import (
     header_values,
     load_copies,
     readability_of,
+    same_copy,
     write_fragment,
     write_image,
     write_keys,
@@ -224,6 +225,17 @@ def committing(connection: Connection, medium: MediumId) -> list[tuple[CopyKey, 
         )
         for row in connection.execute(query)
     ]
+
+
+def committed_fragment(connection: Connection, key: CopyKey) -> bytes | None:
+    """Give the copy header and trailer of a pool copy that is committing; ``None`` when it is not."""
+    row = connection.execute(
+        select(fragments.c.header, fragments.c.trailer)
+        .select_from(copies)
+        .join(fragments, fragments.c.copy_id == copies.c.id)
+        .where(same_copy(key), copies.c.state == CopyState.COMMITTING, fragments.c.number == 1)
+    ).one_or_none()
+    return None if row is None else bytes(row.header) + bytes(row.trailer)
 
 
 def abandon_copy(connection: Connection, session: bytes) -> None:

@@ -94,6 +94,7 @@ class Folder:
         with _writing(path):
             for name in _TOP:
                 (path / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
+            _sync_folder(path)
         folder.clean()
         return folder
 
@@ -132,6 +133,9 @@ class Folder:
         except ObjectExistsError:
             if self.read(key) != data:
                 raise
+            # Whoever gave the name may have been killed before it was stable.
+            with _writing(self.path / key):
+                _sync_name(self.path, self.path / key)
         finally:
             upload.abort()
 
@@ -165,30 +169,30 @@ class Folder:
             raise ValueError("a prefix ends with a slash")
         try:
             with os.scandir(self.path / prefix) as scan:
-                entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in scan)
+                found = sorted(scan, key=lambda entry: entry.name)
         except FileNotFoundError:
             return
         except OSError as error:
             raise PoolReadError(f"cannot list '{self.path / prefix}': {error.strerror}") from error
-        for name, is_folder in entries:
-            if is_folder:
-                yield from self.list(f"{prefix}{name}/")
-                continue
-            try:
-                size = self.size(prefix + name)
-            except ObjectMissingError:
-                continue  # removed since it was listed
-            yield StoredObject(prefix + name, size)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self.list(f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):  # what else is planted there is no object, and ends nothing
+                try:
+                    size = entry.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue  # removed since it was listed
+                except OSError as error:
+                    raise PoolReadError(f"cannot read '{entry.path}': {error.strerror}") from error
+                yield StoredObject(prefix + entry.name, size)
 
     def remove(self, key: str) -> None:
         """Remove an object, if it is there."""
         path = self.path / key
         with _writing(path):
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                return
-            _sync_folder(path.parent)
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():  # also when it was gone: whoever removed it may have been killed before this
+                _sync_folder(path.parent)
 
 
 class FolderUpload:
@@ -219,7 +223,7 @@ class FolderUpload:
             except FileExistsError as error:
                 raise ObjectExistsError(f"the pool already holds '{key}'") from error
             self._path.unlink()
-            _sync_folder(target.parent)
+            _sync_name(self._root, target)
         self._close()
 
     def abort(self) -> None:
@@ -248,12 +252,22 @@ def _new_incoming(folder: Path, entropy: Entropy) -> tuple[Path, int]:
 
 
 def _make_folders(root: Path, folder: Path) -> None:
-    """Make the folders between the root and a file, each durable in its parent."""
-    if folder == root or folder.is_dir():
-        return
-    _make_folders(root, folder.parent)
-    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    _sync_folder(folder.parent)
+    """Make the folders between the root and a file."""
+    if folder != root and not folder.is_dir():
+        _make_folders(root, folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def _sync_name(root: Path, path: Path) -> None:
+    """Make a name durable, and the names of the folders on the way to it.
+
+    That a folder is there does not say that its name is stable: another thread may be about to make it so, or whoever
+    made it was killed. Those directly below the root are as old as the pool.
+    """
+    for folder in path.parents:
+        _sync_folder(folder)
+        if root in (folder, folder.parent):
+            return
 
 
 def _sync_folder(path: Path) -> None:
@@ -283,7 +297,8 @@ def _write_error(path: Path, error: OSError) -> StrongroomError:
 def _reading(key: str, path: Path) -> Iterator[int]:
     """Open a file to read, and turn what the system says into the pool's words."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # not waiting: a pipe that was planted in the pool would hold whoever opens it
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ObjectMissingError(f"the pool has no '{key}'") from error
     except OSError as error:

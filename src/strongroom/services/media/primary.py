@@ -35,6 +35,11 @@ class PrimaryClient:
         self._client = client
         self._uploads = uploads
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+        self._uploads.close()
+
     def beat(self, said: messages.Beat) -> messages.BeatAnswer:
         """Give a sign of life; learn what to serve and to write."""
         return self._ask("beat", said, messages.BeatAnswer)

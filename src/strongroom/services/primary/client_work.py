@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from strongroom.catalog.copies import abandon_copy, begin_copy, commit_copy, committing, mark_written, renew_lease
+from strongroom.catalog.copies import (
+    abandon_copy,
+    begin_copy,
+    commit_copy,
+    committed_fragment,
+    mark_written,
+    renew_lease,
+)
 from strongroom.catalog.errors import LeaseLostError
 from strongroom.catalog.images import ImageFilter, find_images, get_image
 from strongroom.catalog.media import get_medium
@@ -44,7 +52,7 @@ from strongroom.services.primary.errors import (
     NotReadableError,
     NotYoursError,
 )
-from strongroom.services.primary.headers import BackupFacts, sign_backup
+from strongroom.services.primary.headers import BackupFacts, fragment_to_write, sign_backup
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.tables import client_work
 
@@ -185,7 +193,7 @@ class ClientWork:
 
         def deed(connection: Connection) -> messages.JobSpec:
             row = self._row(connection, host, said.job)
-            if bytes(row.digest) != hashlib.sha256(said.grant).digest():
+            if not hmac.compare_digest(bytes(row.digest), hashlib.sha256(said.grant).digest()):
                 raise GrantError("the grant is not this job's")
             previous = None
             if row.details.get("previous"):
@@ -227,9 +235,11 @@ class ClientWork:
             row = self._row(connection, host, said.job)
             medium = pools.require_served(connection, MediumId(row.medium), host)
             key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
-            for committed, _, data in committing(connection, medium.medium):
-                if committed == key:
-                    return _to_write(medium.medium, key, data)
+            signed_before = committed_fragment(connection, key)
+            if signed_before is not None:
+                return fragment_to_write(medium.medium, key, signed_before)
+            if row.session is None:
+                raise NotYoursError(f"the job {row.job} writes nothing")
             details = row.details
             facts = BackupFacts(
                 image=row.image,
@@ -247,8 +257,6 @@ class ClientWork:
                 copy=row.copy,
             )
             fragment = sign_backup(self._primary, medium, facts, said)
-            if row.session is None:
-                raise LeaseLostError("a restore commits nothing")
             commit_copy(
                 connection,
                 row.session,
@@ -267,7 +275,7 @@ class ClientWork:
             connection.execute(
                 update(client_work).where(client_work.c.job == row.job).values(details={**details, "counted": counted})
             )
-            return _to_write(medium.medium, key, fragment.copy.data + fragment.trailer.data)
+            return fragment_to_write(medium.medium, key, fragment.copy.data + fragment.trailer.data)
 
         return transact(self._primary.engine, deed)
 
@@ -341,7 +349,7 @@ class ClientWork:
 
     def _is_committed(self, connection: Connection, row: Row[Any]) -> bool:
         key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
-        return any(found == key for found, _, _ in committing(connection, MediumId(row.medium)))
+        return committed_fragment(connection, key) is not None
 
     def _end(self, connection: Connection, job: int) -> None:
         connection.execute(delete(client_work).where(client_work.c.job == job))
@@ -435,7 +443,3 @@ class ClientWork:
             )
         )
         return Secret(grant)
-
-
-def _to_write(medium: MediumId, key: CopyKey, data: bytes) -> messages.FragmentToWrite:
-    return messages.FragmentToWrite(medium=medium, image=key.image, copy=key.number, data=data)
