@@ -30,9 +30,15 @@ test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs r
 demo: setup ## Show the main job: two domains, trust, replication, lost key, restore
 	$(BIN)/strongroom demo
 
+SCRATCH ?= bench-scratch
 .PHONY: bench
-bench: setup ## Measure beside restic, borg and tar (SCRATCH=/folder needs 20 GB; ARGS="--corpus SRC" chooses)
-	@scripts/bench $(or $(SCRATCH),bench-scratch) $(ARGS)
+bench: setup ## Measure beside restic, borg and tar (SCRATCH=DIR: 20 GB; ARGS="--corpus SRC" chooses)
+	@scripts/bench $(SCRATCH) $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and a million files (SCRATCH=DIR: 20 GB; ARGS)
+	@mkdir -p $(SCRATCH)
+	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend

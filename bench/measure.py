@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import peak_bytes, reset_peak
+
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE_PEAK = "VmHWM:"
 
 
 @dataclass
@@ -80,7 +81,7 @@ def watched(servers: Iterable[int] = ()) -> Iterator[Cost]:
     cost = Cost()
     family = [pid for server in servers for pid in _with_children(server)]
     for pid in family:
-        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")  # its peak begins anew
+        reset_peak(pid)
     cpu_before = sum(map(_cpu, family))
     machine_before = _machine_cpu()
     began = time.monotonic()
@@ -88,7 +89,7 @@ def watched(servers: Iterable[int] = ()) -> Iterator[Cost]:
     cost.wall = time.monotonic() - began
     cost.cpu += sum(map(_cpu, family)) - cpu_before
     cost.others_cpu = max(0.0, _machine_cpu() - machine_before - cost.cpu)
-    cost.peak_bytes = max([cost.peak_bytes, *map(_peak_bytes, family)])
+    cost.peak_bytes = max([cost.peak_bytes, *map(peak_bytes, family)])
 
 
 def quiet(seconds: float = 30.0, share: float = 0.1) -> None:
@@ -130,10 +131,3 @@ def _machine_cpu() -> float:
     fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
     user, nice, system, _idle, _wait, interrupt, soft = map(int, fields[1:8])
     return (user + nice + system + interrupt + soft) / _TICKS
-
-
-def _peak_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith(_PAGE_PEAK):
-            return int(line.split()[1]) * 1_024
-    return 0

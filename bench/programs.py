@@ -225,7 +225,7 @@ class Strongroom:
         )
 
     def _servers(self) -> list[int]:
-        return [self._north.pid, self._south.pid]
+        return [self._north.server_pid, self._south.server_pid]
 
     def _last_image(self) -> str:
         images = self._north.command("image", "list")

@@ -33,8 +33,8 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.ids import UUID_BYTES, ImageId, to_text
 from strongroom.core.secret import Secret
 
-ROWS_IN_GROUP = 32_768
-BYTES_IN_GROUP = 16 << 20
+ROWS_IN_GROUP = 8_192
+BYTES_IN_GROUP = 4 << 20
 """A row group is closed at whichever comes first, because a path can have 64 KiB."""
 _ROW_BYTES = 128
 _INFO = b"strongroom/file-list/v1\0"
@@ -162,6 +162,7 @@ def write_file_list(lists: FileLists, image: ImageId, entries: Iterable[FileEntr
             _sync(lists.folder)  # the entry of a new subfolder
     finally:
         unfinished.unlink(missing_ok=True)  # after the rename there is none
+        _release()
     return WrittenList(image, salt, count, size)
 
 
@@ -221,8 +222,9 @@ def sweep(connection: Connection, lists: FileLists) -> int:
     return removed
 
 
-def open_file_list(connection: Connection, lists: FileLists, image: ImageId) -> pq.ParquetFile:
-    """Open the list of an image; close it after use.
+@contextmanager
+def open_file_list(connection: Connection, lists: FileLists, image: ImageId) -> Iterator[pq.ParquetFile]:
+    """Open the list of an image.
 
     Raises:
         NoFileListError: there is none yet.
@@ -235,8 +237,13 @@ def open_file_list(connection: Connection, lists: FileLists, image: ImageId) -> 
         properties = pe.create_decryption_properties(_key(lists, image, salt), aad_prefix=image + salt)
         file = pq.ParquetFile(lists.path(image, salt), decryption_properties=properties)
         if file.schema_arrow.names != SCHEMA.names:
+            file.close()
             raise FileListDamagedError(f"the file list of the image '{to_text(image)}' has other columns")
-    return file
+    try:
+        with file:
+            yield file
+    finally:
+        _release()
 
 
 @contextmanager
@@ -298,6 +305,11 @@ def _columns(group: list[FileEntry]) -> dict[str, Any]:
     }
     columns.update(zip(FileEntry._fields, zip(*group, strict=True), strict=True))
     return {name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}
+
+
+def _release() -> None:
+    """Give memory back: Arrow keeps what it freed for its next list, which may come tomorrow."""
+    pa.default_memory_pool().release_unused()
 
 
 def _sync(folder: Path) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain, islice
+from typing import Any, Final
 
 import click
 
 from strongroom.cli.terminal import safe
 from strongroom.core.errors import StrongroomError, to_document
+
+_ROWS_FOR_WIDTHS: Final = 1_000
+"""So many rows are held to find how wide the columns are; a later cell that is wider stands out."""
 
 
 class Output:
@@ -46,26 +50,27 @@ class Output:
         click.echo("[]" if first else "\n]")
 
     def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[tuple[str, str]], empty: str) -> None:
-        """Show a listing.
+        """Show a listing; as text, rows are shown as they come, for more than fits into memory.
 
         Args:
             rows: the items, whole; JSON shows all of their fields.
             columns: field and heading of what people see.
             empty: what to say, and do next, when there are none.
         """
-        items = list(rows)
         if self.as_json:
-            click.echo(json.dumps(items, indent=2))
+            click.echo(json.dumps(list(rows), indent=2))
             return
-        if not items:
+        coming = iter(rows)
+        first = list(islice(coming, _ROWS_FOR_WIDTHS))
+        if not first:
             self.say(empty)
             return
-        cells = [[_cell(item.get(field)) for field, _ in columns] for item in items]
-        widths = [max(len(heading), *(len(row[place]) for row in cells)) for place, (_, heading) in enumerate(columns)]
-        headings = (heading.ljust(width) for (_, heading), width in zip(columns, widths, strict=True))
-        click.echo("  ".join(headings).rstrip())
-        for row in cells:
-            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        fields = [field for field, _ in columns]
+        widths = [max(len(heading), *(len(_cell(item.get(field))) for item in first)) for field, heading in columns]
+        headings = [heading for _, heading in columns]
+        lines = chain([headings], ([_cell(item.get(field)) for field in fields] for item in chain(first, coming)))
+        for line in lines:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
     def say(self, text: str) -> None:
         """Tell the person something that is not a result; nothing when a program reads."""

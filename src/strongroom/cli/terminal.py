@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -64,6 +64,7 @@ def span(seconds: float | None) -> str:
     return f"{minutes} min {left} s" if minutes else f"{left} s"
 
 
-def sized(items: list[dict[str, Any]], *fields: str) -> list[dict[str, Any]]:
-    """Copy items with some of their fields shown as sizes; for people, never for JSON."""
-    return [item | {field: size(item.get(field)) for field in fields} for item in items]
+def sized(items: Iterable[dict[str, Any]], *fields: str) -> Iterator[dict[str, Any]]:
+    """Copy items, one by one, with some of their fields shown as sizes; for people, never for JSON."""
+    for item in items:
+        yield item | {field: size(item.get(field)) for field in fields}

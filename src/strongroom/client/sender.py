@@ -19,6 +19,7 @@ from typing import Final
 
 from strongroom.client import reading
 from strongroom.client.block_writer import BlockWriter
+from strongroom.client.links import Links
 from strongroom.client.previous import Previous
 from strongroom.client.problems import UNREADABLE, Trouble, reading_failed, reason
 from strongroom.client.reading import Large, Outcome, Reading
@@ -96,14 +97,6 @@ class _Batch:
             item.found.folder.release()
 
 
-@dataclass(slots=True)
-class _Links:
-    """A file with several names: its first path in the stream, and how many names were not seen yet."""
-
-    first: bytes | None
-    unseen: int
-
-
 class Sender:
     """Makes the blocks of one backup.
 
@@ -122,7 +115,7 @@ class Sender:
         self._readers = readers
         self._in_flight_bytes = in_flight_bytes
         self._writer = BlockWriter()
-        self._links: dict[tuple[int, int], _Links] = {}
+        self._links = Links()
         self._users: dict[int, bytes] = {}
         self._groups: dict[int, bytes] = {}
 
@@ -197,10 +190,9 @@ class Sender:
             self.report(reading.unsupported(found))
             return None
         if status.st_nlink > 1:
-            key = (status.st_dev, status.st_ino)
-            if key in self._links:
+            if self._links.knows(status):
                 return _Item(found, _Way.LINK)
-            self._links[key] = _Links(None, status.st_nlink)
+            self._links.begin(status)
         previous = self._previous.same(found.path, status)
         if previous is not None:
             return _Item(found, _Way.SAME, previous)
@@ -214,7 +206,7 @@ class Sender:
             for item, outcome in zip(batch.items, outcomes, strict=True):
                 yield from self._send_item(item, outcome, pool)
                 if item.found.status.st_nlink > 1 and stat.S_ISREG(item.found.status.st_mode):
-                    self._seen(item.found)
+                    self._links.seen(item.found.status)
                 yield from self._writer.take()
         finally:
             batch.release()
@@ -225,7 +217,7 @@ class Sender:
             self._send_same(found, *item.previous)
             return
         if item.way is _Way.LINK:
-            first = self._first_path(found)
+            first = self._links.first(found.status)
             if first is not None:
                 self._record(self._entry(found.path, entries.HARD_LINK, found.status, target=first), None)
                 return
@@ -253,7 +245,7 @@ class Sender:
         if outcome.trouble is not None:
             self.report(outcome.trouble)
         if kind == entries.REGULAR:
-            self._recorded(found)
+            self._links.recorded(found.status, found.path)
 
     def _send_same(self, found: Found, number: int, previous: Entry) -> None:
         """Refer to the previous image. With an equal ctime the attributes are equal too."""
@@ -263,7 +255,7 @@ class Sender:
         self._count(entry)
         self.totals.same_files += 1
         self.totals.same_bytes += entry.size
-        self._recorded(found)
+        self._links.recorded(found.status, found.path)
 
     def _send_ranges(self, found: Found, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
         """Send a file range by range; what was sent when it breaks off is kept, with a record that says so."""
@@ -300,7 +292,7 @@ class Sender:
         self._writer.cut()
         if trouble is not None:
             self.report(trouble)
-        self._recorded(found)
+        self._links.recorded(found.status, found.path)
 
     def _entry(
         self, path: bytes, kind: int, status: os.stat_result, size: int = 0, target: bytes | None = None, flags: int = 0
@@ -329,25 +321,6 @@ class Sender:
     def _count(self, entry: Entry) -> None:
         self.totals.files += 1
         self.totals.content += entry.size
-
-    def _first_path(self, found: Found) -> bytes | None:
-        links = self._links.get((found.status.st_dev, found.status.st_ino))
-        return links.first if links is not None else None
-
-    def _recorded(self, found: Found) -> None:
-        """Remember the path to which later names of the same file are linked."""
-        links = self._links.get((found.status.st_dev, found.status.st_ino))
-        if links is not None and links.first is None:
-            links.first = found.path
-
-    def _seen(self, found: Found) -> None:
-        """Forget a file when all its names were seen."""
-        key = (found.status.st_dev, found.status.st_ino)
-        links = self._links.get(key)
-        if links is not None:
-            links.unseen -= 1
-            if links.unseen <= 0:
-                del self._links[key]
 
     def _user(self, uid: int) -> bytes:
         name = self._users.get(uid)

@@ -378,11 +378,21 @@ def test_files_of_an_image_show_names_of_any_bytes(domain: Domain) -> None:
     item = {"path": "/a\udcff\n", "path_b64": "L2H/Cg==", "type": "file", "size": 2048}
     domain.primary.routes["GET /images/i1/files"] = {"items": [item], "next": None}
     result = domain.run("image", "files", "i1", "/a")
-    assert domain.primary.asked[-1].query == {"folder_b64": ["L2E="]}
+    assert domain.primary.asked[-1].query == {"folder_b64": ["L2E="], "limit": ["1000"]}
     assert "/a\\xff\\n" in result.stdout
-    assert "2.00 KiB" in result.stdout
-    assert domain.json("image", "find", "i1", "*.pdf") == [item]
-    assert domain.primary.asked[-1].query == {"find": ["*.pdf"]}
+
+
+def test_c1_files_of_an_image_are_shown_as_they_come(domain: Domain) -> None:
+    def page(asked: Asked) -> object:
+        if "after" in asked.query:
+            raise UnavailableError("the second page cannot be read")
+        row = {"path_b64": "L2E=", "type": "file", "size": 1}
+        return {"items": [row] * 1_000, "next": "999"}
+
+    domain.primary.routes["GET /images/i1/files"] = page
+    result = domain.run("image", "files", "i1", "/a")
+    assert result.exit_code != 0
+    assert result.stdout.count("/a") == 1_000
 
 
 def test_missing_keys_are_listed_with_what_to_do(domain: Domain) -> None:

@@ -14,6 +14,7 @@ from strongroom.cli.session import Session, verb
 from strongroom.cli.terminal import encode_path, path_of, safe, sized
 
 _FILE_COLUMNS = [("type", "TYPE"), ("size", "SIZE"), ("mtime", "MODIFIED"), ("path", "PATH")]
+_FILES_IN_PAGE = 1_000  # as many as the server gives: an image may have a million
 
 
 @click.group()
@@ -71,7 +72,7 @@ def show(session: Session, image: str, receipts: bool) -> None:
 @click.argument("folder", required=False)
 def files(session: Session, image: str, folder: str | None) -> None:
     """List what is in a FOLDER of an image; without one, at its top."""
-    query = {"folder_b64": encode_path(os.fsencode(folder))} if folder is not None else {}
+    query: dict[str, object] = {"folder_b64": encode_path(os.fsencode(folder))} if folder is not None else {}
     _show_files(session, image, query)
 
 
@@ -119,24 +120,25 @@ def release(session: Session, image: str) -> None:
     session.out.result(found, f"image {safe(image)} is not held any more")
 
 
-def _show_files(session: Session, image: str, query: dict[str, str]) -> None:
-    items = session.api.pages(f"{_path(image)}/files", query)
+def _show_files(session: Session, image: str, query: dict[str, object]) -> None:
+    items = session.api.pages(f"{_path(image)}/files", query | {"limit": _FILES_IN_PAGE})
     if session.out.as_json:
         session.out.stream(items)
         return
-    rows = [item | {"path": path_of(item)} for item in items]
+    rows = (item | {"path": path_of(item)} for item in items)
     session.out.table(sized(rows, "size"), _FILE_COLUMNS, "no such files in this image")
 
 
 def _with_few_words(items: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         item | {"copies": len(item.get("copies") or []), "encrypted": bool(item.get("encrypted"))}
-        for item in sized(list(items), "content_bytes")
+        for item in sized(items, "content_bytes")
     ]
 
 
 def _text(found: dict[str, Any]) -> str:
-    plain = {key: value for key, value in sized([found], "content_bytes")[0].items() if key != "copies"}
+    (shown_found,) = sized([found], "content_bytes")
+    plain = {key: value for key, value in shown_found.items() if key != "copies"}
     width = max(len(key) for key in plain)
     lines = []
     for key, value in plain.items():

@@ -35,7 +35,7 @@ def create(session: Session, name: str, path: Path | None) -> None:
 @verb
 def list_(session: Session) -> None:
     """List pools."""
-    items = list(session.api.pages("/pools"))
+    items = session.api.pages("/pools")
     columns = [
         ("name", "NAME"),
         ("state", "STATE"),

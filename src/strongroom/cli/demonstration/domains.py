@@ -50,14 +50,14 @@ class DemoDomain:
         return f"localhost:{self.port}"
 
     @property
-    def pid(self) -> int:
-        """Process of its supervisor, which started all others.
+    def server_pid(self) -> int:
+        """Process of ``strongroom serve``.
 
         Raises:
             CommandFailedError: it does not run.
         """
-        if self._server is None:
-            raise CommandFailedError(f"the domain '{self.name}' does not run")
+        if self._server is None or self._server.poll() is not None:
+            raise CommandFailedError(f"the domain '{self.name}' is not served")
         return self._server.pid
 
     def init(self) -> dict[str, Any]:

@@ -35,6 +35,9 @@ from strongroom.services.primary.receiving import Receiving
 from strongroom.services.record_http import answer, read_body
 
 PREFIX: Final = "/v1/media/"
+# A part becomes records before the next one is taken: in memory they are ten times its size.
+_PART_BYTES: Final = 128 << 10
+_PARTS_AHEAD: Final = 8
 
 
 class UnknownCallError(InputError):
@@ -94,7 +97,7 @@ class MediaRoutes:
         except (KeyError, ValueError) as error:
             raise InputError("a file list is of a job and an image") from error
         await asyncio.to_thread(self._check_listing, host, job, image)
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(8)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_PARTS_AHEAD)
         loop = asyncio.get_running_loop()
         storing = asyncio.create_task(asyncio.to_thread(self.images.take_file_list, image, _entries_from(queue, loop)))
         feeding = asyncio.create_task(_feed(request, queue))
@@ -149,7 +152,7 @@ class MediaRoutes:
 
 
 async def _feed(request: web.Request, queue: asyncio.Queue[bytes | None]) -> None:
-    async for part in request.content.iter_chunked(1 << 20):
+    async for part in request.content.iter_chunked(_PART_BYTES):
         await queue.put(part)
     await queue.put(None)
 

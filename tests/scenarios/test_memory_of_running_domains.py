@@ -1,0 +1,67 @@
+"""C1, P1: what a domain's processes hold at once does not grow with the size of a file, nor with the number of files.
+
+``make bench-memory`` measures the same, and more, with the full sizes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.memory_input import make_large, make_many
+from bench.processes import peak_bytes, reset_peak, run
+from tests.support.trusting import SLP, Pair, key_of, rows, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+MB = 1_000_000
+BOUND = 300 * MB
+
+
+def listed(pair: Pair, image: str) -> bool:
+    return bool(rows(pair.source, "SELECT 1 FROM file_lists WHERE image = ?", key_of(image)))
+
+
+def peaks_of(pair: Pair, data: Path) -> dict[str, int]:
+    """Back up, replicate, list, search and restore; give each process's peak, and that of each command."""
+    roles = {
+        f"{domain.name} {name}": role.process.pid
+        for domain in (pair.source, pair.target)
+        for name, role in domain.roles.items()
+    }
+    for pid in roles.values():
+        reset_peak(pid)
+    home, notes = pair.source.home.path, data.with_name(f"{data.name}-notes")
+    backup = run(home, ("backup", str(data), "--slp", SLP, "--json"), notes, notes)
+    image = str(backup.value()["image"])
+    until(lambda: pair.confirmed(image) and listed(pair, image), "no receipt, or no list of files")
+    restore = run(home, ("restore", image, "--to", str(data) + "-restored", "--json"), notes, notes)
+    find = run(home, ("image", "find", image, "**", "--json"), notes, notes)
+    return {role: peak_bytes(pid) for role, pid in roles.items()} | {
+        "backup": backup.peak_bytes,
+        "restore": restore.peak_bytes,
+        "find": find.peak_bytes,
+    }
+
+
+def assert_flat(small: dict[str, int], large: dict[str, int], most: int) -> None:
+    assert max(large.values()) < BOUND
+    grown = {name: (large[name] - small[name]) // MB for name in large if large[name] > small[name] + most}
+    assert not grown, f"grown, MB: {grown}"
+
+
+def test_more_files_need_no_more_memory(pair: Pair, tmp_path: Path) -> None:
+    make_many(tmp_path / "small", 10_000, 10)
+    make_many(tmp_path / "large", 50_000, 50)
+    small = peaks_of(pair, tmp_path / "small")
+    # A process that has just begun still grows a little; whoever kept 1 kB for each of the 40,000 would pass this.
+    assert_flat(small, peaks_of(pair, tmp_path / "large"), 40 * MB)
+
+
+def test_a_larger_file_needs_no_more_memory(pair: Pair, tmp_path: Path) -> None:
+    make_large(tmp_path / "small", 100 << 20, seed=1)
+    make_large(tmp_path / "large", 400 << 20, seed=2)
+    small = peaks_of(pair, tmp_path / "small")
+    # What is under way between two processes is bounded, and may be more or less of it; contents held would be 300 MB.
+    assert_flat(small, peaks_of(pair, tmp_path / "large"), 100 * MB)
