@@ -14,7 +14,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
-from strongroom.catalog.errors import HeaderMismatchError, LeaseLostError, WrongStateError
+from strongroom.catalog.errors import CopyNotFoundError, HeaderMismatchError, LeaseLostError, WrongStateError
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Readability
 from strongroom.catalog.rows import (
@@ -224,6 +224,20 @@ def committing(connection: Connection, medium: MediumId) -> list[tuple[CopyKey, 
         )
         for row in connection.execute(query)
     ]
+
+
+def written_fragment(connection: Connection, key: CopyKey) -> bytes:
+    """Give the bytes of copy header and trailer of a copy that has one fragment, as they were committed.
+
+    Raises:
+        CopyNotFoundError: there is no such copy, or it was not committed.
+    """
+    copy = get_copy(connection, key)
+    query = select(fragments.c.header, fragments.c.trailer).where(fragments.c.copy_id == copy.id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise CopyNotFoundError(f"the copy {describe(key)} was not committed")
+    return bytes(row.header) + bytes(row.trailer)
 
 
 def abandon_copy(connection: Connection, session: bytes) -> None:
