@@ -74,10 +74,6 @@ def frozen(domain: LiveDomain, role: str) -> Iterator[None]:
             process.send_signal(signal.SIGCONT)
 
 
-def listed(domain: LiveDomain) -> set[str]:
-    return {row["image"] for row in domain.cli("image", "list")}
-
-
 def assert_whole(domain: LiveDomain, image: str) -> None:
     """One copy, complete, and each of its bytes as it was signed."""
     states = rows(domain, "SELECT state FROM copies WHERE image = ?", key_of(image))
@@ -97,33 +93,6 @@ def assert_confirmed_once(pair: Pair, image: str) -> None:
 
 def open_jobs(domain: LiveDomain, kind: str) -> list[tuple[Any, ...]]:
     return rows(domain, "SELECT id, state FROM jobs WHERE kind = ? AND state IN ('queued', 'waiting', 'running')", kind)
-
-
-# ---------------------------------------------------------------- backup
-
-
-@pytest.mark.parametrize("role", ["media", "primary"])
-def test_a_backup(pair: Pair, tmp_path: Path, role: str) -> None:
-    """The client hears it, nothing half-made is listed, and the next backup is whole."""
-    source = pair.source
-    before = listed(source)
-    trusting.write_random(tmp_path / "large", next(SEEDS), LARGE_BYTES)
-    client = trusting.begin(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
-    until(lambda: any(path.stat().st_size > MIB for path in incoming(source)), "nothing is written", every=0.005)
-    client.send_signal(signal.SIGSTOP)
-    source.kill(role)
-    client.send_signal(signal.SIGCONT)
-    done = trusting.end(client)
-    assert done.exit_code == 8, done
-    assert done.code, done
-    assert done.value["hint"], done
-    restart(source, role)
-    assert listed(source) == before
-    again = source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)
-    assert again["acknowledged"] is True
-    assert listed(source) == before | {again["image"]}
-    assert_whole(source, again["image"])
-    until(lambda: not incoming(source), "something half-made is left in the pool")
 
 
 # ---------------------------------------------------------------- replication
