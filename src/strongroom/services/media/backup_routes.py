@@ -36,7 +36,7 @@ from strongroom.pki.errors import UnreachableError
 from strongroom.pool.manifest import StreamRoot
 from strongroom.services import messages
 from strongroom.services.media.beat import write_fragment
-from strongroom.services.media.errors import ClientGoneError
+from strongroom.services.media.errors import ClientGoneError, StoppingError
 from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import JobKeys
 from strongroom.services.media.streaming import stream_out
@@ -93,7 +93,7 @@ class BackupRoutes:
                     return web.json_response(await thread.start(backup.finish))
             except asyncio.CancelledError:
                 # the server stops; the thread ends what it is at, and then this
-                thread.later(lambda: backup.give_up(_gone(job)))
+                thread.later(lambda: backup.give_up(StoppingError("the media server was stopped")))
                 raise
             except StrongroomError as error:
                 failed = error

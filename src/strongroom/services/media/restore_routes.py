@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.services import messages
+from strongroom.services.media.errors import StoppingError
 from strongroom.services.media.jobs import RESTORE, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import ImageKeys
 from strongroom.services.media.streaming import stream_out
@@ -44,6 +46,9 @@ class RestoreRoutes:
                 with self.server.sessions.of(job):
                     response = await stream_out(request, restore.pieces(), thread)
                     await thread.start(restore.tell)
+            except asyncio.CancelledError:
+                thread.later(lambda: self.server.fail(job, StoppingError("the media server was stopped")))
+                raise
             except StrongroomError as error:
                 failed = error
                 await thread.start(lambda: self.server.fail(job, failed))
