@@ -2,7 +2,7 @@
 
 Source: ``docs/reference/formats/pool-folder.md``. What is being written lies in ``incoming`` under a name
 that tells nothing, with an exclusive lock that lives as long as its writer; whoever can take that lock knows
-that the writer is gone, and removes the file.
+that the writer is gone, and what it left is a leftover.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Folder:
 
     @classmethod
     def open(cls, path: Path, entropy: Entropy) -> Folder:
-        """Open a pool, and remove from ``incoming`` what no living writer owns.
+        """Open a pool. Leave what lies in ``incoming`` to :func:`strongroom.pool.salvage.salvage`.
 
         Raises:
             NotAPoolError: there is no pool here.
@@ -94,7 +94,6 @@ class Folder:
         with _writing(path):
             for name in _TOP:
                 (path / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
-        folder.clean()
         return folder
 
     @property
@@ -102,26 +101,21 @@ class Folder:
         """The folder for the index, which is a cache."""
         return self.path / INDEX
 
-    def clean(self) -> int:
-        """Remove what dead writers left in ``incoming``; tell how many files."""
-        removed = 0
-        with _writing(self.path / INCOMING):
-            with os.scandir(self.path / INCOMING) as scan:
-                paths = [Path(entry.path) for entry in scan if entry.is_file(follow_symlinks=False)]
-            for path in paths:
+    def leftovers(self) -> Iterator[FolderLeftover]:
+        """Give what dead writers left in ``incoming`` (see :class:`~strongroom.pool.store.Leftovers`)."""
+        with _writing(self.path / INCOMING), os.scandir(self.path / INCOMING) as scan:
+            paths = [Path(entry.path) for entry in scan if entry.is_file(follow_symlinks=False)]
+        for path in paths:
+            with _writing(path):
                 try:
                     handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
                 except FileNotFoundError:
                     continue  # its writer finished between the listing and now
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
-                    removed += 1
-                except BlockingIOError:
-                    continue
-                finally:
-                    os.close(handle)
-        return removed
+            try:
+                if _lock(path, handle):
+                    yield FolderLeftover(self.path, path, handle)
+            finally:
+                os.close(handle)
 
     def put(self, key: str, data: Buffer) -> None:
         """Store a small object whole (see :class:`~strongroom.pool.store.Store`)."""
@@ -209,17 +203,7 @@ class FolderUpload:
 
     def finish(self, key: str) -> None:
         """Make it durable and give it its name."""
-        target = self._root / key
-        with _writing(target):
-            os.fsync(self._handle)
-            _make_folders(self._root, target.parent)
-            try:
-                # a link, because a rename would replace what is there
-                os.link(self._path, target)
-            except FileExistsError as error:
-                raise ObjectExistsError(f"the pool already holds '{key}'") from error
-            self._path.unlink()
-            _sync_folder(target.parent)
+        _give_name(self._root, self._path, self._handle, key)
         self._close()
 
     def abort(self) -> None:
@@ -236,8 +220,77 @@ class FolderUpload:
         os.close(self._handle)
 
 
+class FolderLeftover:
+    """A file in ``incoming`` whose writer is gone, locked by this process."""
+
+    def __init__(self, root: Path, path: Path, handle: int) -> None:
+        self._root = root
+        self._path = path
+        self._handle = handle
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read a range."""
+        try:
+            parts = [b""]
+            while length > 0 and (data := os.pread(self._handle, length, offset)):
+                parts.append(data)
+                offset, length = offset + len(data), length - len(data)
+        except OSError as error:
+            raise PoolReadError(f"cannot read '{self._path}': {error.strerror}") from error
+        return b"".join(parts)
+
+    def keep(self, key: str, length: int, end: Buffer) -> None:
+        """Cut it, append the end, make it durable and give it its name."""
+        with _writing(self._path):
+            os.ftruncate(self._handle, length)
+            os.lseek(self._handle, length, os.SEEK_SET)
+            rest = memoryview(end)
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
+        try:
+            _give_name(self._root, self._path, self._handle, key)
+        except ObjectExistsError:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove it."""
+        with _writing(self._path):
+            self._path.unlink(missing_ok=True)
+
+
+def _lock(path: Path, handle: int) -> bool:
+    """Lock a file of ``incoming`` that no living writer owns; tell whether it is a leftover.
+
+    One that has its name in the pool already is the very file that lies there, and only loses the other name.
+    """
+    with _writing(path):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if os.fstat(handle).st_nlink == 1:
+            return True
+        path.unlink(missing_ok=True)
+        return False
+
+
+def _give_name(root: Path, path: Path, handle: int, key: str) -> None:
+    """Make a file of ``incoming`` durable, and only then give it its name in the pool."""
+    target = root / key
+    with _writing(target):
+        os.fsync(handle)
+        _make_folders(root, target.parent)
+        try:
+            # a link, because a rename would replace what is there
+            os.link(path, target)
+        except FileExistsError as error:
+            raise ObjectExistsError(f"the pool already holds '{key}'") from error
+        path.unlink()
+        _sync_folder(target.parent)
+
+
 def _new_incoming(folder: Path, entropy: Entropy) -> tuple[Path, int]:
-    """Make a locked file. One that :meth:`Folder.clean` took before it was locked is made again."""
+    """Make a locked file. One that :meth:`Folder.leftovers` took before it was locked is made again."""
     while True:
         path = folder / entropy.bytes(16).hex()
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)

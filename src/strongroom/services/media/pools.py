@@ -124,6 +124,16 @@ class Pools:
                 f"the pool in '{pool.folder.path}' is '{to_text(pool.medium)}', not '{to_text(medium)}'"
             )
         self._open[medium] = pool
+        for container, items in pool.salvaged:
+            logger.info(
+                "what a dead receiver had taken was kept",
+                extra={
+                    "event": "container-salvaged",
+                    "medium": to_text(medium),
+                    "container": container.hex(),
+                    "items": items,
+                },
+            )
         for container, problem in pool.refreshed.problems:
             logger.warning(
                 "a container has a problem: %s",
