@@ -18,7 +18,7 @@ from strongroom.formats.identity import REVOCATION_LIST
 from strongroom.formats.media_header import MEDIA_HEADER
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool import names
-from strongroom.pool.folder import FOLDER_MODE
+from strongroom.pool.incoming import FOLDER_MODE
 from strongroom.services import messages
 from strongroom.services.media.errors import OtherPoolError, PoolNotOpenError
 
