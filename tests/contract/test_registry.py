@@ -17,10 +17,11 @@ from strongroom.database import read, transact
 from strongroom.pki import keys, registry, revocation, tokens
 from strongroom.pki.ca import IssuerKind, make_issuer, make_root, to_der
 from strongroom.pki.crl import CRLStore
-from strongroom.pki.enrol import Application, HostKnownError
+from strongroom.pki.enrol import Application
 from strongroom.pki.errors import (
     CertificateNotFoundError,
     CRLMissingError,
+    HostKnownError,
     IssuerError,
     NameTakenError,
     NotRegisteredError,
@@ -194,20 +195,10 @@ def test_role_comes_from_the_token_and_nobody_enrols_as_primary(domain: Domain) 
         "pki.bad-enrolment",
         lambda: domain.registrar.enrol(Application(client, request, Role.PRIMARY, "m", ("m.example",)), ADMIN),
     )
-    refused(
-        "token.wrong-purpose",
-        lambda: domain.registrar.enrol(
-            Application(
-                client,
-                request,
-                Role.FOREIGN_PRIMARY,
-                "m",
-                home=CA.make(2, domain.clock.now()).domain,
-                host=PEER_HOST,
-            ),
-            ADMIN,
-        ),
+    foreign = Application(
+        client, request, Role.FOREIGN_PRIMARY, "m", home=CA.make(2, domain.clock.now()).domain, host=PEER_HOST
     )
+    refused("token.wrong-purpose", lambda: transact(domain.engine, lambda c: domain.registrar.enrol_in(c, foreign)))
 
 
 def test_trust_token_makes_nothing_but_a_foreign_primary(domain: Domain) -> None:
@@ -228,7 +219,7 @@ def test_trust_token_makes_nothing_but_a_foreign_primary(domain: Domain) -> None
     ):
         refused("token.wrong-purpose", lambda one=application: domain.registrar.enrol(one, ADMIN))  # type: ignore[misc]
     own = Application(token, request, Role.FOREIGN_PRIMARY, "f", home=domain.ca.domain, host=PEER_HOST)
-    refused("pki.bad-enrolment", lambda: domain.registrar.enrol(own, ADMIN))
+    refused("pki.bad-enrolment", lambda: transact(domain.engine, lambda c: domain.registrar.enrol_in(c, own)))
 
 
 def test_foreign_media_server_enrols_only_for_the_bound_domain(domain: Domain) -> None:
@@ -257,17 +248,7 @@ def test_second_primary_of_a_trusted_domain_is_refused_until_the_first_is_retire
         domain.engine,
         lambda connection: revocation.retire(connection, first.host.home, first.host.id, now=domain.clock.now()),
     )
-    domain.registrar.enrol(
-        Application(
-            domain.token("again", Purpose.TRUST),
-            keys.make_request(keys.make_host_key()),
-            Role.FOREIGN_PRIMARY,
-            "peer",
-            home=two.domain,
-            host=PEER_HOST,
-        ),
-        ADMIN,
-    )
+    domain.admit_foreign(two, PEER_HOST)
     # The host is back, its old certificate is not.
     with pytest.raises(RevokedError):
         identify(domain, shown.chain[0])

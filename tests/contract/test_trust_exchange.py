@@ -193,16 +193,30 @@ def test_records_stay_within_their_bound_and_the_rest_follows(pair: Pair) -> Non
     assert rows(pair.a)[0] == 0
 
 
-def test_the_outbox_is_bounded(pair: Pair) -> None:
-    def fill(connection: Connection) -> None:
-        now = pair.a.clock.now()
-        one = {"peer": pair.b.domain, "kind": "slp.check", "re": None, "body": b"", "created": now}
-        many = [one | {"id": number.to_bytes(16, "big")} for number in range(MAX_WAITING)]
-        connection.execute(peer_messages.insert(), many)
+def fill(us: Primary, them: Primary) -> None:
+    """Let as many messages wait as may."""
+    one = {"peer": them.domain, "kind": "slp.check", "re": None, "body": b"", "created": us.clock.now()}
+    many = [one | {"id": number.to_bytes(16, "big")} for number in range(MAX_WAITING)]
+    transact(us.engine, lambda connection: connection.execute(peer_messages.insert(), many))
 
-    transact(pair.a.engine, fill)
+
+def test_the_outbox_is_bounded(pair: Pair) -> None:
+    fill(pair.a, pair.b)
     with pytest.raises(OutboxFullError):
         pair.ask(pair.a, pair.b)
+
+
+def test_a_full_outbox_does_not_stop_the_exchange_that_would_empty_it(pair: Pair) -> None:
+    """B would refuse A's question, and has no room for the answer: the question waits, the exchange goes on."""
+    fill(pair.b, pair.a)
+    transact(pair.b.engine, lambda c: store.happen(c, pair.a.domain, Suspended(home.take_number(c)), pair.b.clock))
+    asked = pair.ask(pair.a, pair.b)
+    sent = pair.say(pair.a, pair.b)
+    answer = pair.deliver(pair.a, pair.b, sent)
+    assert (len(answer.messages), answer.done) == (wire.MAX_MESSAGES, ())
+    pair.hear(pair.a, pair.b, sent, answer)
+    sent = pair.say(pair.a, pair.b)
+    assert asked in pair.deliver(pair.a, pair.b, sent).done
 
 
 def test_a_state_of_a_later_version_lets_nothing_pass(pair: Pair) -> None:

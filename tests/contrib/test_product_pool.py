@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from contrib import read_image
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import PageId
 from strongroom.formats import entries, image_stream, manifest_page
@@ -22,26 +19,11 @@ from strongroom.images.verify import verify_image
 from strongroom.pool.manifest import ManifestBuilder
 from strongroom.pool.references import Reference
 from strongroom.pool.series import PageSink
+from tests.contrib.reader import Result, run
 from tests.support.images import image_id
 from tests.support.trees import IS_ROOT, make_tree, nanoseconds, rsync_differences
 from tests.support.vault import GROUP, Vault, random_bytes
 from tests.unit.images.test_hostile_streams import data, entry, record, stream
-
-
-@dataclass
-class Result:
-    """What a run of the reader said."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run(*words: object) -> Result:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = read_image.main([str(word) for word in words])
-    return Result(status, out.getvalue(), err.getvalue())
 
 
 @dataclass

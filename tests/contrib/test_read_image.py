@@ -1,6 +1,5 @@
 """The reader against pools that `handmade_pool` builds from the pages of `docs/reference/formats`."""
 
-import contextlib
 import hashlib
 import io
 import os
@@ -8,7 +7,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,24 +29,9 @@ from tests.contrib.handmade_pool import (
     record,
     u,
 )
+from tests.contrib.reader import run
 
 PHRASE = "correct horse  battery staple"
-
-
-@dataclass
-class Result:
-    """What a run of the reader said."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run(*words: object) -> Result:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = read_image.main([str(word) for word in words])
-    return Result(status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

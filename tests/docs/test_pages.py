@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
+import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from strongroom.settings.home import Home
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+SOURCE_FILES = ROOT / "src" / "strongroom"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^()\s]+)\)")
@@ -112,6 +117,42 @@ def test_every_page_is_listed_in_the_index() -> None:
     nested = ("reference/formats", "reference/protocols", "adr")  # these have an index of their own, or are one list
     expected = {p for p in DOCS.rglob("*.md") if not _name(p).startswith(tuple(f"docs/{n}/" for n in nested))}
     assert {_name(path) for path in expected - indexed - {DOCS / "README.md"}} == set()
+
+
+def _imports() -> dict[str, set[str]]:
+    """Give the packages of the product that import each top-level module."""
+    found: dict[str, set[str]] = {}
+    for path in SOURCE_FILES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                found.setdefault(name.partition(".")[0], set()).add(path.relative_to(SOURCE_FILES).parts[0])
+    return found
+
+
+def test_every_dependency_is_argued_for_and_named_where_it_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (DOCS / "explanation" / "dependencies.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| [^|]* \| ([^|]*) \|", text, re.MULTILINE))
+    assert set(rows) == {re.split(r"[^\w-]", one)[0] for one in project["dependencies"]}
+    modules: dict[str, set[str]] = {}
+    for module, names in importlib.metadata.packages_distributions().items():
+        for name in names:
+            modules.setdefault(name.lower(), set()).add(module)
+    used = _imports()
+    for library, where in rows.items():
+        if library != "xkcdpass":  # its list of words is read as a file, nothing is imported
+            importing = set().union(*(used.get(module, set()) for module in modules[library.lower()]))
+            assert {name.partition(".")[0] for name in re.findall(r"`([a-z_.]+)`", where)} == importing, library
+
+
+def test_every_module_that_the_architecture_names_exists() -> None:
+    text = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    for name in set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", text)) - {"errors.py", "tables.py", "strongroom.toml"}:
+        module, _, last = f"strongroom.{name}".rpartition(".")
+        found = importlib.import_module(module)
+        assert hasattr(found, last) or importlib.util.find_spec(f"{module}.{last}"), name
 
 
 def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 
 import strongroom.trust.tables as t
 from strongroom.core.errors import StrongroomError
-from strongroom.database import open_engine, read, transact, upgrade
+from strongroom.database import DatabaseFullError, open_engine, read, transact, upgrade
 from strongroom.formats import peer_messages as wire
 from strongroom.formats.peer_messages import ExchangeRecord
 from strongroom.pki import keys, messages, registry, revocation, tokens
@@ -27,12 +27,12 @@ from strongroom.pki.roles import Role
 from strongroom.pki.tables import pki_certificates, pki_hosts
 from strongroom.pki.tls import Credential, client_context
 from strongroom.pki.tokens import Purpose
-from strongroom.trust import call, home, store
+from strongroom.trust import call, certificates, home, store
 from strongroom.trust.check import Leg, TrustChecker, Verdict
 from strongroom.trust.decisions import Dependant, TrustDesk
 from strongroom.trust.making import Invitation
 from strongroom.trust.state import Broken, TrustState
-from tests.support.trust import ADMIN, Listener, Primary
+from tests.support.trust import ADMIN, ENTROPY, Listener, Primary
 
 
 class Two:
@@ -187,6 +187,19 @@ def test_t4_a_token_found_by_a_stranger_does_not_make_it_another_domain(two: Two
     assert contents(two.b.engine) == before
 
 
+def test_t4_a_token_found_by_a_stranger_does_not_enrol_it_as_another_domains_primary(two: Two) -> None:
+    """B waits for A. A stranger with a token of B, and A's public statement, does not become A by enrolment."""
+    two.b.maker.add(two.a.invitation(two.at_a), ADMIN)
+    key = keys.make_host_key()
+    stranger = Application(
+        two.b.token(), keys.make_request(key), Role.FOREIGN_PRIMARY, "A", home=two.a.domain, host=two.a.ours.host
+    )
+    assert code_of(lambda: two.b.registrar.enrol(stranger, ADMIN)) == "pki.bad-enrolment"
+    with read(two.b.engine) as connection:
+        assert not registry.hosts(connection, role=Role.FOREIGN_PRIMARY)
+        assert [one.uses for one in tokens.tokens(connection)] == [0]
+
+
 def test_t4_an_answer_that_was_lost_is_given_again_and_counts_once(two: Two) -> None:
     request = two.a.maker._request(two.b.domain, two.b.token(), keys.make_request(keys.make_host_key()))
     data = wire.encode(request)
@@ -201,6 +214,13 @@ def test_t4_an_answer_that_was_lost_is_given_again_and_counts_once(two: Two) -> 
 def replace_key(two: Two, request: wire.TrustRequest) -> bytes:
     fresh = keys.make_request(keys.make_host_key())
     return wire.encode(msgspec.structs.replace(request, request=fresh))
+
+
+def test_t4_a_domain_does_not_write_to_our_terminal_by_its_name(two: Two, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        loud = two._primary("Basalt\x1b[2J", tmp_path, stack)
+        address = stack.enter_context(Listener(loud)).address
+        assert two.a.maker.add(loud.invitation(address), ADMIN).name == "Basalt [2J"
 
 
 def test_t4_a_trust_removed_while_it_was_being_made_is_not_made(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +261,48 @@ def test_t5_each_presents_the_certificate_that_the_other_issued(two: Two) -> Non
         assert peer(us, them).trust.last_exchange is not None
 
 
+def renew(us: Primary, them: Primary) -> bool:
+    return certificates.renew_if_due(us.engine, us.ours, them.domain, us.keys, us.clock, ENTROPY)
+
+
+def credential(us: Primary, them: Primary) -> store.CredentialView:
+    with read(us.engine) as connection:
+        view = store.credential_view(connection, them.domain)
+    assert view is not None
+    return view
+
+
+def test_t5_the_certificate_at_a_peer_is_renewed_before_it_ends(two: Two) -> None:
+    two.make()
+    before = credential(two.a, two.b)
+    assert not renew(two.a, two.b)
+    two.a.clock.shift = timedelta(days=61)
+    assert renew(two.a, two.b)
+    after = credential(two.a, two.b)
+    assert after.chain[0] != before.chain[0]
+    assert list(two.a.keys.kept) == [after.key_name]
+    two.a.clock.shift = timedelta()
+    two.a_calls()
+    with read(two.b.engine) as connection:
+        assert registry.identify(connection, before.chain[0], now=two.b.clock.now()).host.home == two.a.domain
+
+
+def test_t5_a_renewal_that_fails_leaves_the_certificate_in_use(two: Two) -> None:
+    two.make()
+    before = credential(two.a, two.b)
+    two.a.clock.shift = timedelta(days=61)
+    address = peer(two.a, two.b).address
+    move(two.a, "127.0.0.1:1")
+    assert code_of(lambda: renew(two.a, two.b)) == "pki.unreachable"
+    move(two.a, address)
+    transact(two.b.engine, lambda c: revocation.retire(c, two.a.domain, two.a.ours.host, now=two.b.clock.now()))
+    assert code_of(lambda: renew(two.a, two.b)) == "pki.host-retired"
+    assert credential(two.a, two.b) == before
+    assert list(two.a.keys.kept) == [before.key_name]
+    two.a.clock.shift = timedelta(days=91)
+    assert not renew(two.a, two.b)
+
+
 def test_t5_a_caller_without_certificate_is_refused(two: Two) -> None:
     two.make()
     assert post_exchange(two, None) == "pki.no-certificate"
@@ -266,6 +328,19 @@ def test_the_open_routes_are_limited_and_say_so_in_the_words_of_each_protocol(tw
             assert messages.decode(body, messages.Problem).code == code
         else:
             assert wire.decode(body, wire.ErrorRecord).code == code
+
+
+def test_t10_a_peer_that_cannot_answer_now_does_not_break_the_trust(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    two.make()
+
+    def busy(*_: object) -> ExchangeRecord:
+        raise DatabaseFullError("no room for a while")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(two.b.exchange, "handle", busy)
+        assert code_of(two.a_calls) == "trust.refused-there"
+    require_active(two.a, two.b)
+    two.a_calls()
 
 
 def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(two: Two) -> None:

@@ -117,7 +117,7 @@ class Domain:
 
     def admit_foreign(self, other: CA, host: HostId) -> tuple[Issued, Credential]:
         key = keys.make_host_key()
-        token = self.token(f"trust-{other.domain.hex()[:4]}-{host.hex()}", Purpose.TRUST)
+        token = self.token(f"trust-{ENTROPY.bytes(8).hex()}", Purpose.TRUST)
         application = Application(
             token,
             keys.make_request(key),
@@ -126,5 +126,5 @@ class Domain:
             home=other.domain,
             host=host,
         )
-        issued = self.registrar.enrol(application, ADMIN)
+        issued = transact(self.engine, lambda connection: self.registrar.enrol_in(connection, application))
         return issued, Credential(issued.chain, key)

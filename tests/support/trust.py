@@ -22,8 +22,10 @@ from strongroom.pki.enrol import Registrar
 from strongroom.pki.fingerprint import fingerprint_of
 from strongroom.pki.tls import Credential, ServerTLS
 from strongroom.pki.tokens import Purpose, TokenOrder
+from strongroom.services.primary.enrol_routes import EnrolRoutes
 from strongroom.services.primary.limits import RateLimit
 from strongroom.services.primary.peer_routes import PeerRoutes
+from strongroom.services.record_http import tell_errors
 from strongroom.settings.system import SystemClock, SystemEntropy
 from strongroom.trust import home
 from strongroom.trust.builtin import trust_handlers
@@ -161,8 +163,9 @@ class Listener:
         self._loop.close()
 
     async def _open(self) -> int:
-        app = web.Application(client_max_size=1 << 20)
-        app.add_routes(self.primary.routes.table())
+        app = web.Application(client_max_size=1 << 20, middlewares=[tell_errors])
+        enrolment = EnrolRoutes(self.primary.registrar, self.primary.routes.limit)
+        app.add_routes([*self.primary.routes.table(), *enrolment.table()])
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         tls = ServerTLS(self.primary.credential, [self.primary.root.certificate])

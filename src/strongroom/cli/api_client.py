@@ -141,8 +141,7 @@ class ApiClient:
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """Fetch a resource."""
-        words = {key: value for key, value in (query or {}).items() if value is not None}
-        return self.call("GET", f"{path}?{urlencode(words, doseq=True)}" if words else path)
+        return self.call("GET", _with_query(path, query))
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
         """Make a resource, or act on one."""
@@ -154,8 +153,7 @@ class ApiClient:
 
     def delete(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """Remove a resource."""
-        words = {key: value for key, value in (query or {}).items() if value is not None}
-        return self.call("DELETE", f"{path}?{urlencode(words, doseq=True)}" if words else path)
+        return self.call("DELETE", _with_query(path, query))
 
     def pages(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
         """Fetch all items of a paged listing, page by page."""
@@ -197,6 +195,11 @@ class ApiClient:
             raise UnreachableServerError(f"'{self.url}' does not answer: {error}") from error
         self._answered = time.monotonic()
         return answer
+
+
+def _with_query(path: str, query: Mapping[str, object] | None) -> str:
+    words = {key: value for key, value in (query or {}).items() if value is not None}
+    return f"{path}?{urlencode(words, doseq=True)}" if words else path
 
 
 def local_session(socket_path: Path) -> ApiClient:

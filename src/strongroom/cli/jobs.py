@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
 
+from strongroom.cli.api_client import ApiClient
 from strongroom.cli.exits import job_failed
 from strongroom.cli.progress import Progress
 from strongroom.cli.session import Session
@@ -19,6 +20,7 @@ from strongroom.formats.errors import DamagedError
 POLL_SECONDS: Final = 1.0
 REASON_SECONDS: Final = 5.0
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
+JOB_HAS_ENDED: Final = "jobs.ended"
 
 
 def job_id(answer: dict[str, Any]) -> str:
@@ -48,14 +50,17 @@ def follow(session: Session, job: str) -> dict[str, Any]:
 
 
 def _look(session: Session, job: str) -> dict[str, Any]:
-    """Ask for a job; a session that ended while it was waited for is begun anew, once."""
-    found: dict[str, Any]
+    found: dict[str, Any] = _in_a_session(session, lambda api: api.get(job_path(job)))
+    return found
+
+
+def _in_a_session(session: Session, call: Callable[[ApiClient], Any]) -> Any:
+    """Do a call; a session that ended while something was waited for is begun anew, once."""
     try:
-        found = session.api.get(job_path(job))
+        return call(session.api)
     except AuthenticationError:
         session.renew()
-        found = session.api.get(job_path(job))
-    return found
+        return call(session.api)
 
 
 def wait_for(session: Session, job: str) -> dict[str, Any]:
@@ -92,9 +97,10 @@ def working_for(session: Session, job: str) -> Iterator[None]:
     finally:
         if not done:
             try:
-                session.api.post(f"{job_path(job)}/cancel")
+                _in_a_session(session, lambda api: api.post(f"{job_path(job)}/cancel"))
             except StrongroomError as refused:
-                session.out.say(f"job {safe(job)} was not cancelled: {safe(refused.message)}")
+                if refused.code != JOB_HAS_ENDED:
+                    session.out.say(f"job {safe(job)} was not cancelled: {safe(refused.message)}")
 
 
 def _reason(session: Session, job: str) -> StrongroomError | None:
@@ -102,7 +108,7 @@ def _reason(session: Session, job: str) -> StrongroomError | None:
     end = time.monotonic() + REASON_SECONDS
     while True:
         try:
-            found = session.api.get(job_path(job))
+            found = _look(session, job)
         except StrongroomError:
             return None  # the caller's own error is the better one to tell
         if found.get("error"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
-from typing import Any
 
 from strongroom.cli.api_client import ApiClient
 from strongroom.core.errors import AuthenticationError, InputError
@@ -24,25 +24,30 @@ def _file() -> Path:
     return Path(base) / "strongroom" / "logins.json"
 
 
-def _load() -> dict[str, Any]:
+def _load() -> dict[str, dict[str, str]]:
     try:
         with _file().open("rb") as file:
             document = json.load(file)
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InputError(f"'{_file()}' cannot be read", hint="remove it and log in again") from error
-    return document if isinstance(document, dict) else {}
+        raise InputError(f"'{_file()}' is damaged", hint="remove it and log in again") from error
+    if not isinstance(document, dict) or not all(map(_is_login, document.values())):
+        raise InputError(f"'{_file()}' is damaged", hint="remove it and log in again")
+    return document
 
 
-def _store(document: dict[str, Any]) -> None:
+def _is_login(kept: object) -> bool:
+    return isinstance(kept, dict) and all(isinstance(kept.get(key), str) for key in ("token", "ca"))
+
+
+def _store(document: dict[str, dict[str, str]]) -> None:
     path = _file()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # for the caller alone, and for this process alone
     with os.fdopen(descriptor, "w") as file:
         json.dump(document, file)
-    temporary.rename(path)
+    Path(temporary).rename(path)
 
 
 def remember(url: str, token: Secret, ca_pem: str, user: str) -> None:
@@ -62,7 +67,7 @@ def forget(url: str) -> None:
 def root_of(url: str) -> str | None:
     """Give the root with which a kept session was made."""
     kept = _load().get(url)
-    return str(kept["ca"]) if isinstance(kept, dict) and "ca" in kept else None
+    return None if kept is None else kept["ca"]
 
 
 def connect(url: str | None) -> ApiClient:
@@ -76,7 +81,7 @@ def connect(url: str | None) -> ApiClient:
         if len(document) != 1:
             raise NotLoggedInError("no primary was named" if document else "you are not logged in to any primary")
         url = next(iter(document))
-    kept = document.get(url)
-    if not isinstance(kept, dict):
+    if url not in document:
         raise NotLoggedInError(f"you are not logged in to '{url}'")
-    return ApiClient(url, Secret(str(kept["token"]).encode("ascii")), str(kept["ca"]))
+    kept = document[url]
+    return ApiClient(url, Secret(kept["token"].encode("ascii")), kept["ca"])

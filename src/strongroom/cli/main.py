@@ -11,9 +11,8 @@ import click
 
 from strongroom import __version__
 from strongroom.cli import commands
+from strongroom.cli.exits import INTERRUPTED, unforeseen
 from strongroom.core.errors import StrongroomError
-
-INTERRUPTED = 130
 
 
 def _modules() -> dict[str, str]:
@@ -46,21 +45,15 @@ class LazyGroup(click.Group):
         """Run the command; turn an error of the product into cause, cure, code and exit code."""
         try:
             return super().invoke(ctx)
-        except StrongroomError as error:
-            from strongroom.cli.output import show_error  # only commands that fail pay for it
-
-            show_error(error, as_json=bool(ctx.meta.get("strongroom.json")))
-            ctx.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit):
+            raise  # click's own, which it shows
         except (KeyboardInterrupt, click.Abort):
             print("strongroom: interrupted", file=sys.stderr)  # noqa: T201 - talk to people
             ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit):
-            raise  # click's own, which it shows
         except Exception as error:  # noqa: BLE001 - the last place where a traceback can be kept from people
-            from strongroom.cli.exits import unforeseen
-            from strongroom.cli.output import show_error
+            from strongroom.cli.output import show_error  # only commands that fail pay for it
 
-            told = unforeseen(error)
+            told = error if isinstance(error, StrongroomError) else unforeseen(error)
             show_error(told, as_json=bool(ctx.meta.get("strongroom.json")))
             ctx.exit(told.exit_code)
 

@@ -87,7 +87,7 @@ def _cell(value: Any) -> str:
         case list():
             return ", ".join(_cell(item) for item in value) or "-"
         case dict():
-            return ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
+            return ", ".join(f"{safe(str(key))}={_cell(item)}" for key, item in value.items())
         case _:
             return safe(str(value))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ _FRONT = """# Commands
 
 Made from the commands by `scripts/commands-page`; do not edit. `strongroom COMMAND --help` says the same.
 
-Every command takes these options, and ends with one of the [exit codes](exit-codes.md):
+A command that asks a domain takes these options; `init`, `demo` and `inspect`, which ask none, take the last one, and
+`serve` takes none. Every command ends with one of the [exit codes](exit-codes.md).
 
 | option | meaning |
 |---|---|
@@ -71,7 +73,7 @@ def _section(found: Found) -> str:
     level = "" if len(found.words) == 1 else f"### {' '.join(found.words)}\n\n"
     required = [f"{option.opts[0]} {_value(option, context)}" for option in _options(command) if option.required]
     lines = [f"{level}    strongroom {' '.join((*found.words, *pieces, *required))}\n"]
-    lines += [_paragraph(part) + "\n" for part in (command.help or "").split("\n\n")]
+    lines += [_paragraph(part) + "\n" for part in inspect.cleandoc(command.help or "").split("\n\n")]
     rows = [_row(option, context) for option in _options(command)]
     if rows:
         lines += ["| option | meaning |", "|---|---|", *rows, ""]
@@ -79,7 +81,7 @@ def _section(found: Found) -> str:
 
 
 def _paragraph(text: str) -> str:
-    r"""Keep lines that click is told to keep (``\\b``) as an example."""
+    r"""Keep lines that click is told to keep (``\b``) as an example."""
     if text.startswith("\b\n"):
         return "\n".join(f"    {line}" for line in text.splitlines()[1:])
     return " ".join(text.split())

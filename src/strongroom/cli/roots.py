@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from strongroom.cli import logins
 from strongroom.cli.api_client import UnreachableServerError, UntrustedServerError, fetch_unverified
 from strongroom.cli.logins import NotLoggedInError
 from strongroom.core.errors import InputError
 
+if TYPE_CHECKING:
+    from strongroom.pki.fingerprint import Fingerprint
+
 MAX_PEM_BYTES: Final = 64 << 10
+MOST_ROOTS: Final = 4
 _NO_ROOT: Final = "give --fingerprint F (from 'strongroom ca show' at the domain), or --ca FILE"
 
 
@@ -30,11 +34,11 @@ def fetch_root(url: str, pin: str) -> str:
     wanted = read_pin(pin)
     answer = fetch_unverified(url, "/ca/roots")
     try:
-        found = [str(pem) for pem in answer["roots"]][:4]
-    except (KeyError, TypeError) as error:
+        found = [_only_certificate(str(pem)) for pem in answer["roots"][:MOST_ROOTS]]
+    except (KeyError, TypeError, ValueError) as error:
         raise UnreachableServerError(f"'{url}' answered something else than its roots") from error
-    for pem in found:
-        if _fingerprint(pem, f"a root of '{url}'") == wanted.value:
+    for pem, fingerprint in found:
+        if fingerprint == wanted:
             return pem
     raise UntrustedServerError(f"no root of '{url}' has the fingerprint '{wanted}'")
 
@@ -46,14 +50,16 @@ def read_root(file: Path, pin: str | None) -> str:
         UntrustedServerError: it is another.
         InputError: the file is no certificate, or the pin no fingerprint.
     """
-    with file.open("rb") as opened:
-        pem = opened.read(MAX_PEM_BYTES).decode("ascii", "replace")
-    presented = _fingerprint(pem, f"'{file}'")
-    if pin is not None:
-        from strongroom.pki.fingerprint import read_pin
+    from strongroom.pki.fingerprint import read_pin
 
-        if presented != read_pin(pin).value:
-            raise UntrustedServerError(f"the certificate in '{file}' has another fingerprint")
+    with file.open("rb") as opened:
+        text = opened.read(MAX_PEM_BYTES).decode("ascii", "replace")
+    try:
+        pem, fingerprint = _only_certificate(text)
+    except ValueError as error:
+        raise InputError(f"'{file}' is not one certificate in PEM") from error
+    if pin is not None and fingerprint != read_pin(pin):
+        raise UntrustedServerError(f"the certificate in '{file}' has another fingerprint")
     return pem
 
 
@@ -69,11 +75,21 @@ def kept_root(url: str) -> str:
     return root
 
 
-def _fingerprint(pem: str, what: str) -> bytes:
-    import hashlib
-    import ssl
+def _only_certificate(text: str) -> tuple[str, Fingerprint]:
+    """Read the one certificate of a PEM text; give it, written anew, and its fingerprint.
 
-    try:
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.strip())).digest()
-    except ValueError as error:
-        raise InputError(f"{what} is not a certificate in PEM") from error
+    What is believed must be what was compared. OpenSSL trusts every certificate in the text that it is given: behind
+    the right one, which anybody can fetch, an attacker would put a second one.
+
+    Raises:
+        ValueError: it is not one certificate.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from strongroom.pki.fingerprint import fingerprint_of
+
+    certificates = x509.load_pem_x509_certificates(text.encode())
+    if len(certificates) != 1:
+        raise ValueError("more than one certificate")
+    return certificates[0].public_bytes(Encoding.PEM).decode("ascii"), fingerprint_of(certificates[0])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from strongroom.cli import logins
 from strongroom.cli.api_client import ApiClient, local_session
@@ -101,20 +101,31 @@ class Session:
         return self._api
 
 
+def alone(function: F) -> F:
+    """Give a command that asks no server ``--json``, and an :class:`Output` as its first argument."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
+    @functools.wraps(function)
+    def wrapped(as_json: bool, **words: Any) -> Any:
+        click.get_current_context().meta["strongroom.json"] = as_json
+        return function(Output(as_json=as_json), **words)
+
+    return wrapped  # type: ignore[return-value]  # click's decorators keep the type of what they wrap
+
+
 def verb(function: F) -> F:
     """Give a command ``--home``, ``--server`` and ``--json``, and a :class:`Session` as its first argument."""
 
     @click.option("--home", type=click.Path(path_type=Path), envvar="STRONGROOM_HOME", help="Home of the domain.")
     @click.option("--server", metavar="URL", help="A primary that you have logged in to, instead of a home.")
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
     @functools.wraps(function)
-    def wrapped(home: Path | None, server: str | None, as_json: bool, **words: Any) -> Any:
-        if server is not None and "://" in server and os.environ.get("STRONGROOM_HOME") == str(home):
-            home = None  # what the caller typed wins over the environment
+    def wrapped(out: Output, home: Path | None, server: str | None, **words: Any) -> Any:
         context = click.get_current_context()
-        context.meta["strongroom.json"] = as_json
-        session = Session(home, server, Output(as_json=as_json))
+        typed = context.get_parameter_source("home") is ParameterSource.COMMANDLINE
+        if typed and server is not None and "://" in server:
+            raise InputError("a command speaks to one domain", hint="give --home HOME or --server URL, not both")
+        session = Session(home, server, out)
         context.call_on_close(session.close)
         return function(session, **words)
 
-    return wrapped  # type: ignore[return-value]  # click's decorators keep the type of what they wrap
+    return alone(wrapped)  # type: ignore[return-value]  # click's decorators keep the type of what they wrap

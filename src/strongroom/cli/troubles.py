@@ -34,7 +34,7 @@ class Troubles:
         """Tell people about those that were not shown."""
         total = self.counts.total()
         if total > SHOWN:
-            by_code = ", ".join(f"{count} {code}" for code, count in sorted(self.counts.items()))
+            by_code = ", ".join(f"{count} {safe(code)}" for code, count in sorted(self.counts.items()))
             self._out.say(f"{total} files had problems: {by_code}; --json lists them")
 
     def to_json(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import click
 
-_UNITS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_UNITS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _DAY: Final = 86_400
-_DURATION: Final = re.compile(r"([0-9]{1,9}) ?(s|m|min|h|d|w|y)")
+_DURATION: Final = re.compile(r"([0-9]{1,9}) ?(s|min|h|d|w|y)")
 
 
 class Seconds(click.ParamType[int]):
@@ -18,12 +18,15 @@ class Seconds(click.ParamType[int]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read ``NUMBER`` and one of s, m, h, d, w, y."""
+        """Read ``NUMBER`` and one of s, min, h, d, w, y.
+
+        There is no ``m``: who means months would lose a backup after minutes.
+        """
         if isinstance(value, int):
             return value
         match = _DURATION.fullmatch(str(value).strip())
         if match is None or int(match[1]) == 0:
-            self.fail(f"'{value}' is not a length of time; write 30d, 12h or 1y", param, ctx)
+            self.fail(f"'{value}' is not a length of time; write 30d, 12h or 1y, or s, min or w", param, ctx)
         return int(match[1]) * _UNITS[match[2]]
 
 

@@ -7,12 +7,11 @@ keystore, and lie in the *key folder*, apart from it.
 
 Invariants:
 
-- Only an active key encrypts; active and inactive keys decrypt. Without a usable key there is an error,
-never a
+- Only an active key encrypts; active and inactive keys decrypt. Without a usable key there is an error, never a
   clear backup.
 - A KMS key is never used itself, and leaves this package only through a key export, sealed to a pass phrase.
-- What is recovered or imported is compared with its tag before it is stored, and never becomes active by
-itself. - The keystore file is whole after any crash: as before a change or as after it.
+- What is recovered or imported is compared with its tag before it is stored, and never becomes active by itself.
+- The keystore file is whole after any crash: as before a change or as after it.
 
 Locks, in this order:
 

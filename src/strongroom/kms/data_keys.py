@@ -260,12 +260,3 @@ def _open_first(rows: Sequence[Row], openers: Mapping[KeyTag, Opener]) -> Secret
             if position == len(rows) - 1:
                 raise
     raise ValueError("there is no row to open")
-
-
-def tags_of(envelopes: Sequence[bytes]) -> frozenset[KeyTag]:
-    """Tell which KMS keys wrap these envelopes; needs no key, and so no keystore.
-
-    Raises:
-        DamagedError: an envelope is not what was signed.
-    """
-    return frozenset(KeyTag(signed.verify(KEY_ENVELOPE, data).payload.tag) for data in envelopes)

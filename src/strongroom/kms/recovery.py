@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from strongroom.core.clock import Clock
 from strongroom.core.ids import DomainId, KeyTag
 from strongroom.core.secret import Secret
@@ -73,7 +75,7 @@ Pass phrase (write it here by hand, or keep it in another place)
 To make this key again, on any machine, also without this domain's keystore:
 
 1. Install strongroom. If there is no domain, make one: strongroom init HOME --domain NAME
-2. strongroom kms key recover {digits} --group '{key.group_name}' --name '{key.name}'
+2. strongroom kms key recover {digits} --group {quote(key.group_name)} --name {quote(key.name)}
 3. Type the pass phrase. A wrong one is refused at once.
 4. Images that wait for this key go on by themselves.
 

@@ -24,7 +24,6 @@ from strongroom.kms.errors import (
     GroupNotFoundError,
     KeyExistsError,
     KeyNeededError,
-    UnknownKeyError,
 )
 from strongroom.kms.states import KeyState
 from strongroom.kms.store import KeystoreFile
@@ -180,19 +179,6 @@ class KeyManagement:
         """
         contents = self._read()
         return KeyView.of(contents.key(tag), contents)
-
-    def key_named(self, group: str, name: str) -> KeyView:
-        """Show a key by its names.
-
-        Raises:
-            GroupNotFoundError: no such group.
-            UnknownKeyError: no such key in it.
-        """
-        contents = self._read()
-        for record in contents.keys_of(_group_id(contents, group)):
-            if record.name == name:
-                return KeyView.of(record, contents)
-        raise UnknownKeyError(f"the key group '{group}' has no key '{name}'")
 
     # -------------------------------------------------------------- states
 

@@ -55,7 +55,6 @@ STANDARDS: Final[Mapping[KeyState, Standard]] = {
     KeyState.TERMINATED: Standard("suspended", "Deactivated"),
 }
 
-CREATED_IN: Final = frozenset({KeyState.PRELIVE, KeyState.ACTIVE})
 ENCRYPTS: Final = frozenset({KeyState.ACTIVE})
 DECRYPTS: Final = frozenset({KeyState.ACTIVE, KeyState.INACTIVE})
 DESTROYABLE: Final = frozenset({KeyState.PRELIVE, KeyState.TERMINATED})

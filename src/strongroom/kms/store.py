@@ -31,6 +31,7 @@ from strongroom.kms.errors import (
     KeystoreBusyError,
     KeystoreExistsError,
     KeystoreMissingError,
+    KeystoreWriteError,
     NotQuiescedError,
     QuiescedError,
 )
@@ -209,7 +210,10 @@ class KeystoreFile:
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock among processes; given back by the kernel when the process dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
+    except OSError as error:
+        raise KeystoreWriteError(f"the lock file '{path}' cannot be opened: {error.strerror}") from error
     try:
         pause = threading.Event()
         for _ in range(LOCK_TRIES):

@@ -4,7 +4,8 @@
     security        trust, keys, certificates, users, audit
     operator        daily work: backup, restore, jobs, media; reads most, changes no rule
 
-Administrators manage users, so one can make himself security; what keeps him from it is the evidence.
+Administrators and security manage users, so each can make himself the other; what keeps them from it is the evidence.
+The table has the verbs of the whole product; those that no command has yet permit nothing.
 
 ``read`` is one verb of every noun; ``*`` in the table stands for all verbs of a noun.
 """

@@ -38,6 +38,8 @@ FIRST_LOCK: Final = timedelta(minutes=1)
 LONGEST_LOCK: Final = timedelta(minutes=15)
 # Writing each use down would make every request a write; a minute more or less does not matter.
 USE_GRAIN: Final = timedelta(minutes=1)
+# For so long who comes with a session that is over is told so, instead of that there never was one.
+KEEP_ENDED: Final = timedelta(days=1)
 _LABEL: Final = label("session")
 
 
@@ -183,24 +185,12 @@ class Door:
             lambda connection: connection.execute(delete(people_sessions).where(people_sessions.c.digest == digest)),
         )
 
-    def end_all(self) -> None:
-        """End every session: the catalog was restored from an older time."""
-        transact(self._engine, lambda connection: connection.execute(delete(people_sessions)))
-
-    def sweep(self) -> int:
-        """Delete sessions that are over; gives how many."""
-        now = self._clock.now()
-        return transact(
-            self._engine,
-            lambda connection: (
-                connection.execute(delete(people_sessions).where(people_sessions.c.expires <= now)).rowcount
-            ),
-        )
-
     def _begin(
         self, connection: Connection, user: UserId, origin: Origin, lifetime: timedelta, idle: timedelta
     ) -> Secret:
         now = self._clock.now()
+        # Each command on the primary's host begins a session: what is long over must not pile up.
+        connection.execute(delete(people_sessions).where(people_sessions.c.expires <= now - KEEP_ENDED))
         token = Secret(self._entropy.bytes(SESSION_BYTES).hex().encode("ascii"))
         connection.execute(
             insert(people_sessions).values(

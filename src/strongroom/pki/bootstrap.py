@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 import msgspec
 from cryptography import x509
@@ -22,7 +21,7 @@ from strongroom.core.ids import DomainId
 from strongroom.pki import messages, names
 from strongroom.pki.ca import load_certificate
 from strongroom.pki.channel import Address, Channel, open_channel
-from strongroom.pki.crl import CRLStore, require_signed_by
+from strongroom.pki.crl import MAX_SKEW, CRLStore, require_signed_by
 from strongroom.pki.errors import (
     CertificateDamagedError,
     ClockSkewError,
@@ -34,8 +33,6 @@ from strongroom.pki.errors import (
 )
 from strongroom.pki.fingerprint import Fingerprint, fingerprint_of
 from strongroom.pki.tls import Credential, client_context, unverified_context
-
-MAX_SKEW: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)

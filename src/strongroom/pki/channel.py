@@ -25,9 +25,9 @@ from strongroom.pki import errors, messages
 from strongroom.pki.crl import CRLStore
 from strongroom.pki.errors import NotStrongroomError, UnreachableError
 from strongroom.pki.tls import check_server, explain, peer_certificate
+from strongroom.settings.domain import DEFAULT_PORT
 
 DEADLINE: Final = timedelta(seconds=20)
-DEFAULT_PORT: Final = 7443
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/@\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class AddressError(InputError):
     """What was given as an address is none."""
 
     code = "pki.bad-address"
-    default_hint = "give HOST:PORT, an IPv6 address in brackets: [2001:db8::1]:7443"
+    default_hint = "give HOST:PORT, an IPv6 address in brackets: [2001:db8::1]:8710"
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _within(connection: socket.socket, limit: timedelta, address: Address, talk:
             raise UnreachableError(f"'{address}' did not finish its answer in time") from error
         if isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
             raise UnreachableError(f"'{address}' closed the connection") from error
-        raise NotStrongroomError(f"'{address}' does not speak our protocol: {_first_words(str(error))}") from error
+        raise NotStrongroomError(f"'{address}' does not speak our protocol: {first_words(str(error))}") from error
     finally:
         timer.cancel()
 
@@ -216,13 +216,13 @@ def _refusal(address: Address, status: int, answer: bytes) -> StrongroomError:
     except msgspec.DecodeError:
         return NotStrongroomError(f"'{address}' answered with HTTP status {status}")
     kind = errors.BY_CODE.get(problem.code)
-    detail = _first_words(problem.detail) or problem.code
+    detail = first_words(problem.detail or problem.code)
     if kind is None:
-        told = f"'{address}' refused with '{_first_words(problem.code)}': {detail}"
-        return errors.RemoteError(told, hint=_first_words(problem.hint))
-    return kind(detail, hint=_first_words(problem.hint))
+        told = f"'{address}' refused with '{first_words(problem.code)}': {detail}"
+        return errors.RemoteError(told, hint=first_words(problem.hint))
+    return kind(detail, hint=first_words(problem.hint))
 
 
-def _first_words(text: str) -> str:
+def first_words(text: str) -> str:
     """Make a stranger's words fit to be shown: one line, printable, short."""
     return "".join(letter if letter.isprintable() else " " for letter in text[:300]).strip()

@@ -21,6 +21,7 @@ from strongroom.pki.errors import (
     CRLExpiredError,
     CRLMissingError,
     CRLOlderError,
+    ExpiredError,
     RevokedError,
     UnknownIssuerError,
 )
@@ -93,10 +94,11 @@ class CRLStore:
         return fresh
 
     def check(self, certificate: x509.Certificate) -> None:
-        """Refuse a certificate that was revoked, or of which nobody can tell.
+        """Refuse a certificate that was revoked, that has ended, or of which nobody can tell.
 
         Raises:
             UnknownIssuerError: its issuer is not trusted here.
+            ExpiredError: it ended; a connection that was opened before does not notice.
             CRLMissingError, CRLExpiredError: out of contact with the issuer for too long.
             RevokedError: it was revoked.
         """
@@ -105,17 +107,22 @@ class CRLStore:
         if issuer is None:
             raise UnknownIssuerError("the certificate is of an issuer that is not trusted here")
         require_signed_by(certificate, issuer)
+        now = self._clock.now()
+        # Lists name a revoked certificate only until some time after its end.
+        if now >= certificate.not_valid_after_utc:
+            raise ExpiredError(f"the certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
         held = self._lists.get(identifier)
         if held is None:
             raise CRLMissingError("there is no revocation list of the certificate's issuer")
-        if self._clock.now() >= held.next_update:
+        if now >= held.next_update:
             raise CRLExpiredError(f"revocation list {held.number} held until {held.next_update:%Y-%m-%d %H:%M} UTC")
         if certificate.serial_number in held.serials:
             raise RevokedError(f"the certificate {certificate.serial_number:x} was revoked")
 
     def lists(self) -> tuple[CRL, ...]:
         """Give the lists held, so that they can be kept over a restart and :meth:`accept` them again."""
-        return tuple(self._lists.values())
+        with self._lock:
+            return tuple(self._lists.values())
 
 
 def require_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> None:

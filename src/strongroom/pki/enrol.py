@@ -18,12 +18,11 @@ from sqlalchemy import Connection, Engine
 from strongroom import audit
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
-from strongroom.core.errors import InputError, RefusedError
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId, to_text
 from strongroom.core.secret import Secret
 from strongroom.pki import registry, revocation, tokens
 from strongroom.pki.ca import Authority, IssuerKind, Subject, issue, to_der
-from strongroom.pki.errors import IssuerError, NotRegisteredError, RetiredError
+from strongroom.pki.errors import EnrolmentError, HostKnownError, IssuerError, NotRegisteredError, RetiredError
 from strongroom.pki.keys import read_request
 from strongroom.pki.names import HostNames
 from strongroom.pki.registry import Host
@@ -39,20 +38,6 @@ PURPOSES: Final[Mapping[Role, Purpose]] = {
     Role.FOREIGN_MEDIA: Purpose.ENROL_FOREIGN_MEDIA,
 }
 """What kind of token admits which role; the primary itself needs none, and nobody else becomes one."""
-
-
-class EnrolmentError(InputError):
-    """What a host asks for makes no sense."""
-
-    code = "pki.bad-enrolment"
-    default_hint = "correct the command on the host that enrols; its token was not spent"
-
-
-class HostKnownError(RefusedError):
-    """The host is in the registry already."""
-
-    code = "pki.host-known"
-    default_hint = "a host that lost its certificate is let in by a reissue token, and keeps its identity"
 
 
 @dataclass(frozen=True)
@@ -113,20 +98,28 @@ class Registrar:
         self._entropy = entropy
 
     def enrol(self, application: Application, actor: audit.Actor) -> Issued:
-        """Admit a host against its token.
+        """Admit a host against its token; the primary of another domain comes by a request for trust instead.
 
         Raises:
             TokenUnknownError and its fellows: the token does not admit it.
             CertificateRequestError, HostNameError, EnrolmentError: the application is wrong.
             HostKnownError, NameTakenError: another host stands in the way.
         """
+
+        def deed(connection: Connection) -> Issued:
+            if application.role is Role.FOREIGN_PRIMARY:
+                # Nothing in an application shows that its home sent it: whoever found a token of the purpose
+                # *trust* would speak for any domain. What shows it is checked where trust is made.
+                raise EnrolmentError("the primary of another domain is admitted by making trust, not by enrolment")
+            return self.enrol_in(connection, application)
+
         return audit.exercise(
             self._engine,
             self._clock,
             actor,
             "host.enrol",
             f"host:{_bounded(application.label)}",
-            lambda connection: self.enrol_in(connection, application),
+            deed,
             facts={"role": application.role.value},
             describe=_facts,
         )

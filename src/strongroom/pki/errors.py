@@ -1,8 +1,10 @@
 """What can be wrong with certificates, fingerprints, tokens and introductions; each with its cure.
 
 InputError             pki.bad-fingerprint  pki.sha1-not-accepted  pki.bad-name  pki.bad-request
+                       pki.bad-enrolment
 NotFoundError          pki.host-not-found  pki.certificate-not-found  pki.token-not-found
-RefusedError           pki.name-taken  pki.not-strongroom  pki.clock-skew  pki.bad-issuer
+RefusedError           pki.name-taken  pki.host-known  pki.not-strongroom  pki.clock-skew  pki.bad-issuer
+                       pki.refused-there
 AuthenticationError    pki.no-certificate  pki.unknown-issuer  pki.not-registered  pki.certificate-revoked
                        pki.certificate-expired  pki.certificate-not-yet-valid  pki.host-retired
                        pki.wrong-fingerprint  pki.wrong-name  pki.not-the-primary  pki.chain-refused
@@ -62,6 +64,13 @@ class CertificateRequestError(InputError):
     default_hint = "make the request anew on the host that will use the certificate"
 
 
+class EnrolmentError(InputError):
+    """What a host asks for makes no sense."""
+
+    code = "pki.bad-enrolment"
+    default_hint = "correct the command on the host that enrols; its token was not spent"
+
+
 class HostNotFoundError(NotFoundError):
     """The registry has no such host."""
 
@@ -88,6 +97,13 @@ class NameTakenError(RefusedError):
 
     code = "pki.name-taken"
     default_hint = "choose another name; 'strongroom host list' shows which host has it"
+
+
+class HostKnownError(RefusedError):
+    """The host is in the registry already."""
+
+    code = "pki.host-known"
+    default_hint = "a host that lost its certificate is let in by a reissue token, and keeps its identity"
 
 
 class IssuerError(RefusedError):

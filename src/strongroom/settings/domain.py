@@ -6,6 +6,7 @@ An unknown key is an error, so that a slip of the pen does not leave a default i
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from datetime import timedelta
@@ -57,12 +58,16 @@ class MediaSection(_Section):
     listen: Address = Field(description="where the primary and media servers of other domains connect")
 
 
+# Not infinite: that is a number to TOML, and no duration.
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
 class TimesSection(_Section):
     """How often things are looked at."""
 
-    exchange_seconds: float = Field(default=15.0, gt=0, description="between two exchanges with a trusted primary")
-    beat_seconds: float = Field(default=10.0, gt=0, description="between two beats of a media server")
-    retry_seconds: float = Field(default=10.0, gt=0, description="before the first retry of a job; it doubles")
+    exchange_seconds: Seconds = Field(default=15.0, description="between two exchanges with a trusted primary")
+    beat_seconds: Seconds = Field(default=10.0, description="between two beats of a media server")
+    retry_seconds: Seconds = Field(default=10.0, description="before the first retry of a job; it doubles")
 
     @property
     def exchange(self) -> timedelta:
@@ -122,8 +127,10 @@ class DomainSettings(BaseSettings):
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise SettingsError(f"'{home.settings_file}': {faults}") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"'{home.settings_file}' is not TOML: {error}") from error
+        except OSError as error:
+            raise SettingsError(f"'{home.settings_file}' cannot be read: {error.strerror}") from error
         return loaded
 
 
@@ -150,8 +157,10 @@ def write_settings(home: Home, *, domain: str, host: str, listen: str, database:
         f"listen = {_quoted(f'{shown}:{port + 2}')}",
         "",
     )
-    home.settings_file.write_text("\n".join(lines), encoding="utf-8")
-    home.settings_file.chmod(0o600)
+    # Never readable by others, not even for a moment: the URL of the database may hold a password.
+    descriptor = os.open(home.settings_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines))
 
 
 def _quoted(text: str) -> str:

@@ -17,7 +17,7 @@ from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.peer_messages import ErrorRecord, ExchangeRecord
 from strongroom.pki import errors as pki_errors
 from strongroom.pki.ca import load_certificate
-from strongroom.pki.channel import Address, Channel, open_channel
+from strongroom.pki.channel import Address, Channel, first_words, open_channel
 from strongroom.pki.errors import NotStrongroomError
 from strongroom.pki.tls import client_context
 from strongroom.trust import errors as trust_errors
@@ -69,10 +69,11 @@ def post(channel: Channel, path: str, record: msgspec.Struct, kind: type[T], *, 
 
 
 def connect(peer: Peer, credential: CredentialView, keys: CredentialKeys) -> Channel:
-    """Connect to a peer's primary with the certificate that it issued to us; its other addresses are tried too.
+    """Connect to a peer's primary, where our administrator found it, with the certificate that it issued to us.
 
     Raises:
-        UnreachableError and its fellows: of the last address that was tried.
+        UnreachableError and its fellows: see :func:`~strongroom.pki.channel.open_channel`.
+        KeyUnavailableError: the key of the certificate is not there.
     """
     roots = [load_certificate(root) for root in peer.roots]
     context = client_context(roots, store.load_credential(credential, keys))
@@ -87,16 +88,12 @@ def exchange(engine: Engine, ours: Exchange, peer: DomainId, keys: CredentialKey
         UnavailableError: it could not be reached; noted.
         StrongroomError: it refused, or its home is refused here; noted.
     """
-
-    def prepare_call() -> tuple[Peer, CredentialView, ExchangeRecord]:
-        with read(engine) as connection:
-            known = store.get_peer(connection, peer)
-            credential = store.credential_view(connection, peer)
-        if credential is None:
-            raise NotPossibleError(f"'{known.name}' has issued no certificate to this domain")
-        return known, credential, transact(engine, lambda c: ours.make_request(c, peer))
-
-    known, credential, sent = prepare_call()
+    with read(engine) as connection:
+        known = store.get_peer(connection, peer)
+        credential = store.credential_view(connection, peer)
+    if credential is None:
+        raise NotPossibleError(f"'{known.name}' has issued no certificate to this domain")
+    sent = transact(engine, lambda c: ours.make_request(c, peer))
     try:
         with connect(known, credential, keys) as channel:
             answer = post(channel, EXCHANGE_PATH, sent, ExchangeRecord, max_bytes=wire.MAX_RECORD_BYTES)
@@ -116,10 +113,10 @@ def exchange(engine: Engine, ours: Exchange, peer: DomainId, keys: CredentialKey
 def as_error(record: ErrorRecord) -> StrongroomError:
     """Make the error again that the other primary told of; its branch is this program's, if it knows the code."""
     kind = _BY_CODE.get(record.code)
-    message, hint = _printable(record.message) or record.code, _printable(record.hint)
+    message, hint = first_words(record.message or record.code), first_words(record.hint)
     if kind is not None:
         return kind(message, hint=hint)
-    error = PeerError(f"the other primary refused with '{_printable(record.code)}': {message}", hint=hint)
+    error = PeerError(f"the other primary refused with '{first_words(record.code)}': {message}", hint=hint)
     error.retry = "later" if record.retry == "later" else "never"
     return error
 
@@ -139,8 +136,3 @@ _BY_CODE: Final[dict[str, type[StrongroomError]]] = dict(pki_errors.BY_CODE) | {
     for kind in vars(trust_errors).values()
     if isinstance(kind, type) and issubclass(kind, StrongroomError) and kind.__module__ == trust_errors.__name__
 }
-
-
-def _printable(text: str) -> str:
-    """Make a stranger's words fit to be shown: one line, short."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:300]).strip()

@@ -26,7 +26,7 @@ from strongroom.pki import bootstrap
 from strongroom.pki.bootstrap import PinnedDomain
 from strongroom.pki.ca import load_certificate
 from strongroom.pki.channel import Address
-from strongroom.pki.crl import CRLStore
+from strongroom.pki.crl import MAX_CRL_BYTES, MAX_SKEW, CRLStore
 from strongroom.pki.errors import (
     ClockSkewError,
     ExpiredError,
@@ -40,13 +40,12 @@ from strongroom.pki.messages import CRL_PATH
 from strongroom.pki.tls import check_server
 from strongroom.trust import call, store
 from strongroom.trust.call import DOMAIN_PATH, RefusedThereError
+from strongroom.trust.certificates import RENEW_BEFORE
 from strongroom.trust.exchange import Exchange, answer_to
 from strongroom.trust.state import Broken, TrustState
 from strongroom.trust.store import CredentialKeys, Peer
 
-MAX_SKEW: Final = timedelta(minutes=5)
-RENEW_BEFORE: Final = timedelta(days=30)
-MAX_CRL_BYTES: Final = 4 << 20
+RENEWED_BY_NOW: Final = RENEW_BEFORE - timedelta(days=5)
 CRL_TYPE: Final = "application/pkix-crl"
 
 
@@ -225,7 +224,7 @@ class TrustChecker:
         if left <= timedelta():
             cure = "make the trust again with 'strongroom trust add': an expired certificate cannot renew itself"
             raise _Broken(Leg("our-certificate", Verdict.BAD, finding, cure))
-        if left < RENEW_BEFORE:
+        if left < RENEWED_BY_NOW:
             cure = "look in the log why it was not renewed; it should have been already"
             return Leg("our-certificate", Verdict.BAD, finding, cure)
         return Leg("our-certificate", Verdict.GOOD, finding)

@@ -242,8 +242,9 @@ class Exchange:
         """Note that the peer's primary, verified, refused our request."""
         heard = None
         if refused.state is not None and refused.number is not None:
-            heard = Heard(_decision(refused.state), refused.number)
-        store.happen(connection, peer, RefusedThere(refused.code, heard, refused.newer), self._clock)
+            heard = Heard(Decision.read(refused.state), refused.number)
+        event = RefusedThere(refused.code, heard, refused.newer, later=refused.retry == "later")
+        store.happen(connection, peer, event, self._clock)
 
     def error_record(self, connection: Connection, error: StrongroomError, peer: DomainId | None = None) -> ErrorRecord:
         """Write a refusal for a caller; one that is known learns what we have decided about it.
@@ -272,7 +273,7 @@ class Exchange:
         if statement.incarnation != record.incarnation:
             raise DamagedError("the statement is of another incarnation than the record that brings it")
         home.keep_statement(connection, statement, record.statement, self._clock)
-        store.happen(connection, peer, Heard(_decision(record.state), record.number), self._clock)
+        store.happen(connection, peer, Heard(Decision.read(record.state), record.number), self._clock)
         store.happen(connection, peer, Reached(self._clock.now()), self._clock)
         table = peer_messages.c
         connection.execute(delete(peer_messages).where(table.peer == peer, table.id.in_(record.done)))
@@ -294,7 +295,10 @@ class Exchange:
             if error.retry == "later":
                 return  # stays in the other's outbox, and comes again
             if message.re is None:
-                self.enqueue(connection, peer, "refused", _refused(message.kind, error), message.id)
+                try:
+                    self.enqueue(connection, peer, "refused", _refused(message.kind, error), message.id)
+                except OutboxFullError:
+                    return  # as above; and what the other says is done must make room, not be undone with this
         connection.execute(insert(peer_handled).values(peer=peer, id=message.id, owed=int(owed), at=self._clock.now()))
 
     def _dispatch(self, connection: Connection, peer: DomainId, message: Message) -> Sequence[Reply]:
@@ -340,14 +344,6 @@ def answer_to(connection: Connection, identity: bytes) -> Answer | None:
     if row is None or row.answered is None:
         return None
     return Answer(row.answer_kind, bytes(row.answer_body))
-
-
-def _decision(word: str) -> Decision:
-    """Read a state; one that a later version may have lets nothing pass."""
-    try:
-        return Decision(word)
-    except ValueError:
-        return Decision.SUSPENDED
 
 
 def _refused(kind: str, error: StrongroomError) -> wire.Refused:

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine, delete, insert, select
 
 from strongroom import audit
@@ -39,18 +37,18 @@ from strongroom.formats.domain_statement import DOMAIN_STATEMENT, DomainStatemen
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.peer_messages import DomainRecord, TrustAnswer, TrustRequest
 from strongroom.formats.trust_binding import TRUST_BINDING, TrustBinding
-from strongroom.pki import bootstrap, names, registry, revocation
+from strongroom.pki import bootstrap, registry, revocation
 from strongroom.pki.bootstrap import PinnedDomain
-from strongroom.pki.ca import load_certificate, to_der
-from strongroom.pki.channel import Address, Channel
-from strongroom.pki.crl import require_signed_by
+from strongroom.pki.ca import to_der
+from strongroom.pki.channel import Address, Channel, first_words
 from strongroom.pki.enrol import Application, Registrar
-from strongroom.pki.errors import UnknownIssuerError, UnreachableError
+from strongroom.pki.errors import UnreachableError
 from strongroom.pki.fingerprint import Fingerprint
-from strongroom.pki.keys import load_key, make_host_key, make_request, public_bytes
+from strongroom.pki.keys import make_host_key, make_request
 from strongroom.pki.roles import HostState, Role
 from strongroom.trust import call, home, store
 from strongroom.trust.call import DOMAIN_PATH, TRUST_PATH, RefusedThereError
+from strongroom.trust.certificates import check_issued, keep_with_key
 from strongroom.trust.errors import NewerIncarnationError, NonceReusedError, TrustToItselfError, WrongDomainError
 from strongroom.trust.home import OurDomain
 from strongroom.trust.state import Added, Asked, Asking, Decision, Trust, apply
@@ -147,9 +145,12 @@ class TrustMaker:
             )
             raise
         identity = self._entropy.bytes(UUID_BYTES)
-        self._keys.keep(store.key_name(identity), agreed.key)
-        try:
-            peer = audit.exercise(
+        return keep_with_key(
+            self._engine,
+            self._keys,
+            identity,
+            agreed.key,
+            lambda: audit.exercise(
                 self._engine,
                 self._clock,
                 actor,
@@ -157,15 +158,8 @@ class TrustMaker:
                 f"domain:{agreed.pinned.domain.hex()}",
                 lambda connection: self._keep(connection, invitation, agreed, identity),
                 facts={"address": str(invitation.address), "name": agreed.statement.name},
-            )
-        except StrongroomError:
-            # Look first: a connection that was lost at the commit does not tell whether it took place.
-            with read(self._engine) as connection:
-                if not store.has_credential(connection, identity):
-                    self._keys.drop(store.key_name(identity))
-            raise
-        store.sweep_keys(self._engine, self._keys)
-        return peer
+            ),
+        )
 
     def _agree(self, invitation: Invitation) -> _Agreed:
         """Do everything that the other side must do; nothing is kept here but a number."""
@@ -183,7 +177,9 @@ class TrustMaker:
             key = make_host_key()
             request = self._request(pinned.domain, invitation.token, make_request(key))
             answer = self._post(channel, address, pinned, request)
-        _check_answer(answer, pinned, request, key, self._ours)
+        if answer.nonce != signed.verify(TRUST_BINDING, request.binding).payload.nonce:
+            raise DamagedError("the answer is to another request")
+        check_issued(answer.chain, [pinned.root], key, self._ours)
         # The statement that came with the answer: made later than the one before it, and by the same rules.
         statement = signed.verify(DOMAIN_STATEMENT, answer.statement, pinned=pinned.domain).payload
         require_root(statement, to_der(pinned.root))
@@ -234,11 +230,12 @@ class TrustMaker:
         domain = agreed.pinned.domain
         added = Added(
             number=home.take_number(connection),
-            their_state=_decision(agreed.answer.state),
+            their_state=Decision.read(agreed.answer.state),
             their_number=agreed.answer.number,
             their_incarnation=agreed.statement.incarnation,
         )
-        name = agreed.statement.name
+        # What a stranger calls itself is shown on our terminals.
+        name = first_words(agreed.statement.name) or domain.hex()
         store.happen(connection, domain, added, self._clock, name=name)
         store.keep_peer(
             connection,
@@ -273,7 +270,8 @@ class TrustMaker:
         asking = DomainId(binding.domain)
         statement = signed.verify(DOMAIN_STATEMENT, request.statement, pinned=asking).payload
         self._check_binding(binding, request)
-        again = transact(self._engine, lambda connection: self._answered(connection, binding))
+        with read(self._engine) as connection:
+            again = self._answered(connection, binding)
         if again is not None:
             return again
         try:
@@ -362,34 +360,3 @@ def _ask(channel: Channel, request: TrustRequest) -> TrustAnswer:
         return call.post(channel, TRUST_PATH, request, TrustAnswer, max_bytes=wire.MAX_INTRODUCTION_BYTES)
     except RefusedThereError as refused:
         raise call.as_error(refused.record) from refused
-
-
-def _check_answer(
-    answer: TrustAnswer, pinned: PinnedDomain, request: TrustRequest, key: Secret, ours: OurDomain
-) -> None:
-    """Take a certificate only if it is for our key and our host, and leads to the pinned root."""
-    binding = signed.verify(TRUST_BINDING, request.binding).payload
-    if answer.nonce != binding.nonce:
-        raise DamagedError("the answer is to another request")
-    chain = [load_certificate(item) for item in answer.chain]
-    for lower, upper in zip(chain, [*chain[1:], pinned.root], strict=True):
-        require_signed_by(lower, upper)
-    public = chain[0].public_key()
-    if not isinstance(public, ec.EllipticCurvePublicKey) or public_bytes(public) != public_bytes(
-        load_key(key).public_key()
-    ):
-        raise UnknownIssuerError("the certificate in the answer is for another key")
-    _check_identity(chain[0], ours)
-
-
-def _check_identity(certificate: x509.Certificate, ours: OurDomain) -> None:
-    identity = names.read_identity(certificate)
-    if (identity.home, identity.host, identity.primary_of) != (ours.domain, ours.host, None):
-        raise UnknownIssuerError("the certificate in the answer is for another host")
-
-
-def _decision(word: str) -> Decision:
-    try:
-        return Decision(word)
-    except ValueError:
-        return Decision.SUSPENDED

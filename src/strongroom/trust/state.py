@@ -46,6 +46,14 @@ class Decision(StrEnum):
     SUSPENDED = "suspended"
     REMOVED = "removed"
 
+    @classmethod
+    def read(cls, word: str) -> Decision:
+        """Read what another domain said; a word that a later version may have lets nothing pass."""
+        try:
+            return cls(word)
+        except ValueError:
+            return cls.SUSPENDED
+
 
 class TrustState(StrEnum):
     """What follows from both decisions."""
@@ -260,11 +268,13 @@ class RefusedThere:
         code: of its error.
         heard: what its administrator has decided, when it said so.
         newer: instance of the home of ours that it has heard instead, when it said so.
+        later: whether it said that the same may go well another time.
     """
 
     code: str
     heard: Heard | None = None
     newer: bytes | None = None
+    later: bool = False
 
 
 Event = (
@@ -459,8 +469,10 @@ def _refused_there(trust: Trust, event: RefusedThere) -> Step:
     step = _heard(trust, heard.decision, heard.number) if heard else Step(trust)
     trust = replace(step.trust, newer=event.newer or trust.newer)
     step = replace(step, trust=trust)
+    # Who is busy, or was asked too often, has nothing against us: that must not stop what passes.
+    passing = event.later and code not in _REASONS
     settled = trust.theirs is Decision.REMOVED or code == OlderStartError.code
-    if not settled and trust.may_call:
+    if not settled and not passing and trust.may_call:
         step = replace(step, trust=replace(trust, broken=_REASONS.get(code, Broken.REFUSED)))
     if trust.ours is Decision.REMOVED:
         # Whatever its reason, it does not let us in: there is nobody left to tell.

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from strongroom.cli import logins
 from strongroom.cli.main import main
 from strongroom.core.errors import (
     AuthorityError,
@@ -20,8 +19,7 @@ from strongroom.core.errors import (
     StrongroomError,
     UnavailableError,
 )
-from strongroom.core.secret import Secret
-from tests.support.contract_server import Asked, Authority
+from tests.support.contract_server import Asked
 from tests.unit.cli.conftest import Domain
 
 ME = {"user": "root", "roles": ["administrator"], "permissions": ["*"], "expires": "2026-01-02T00:00:00Z"}
@@ -112,67 +110,13 @@ def test_status_waits_for_the_domain_to_answer(domain: Domain, monkeypatch: pyte
     assert "ALARM    the keystore is locked [kms.locked]" in result.stdout
 
 
-def test_login_sends_the_password_only_after_the_pin_and_keeps_the_session(domain: Domain) -> None:
-    domain.primary.routes["GET /ca/roots"] = {"roots": [domain.root_pem]}
-    domain.primary.routes["POST /login"] = {
-        "token": "kept-token",
-        "user": "eva",
-        "expires": "2026-01-02T00:00:00Z",
-        "ca": domain.root_pem,
-    }
-    domain.primary.routes["GET /whoami"] = ME
-    words = ["login", "--server", domain.url, "--user", "eva", "--fingerprint", domain.fingerprint]
-    result = CliRunner().invoke(main, [*words, "--password-file", "-"], input="open sesame\n")
-    assert result.exit_code == 0, result.output
-    assert domain.primary.body("POST /login") == {"user": "eva", "password": "open sesame"}
-    assert CliRunner().invoke(main, ["whoami"]).exit_code == 0
-    assert domain.primary.asked[-1].token == "kept-token"
-    kept = logins._file()
-    assert kept.stat().st_mode & 0o777 == 0o600
-
-
-def test_login_with_a_wrong_pin_sends_nothing(domain: Domain) -> None:
-    domain.primary.routes["GET /ca/roots"] = {"roots": [domain.root_pem]}
-    words = ["login", "--server", domain.url, "--user", "eva", "--fingerprint", "00" * 32, "--password-file", "-"]
-    result = CliRunner().invoke(main, words, input="open sesame")
-    assert result.exit_code == 8
-    assert "cli.untrusted-server" in result.stderr
-    assert domain.primary.paths() == ["GET /ca/roots"]
-
-
-def test_login_refuses_a_server_that_does_not_come_from_the_pinned_root(domain: Domain, tmp_path: Path) -> None:
-    other = Authority.make(tmp_path, "other")
-    # It shows the right root, and has a certificate of another.
-    domain.primary.routes["GET /ca/roots"] = {"roots": [other.root_pem]}
-    words = ["login", "--server", domain.url, "--user", "eva", "--fingerprint", other.fingerprint]
-    result = CliRunner().invoke(main, [*words, "--password-file", "-"], input="open sesame")
-    assert result.exit_code == 8
-    assert "cli.untrusted-server" in result.stderr
-    assert "POST /login" not in domain.primary.paths()
-
-
-def test_login_with_the_root_from_a_file(domain: Domain, tmp_path: Path) -> None:
-    (tmp_path / "root.pem").write_text(domain.root_pem)
-    domain.primary.routes["POST /login"] = {"token": "t", "user": "eva", "expires": "soon", "ca": domain.root_pem}
-    words = ["login", "--server", domain.url, "--user", "eva", "--ca", str(tmp_path / "root.pem"), "--json"]
-    result = CliRunner().invoke(main, [*words, "--password-file", "-"], input="open sesame")
-    assert json.loads(result.stdout) == {"server": domain.url, "user": "eva", "expires": "soon"}
-    assert domain.primary.paths() == ["POST /login"]
-
-
-def test_login_without_any_root_is_refused_before_a_connection(domain: Domain) -> None:
-    result = CliRunner().invoke(main, ["login", "--server", domain.url, "--user", "eva", "--password-file", "-"])
-    assert result.exit_code == 5
-    assert domain.primary.asked == []
-
-
-def test_logout_forgets_also_when_the_server_does_not_know_the_session(domain: Domain) -> None:
-    logins.remember(domain.url, Secret(b"old"), domain.root_pem, "eva")
-    result = CliRunner().invoke(main, ["logout"])
-    assert result.exit_code == 3  # this server has no such route: not a reason to forget
-    domain.primary.routes["POST /logout"] = {}
-    assert CliRunner().invoke(main, ["logout"]).exit_code == 0
-    assert CliRunner().invoke(main, ["whoami"]).exit_code == 5
+def test_status_ends_with_8_when_media_servers_do_not_serve_in_time(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strongroom.cli.commands.status.POLL_SECONDS", 0.2)
+    domain.primary.routes["GET /status"] = STATUS | {"media_servers": {"online": 0, "known": 1}}
+    assert domain.json("status", "--wait", "1s", exit_code=8)["code"] == "cli.not-serving"
+    assert domain.json("status")["media_servers"]["online"] == 0
 
 
 def test_ca_show_asks_the_own_primary_about_another_domain(domain: Domain) -> None:
@@ -234,6 +178,12 @@ def test_a_session_that_ends_while_a_job_is_watched_is_begun_anew(
     assert domain.json("job", "watch", "7") == {"job": 7, "state": "done"}
 
 
+def test_a_job_is_resumed(domain: Domain) -> None:
+    domain.primary.routes["POST /jobs/7/resume"] = {"job": 7, "state": "queued"}
+    assert domain.json("job", "resume", "7") == {"job": 7, "state": "queued"}
+    assert "job 7 is queued" in domain.run("job", "resume", "7").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "route", "body"),
     [
@@ -271,6 +221,18 @@ def test_a_session_that_ends_while_a_job_is_watched_is_begun_anew(
             ["token", "create", "paris", "--purpose", "trust", "--valid", "2h"],
             "POST /tokens",
             {"name": "paris", "reason": "trust", "purpose": "trust", "valid_seconds": 7200, "uses": 1},
+        ),
+        (
+            ["token", "create", "m2", "--purpose", "enrol-host", "--role", "media", "--uses", "99999"],
+            "POST /tokens",
+            {
+                "name": "m2",
+                "reason": "enrol-host",
+                "purpose": "enrol-host",
+                "role": "media",
+                "valid_seconds": 86_400,
+                "uses": 99_999,
+            },
         ),
         (
             ["kms", "key", "create", "k1", "--group", "office", "--generate", "--activate"],
@@ -352,10 +314,25 @@ def test_a_recovery_sheet_is_written_for_the_caller_alone_and_never_over_another
 
 
 def test_what_cannot_be_undone_is_not_done_without_a_yes(domain: Domain) -> None:
-    domain.primary.routes["DELETE /kms/keys/ab"] = {}
+    domain.primary.routes["DELETE /kms/keys/ab"] = {"ok": True}
     assert domain.json("kms", "key", "destroy", "ab", exit_code=2)["code"] == "cli.not-confirmed"
     assert domain.primary.asked == []
-    assert domain.json("kms", "key", "destroy", "ab", "--yes") == {"tag": "ab", "state": "destroyed"}
+    assert domain.json("kms", "key", "destroy", "ab", "--yes") == {"ok": True}
+
+
+def test_what_a_removed_trust_takes_along_can_be_seen_before(domain: Domain) -> None:
+    answer = {"dependants": [{"kind": "SLP", "name": "nightly"}], "removed": False}
+    domain.primary.routes["DELETE /trusts/paris"] = answer
+    result = domain.run("trust", "remove", "paris", "--dry-run")
+    assert domain.primary.asked[-1].query == {"dry_run": ["true"]}
+    assert result.stdout == "trust with 'paris' would be removed\n"
+    assert "SLP 'nightly'" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--purpose", "enrol-host"], ["--purpose", "trust", "--role", "media"]])
+def test_a_token_has_a_role_when_its_purpose_needs_one(domain: Domain, words: list[str]) -> None:
+    assert domain.json("token", "create", "x", *words, exit_code=2)["code"] == "core.bad-input"
+    assert domain.primary.asked == []
 
 
 @pytest.mark.parametrize("verb", ["show", "check", "suspend", "resume", "confirm", "remove"])
@@ -373,6 +350,7 @@ def test_each_thing_to_do_with_a_trust_is_a_call_of_the_api(domain: Domain, verb
         ["--backup", "main", "--key-group", "g"],
         ["--backup", "main", "--retention", "target", "--key-group", "g"],
         ["--backup", "main", "--retention", "30d", "--key-group", "g", "--replicate-to", "paris"],
+        ["--backup", "main", "--retention", "1m", "--key-group", "g"],
         ["--import", "far"],
         ["--import", "far", "--retention", "target", "--key-group", "g"],
         ["--import", "far", "--backup", "main", "--retention", "30d"],
@@ -391,6 +369,8 @@ def test_a_policy_comes_from_a_document(domain: Domain) -> None:
     domain.json("slp", "create", "daily", "--file", "-", text=text)
     assert domain.primary.body("POST /slps") == {"name": "daily", "data_class": "gold", "operations": operations}
     assert domain.run("slp", "create", "daily", "--file", "-", text="[").exit_code == 2
+    for more in (["--retention", "30d"], ["--key-group", "g"], ["--unencrypted"], ["--data-class", "gold"]):
+        assert domain.run("slp", "create", "daily", "--file", "-", *more, text=text).exit_code == 2
     assert domain.run("slp", "create", "daily", "--file", "-", text='{"name": "weekly"}').exit_code == 2
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from strongroom.cli.exits import WITH_PROBLEMS
 from strongroom.client.sender import Totals
-from strongroom.core.errors import KeyUnavailableError, RefusedError, ResourceError
+from strongroom.core.errors import AuthenticationError, KeyUnavailableError, RefusedError, ResourceError
 from tests.support.contract_server import Asked, Contract
 from tests.support.image_loop import Image, keep
 from tests.unit.cli.conftest import Domain
@@ -288,6 +288,57 @@ def test_a_restore_that_breaks_off_tells_what_the_job_says(domain: Domain, media
     assert document["context"] == {"job": "7", "code": "pool.frame-damaged"}
 
 
+def test_what_the_job_says_is_told_when_the_session_ended_during_the_work(
+    domain: Domain, media: MediaServer, tree: Path
+) -> None:
+    """A session of the local socket lasts ten minutes, a restore may take hours."""
+    domain.json("backup", str(tree), "--slp", "daily")
+    domain.primary.asked.clear()
+    _break_off(domain.media, media)
+    error = {"code": "pool.frame-damaged", "message": "a frame is damaged", "hint": "restore copy 2", "retry": "never"}
+
+    def over(then: object) -> Any:
+        def answer(_: Asked) -> object:
+            if domain.primary.paths().count("POST /session") < 2:
+                raise AuthenticationError("the session is over")
+            if isinstance(then, Exception):
+                raise then
+            return then
+
+        return answer
+
+    domain.primary.routes["GET /jobs/7"] = over({"job": 7, "state": "failed", "error": error})
+    ended = RefusedError("job 7 has ended: failed")
+    ended.code = "jobs.ended"
+    domain.primary.routes["POST /jobs/7/cancel"] = over(ended)
+    result = domain.run("restore", IMAGE, "--to", str(tree.parent / "restored"))
+    assert result.exit_code == 11
+    assert "a frame is damaged" in result.stderr
+    assert "not cancelled" not in result.stderr
+
+
+def test_an_interrupted_restore_cancels_its_job_even_when_the_session_is_over(
+    domain: Domain, media: MediaServer, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain.json("backup", str(tree), "--slp", "daily")
+    domain.primary.asked.clear()
+    cancelled = []
+
+    def cancel(_: Asked) -> object:
+        if domain.primary.paths().count("POST /session") < 2:
+            raise AuthenticationError("the session is over")
+        cancelled.append(7)
+        return {}
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    domain.primary.routes["POST /jobs/7/cancel"] = cancel
+    monkeypatch.setattr("strongroom.client.restorer.Restorer.restore", interrupt)
+    assert domain.run("restore", IMAGE, "--to", str(tree.parent / "restored")).exit_code == 130
+    assert cancelled == [7]
+
+
 def test_a_stream_without_its_end_is_not_a_restore(domain: Domain, media: MediaServer, tree: Path) -> None:
     domain.json("backup", str(tree), "--slp", "daily")
     pieces = list(media.kept().restore_stream())
@@ -300,6 +351,7 @@ def test_a_restore_has_one_target(domain: Domain, media: MediaServer) -> None:
     assert domain.run("restore", IMAGE).exit_code == 2
     assert domain.run("restore", IMAGE, "--to", "/x", "--tar", "-").exit_code == 2
     assert domain.run("restore", IMAGE, "relative/path", "--to", "/x").exit_code == 2
+    assert domain.run("restore", IMAGE, "--tar", "/x", "--owners-by-name").exit_code == 2
     assert domain.primary.asked == []
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from strongroom.catalog.file_list import FileEntry, FileLists, write_file_list
+from strongroom.cli.file_source import FileSource
 from strongroom.cli.main import main
 from strongroom.core.clock import ManualClock, to_ns
 from strongroom.core.ids import ImageId, MediumId
@@ -87,6 +91,42 @@ def explained(folder: Path) -> dict[str, str]:
     found = json.loads(result.stdout)
     assert all(not one["problems"] for one in found), found
     return {str(Path(one["file"]).relative_to(folder)): one["what"] for one in found}
+
+
+def test_files_that_cannot_be_read_or_go_away_do_not_end_a_look_at_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home that is served changes, and parts of it are not for everybody."""
+    for name in ("a-closed", "b-gone", "c-open"):
+        (tmp_path / name).write_bytes(b"plain text")
+
+    def source(path: Path) -> FileSource:
+        if path.name == "a-closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        if path.name == "b-gone":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return FileSource(path)
+
+    monkeypatch.setattr("strongroom.cli.file_source.FileSource", source)
+    result = inspect("--recursive", tmp_path)
+    assert result.exit_code == 10, result.output
+    assert f"{tmp_path}/a-closed: not read, 0 B, PROBLEM: permission denied\n" in result.stdout
+    assert "b-gone" not in result.stdout
+    assert "c-open" in result.stdout
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    listed = os.scandir
+
+    def scan(path: str) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", scan)
+    result = inspect("--recursive", tmp_path)
+    assert (result.exit_code, result.stdout) == (10, f"{tmp_path}/closed: not read, 0 B, PROBLEM: permission denied\n")
 
 
 def test_every_file_of_a_pool_is_explained_i6(home: Home) -> None:

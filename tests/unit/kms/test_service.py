@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable
 
@@ -66,7 +67,7 @@ def test_a_key_is_shown_with_the_names_of_the_standards_k1(home: KmsHome) -> Non
     key = home.keys.create_key("g", "one", active=True)
     assert (key.standard.nist, key.standard.kmip) == ("active", "Active")
     home.keys.deactivate(key.tag)
-    assert home.keys.key_named("g", "one").standard.nist == "deactivated"
+    assert home.keys.key(key.tag).standard.nist == "deactivated"
 
 
 @pytest.mark.parametrize("name", ["", " x", "x ", "a\nb", "n" * 129, "\u200b", "\u00e4" * 65, "\ud800"])
@@ -240,3 +241,10 @@ VERBS: list[Callable[[KeyManagement, KeyTag], object]] = [
 def test_an_unknown_key_is_not_found(home: KmsHome, phrase_key: PhraseKey, verb: Callable[..., object]) -> None:
     with pytest.raises(UnknownKeyError, match=phrase_key.tag.hex()):
         verb(home.keys, phrase_key.tag)
+
+
+def test_the_command_on_the_sheet_is_one_that_a_shell_takes(home: KmsHome) -> None:
+    home.keys.create_group("o'brien's; group")
+    made = home.keys.create_pass_phrase_key("o'brien's; group", "first key")
+    command = next(line for line in made.sheet.splitlines() if "key recover" in line).split(maxsplit=1)[1]
+    assert shlex.split(command)[-4:] == ["--group", "o'brien's; group", "--name", "first key"]

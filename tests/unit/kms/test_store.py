@@ -19,6 +19,7 @@ from strongroom.kms.errors import (
     KeystoreBusyError,
     KeystoreExistsError,
     KeystoreMissingError,
+    KeystoreWriteError,
     NotQuiescedError,
     QuiescedError,
     WeakPassPhraseError,
@@ -141,6 +142,13 @@ def test_a_held_lock_ends_in_an_error_not_in_waiting_for_ever(home: KmsHome, mon
             second.create_group("g")
 
     home.store.change(edit)
+
+
+def test_a_lock_file_that_cannot_be_opened_is_an_error_of_ours(home: KmsHome) -> None:
+    lock = home.keystore.with_name(home.keystore.name + ".lock")
+    lock.mkdir()
+    with pytest.raises(KeystoreWriteError, match="lock"):
+        home.keys.create_group("g")
 
 
 def test_files_are_for_their_owner_alone(home: KmsHome, tmp_path: Path) -> None:

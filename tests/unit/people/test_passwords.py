@@ -15,7 +15,7 @@ def test_kept_form_is_argon2id_with_its_parameters_and_fits_only_its_password() 
     assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=1$")
     assert matches(Secret("Käse und Brot".encode()), kept)
     # The same letters, composed in another way by another keyboard.
-    assert matches(Secret("Käse und Brot".encode()), kept)
+    assert matches(Secret("Ka\u0308se und Brot".encode()), kept)
     assert not matches(Secret(b"Kase und Brot"), kept)
     assert not matches(Secret(b"\xff"), kept)
 

@@ -15,6 +15,7 @@ from strongroom.pki.errors import (
     CRLExpiredError,
     CRLMissingError,
     CRLOlderError,
+    ExpiredError,
     RevokedError,
     UnknownIssuerError,
 )
@@ -63,6 +64,16 @@ def test_revoked_certificate_is_refused(store: CRLStore) -> None:
     leaf, _ = ONE.leaf(START)
     store.accept(crl(1, leaf.serial_number))
     with pytest.raises(RevokedError):
+        store.check(leaf)
+
+
+def test_a_certificate_that_has_ended_is_refused_on_an_open_connection(store: CRLStore, clock: ManualClock) -> None:
+    leaf, _ = ONE.leaf(START)
+    clock.advance(leaf.not_valid_after_utc - START - timedelta(seconds=1))
+    store.accept(crl(1, now=clock.now()))
+    store.check(leaf)
+    clock.advance(timedelta(seconds=1))
+    with pytest.raises(ExpiredError):
         store.check(leaf)
 
 

@@ -8,6 +8,7 @@ from strongroom.core.clock import ManualClock
 from strongroom.pki.channel import Address, AddressError
 from strongroom.pki.errors import CertificateDamagedError, HostNameError
 from strongroom.pki.names import HostNames, read_domain, read_identity
+from strongroom.settings.domain import DEFAULT_PORT
 from tests.support.domains import CA
 
 NOW = ManualClock().now()
@@ -52,7 +53,7 @@ def test_certificate_without_identity_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "host", "port"),
     [
-        ("p.example", "p.example", 7443),
+        ("p.example", "p.example", DEFAULT_PORT),
         ("p.example:1", "p.example", 1),
         ("[2001:db8::1]:99", "2001:db8::1", 99),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_the_environment_wins_over_the_file(home: Home, monkeypatch: pytest.Monk
         ("colour = 1", "colour"),
         ("[times]\nbeat_second = 1", "times.beat_second"),
         ("[times]\nbeat_seconds = 0", "times.beat_seconds"),
+        ("[times]\nbeat_seconds = inf", "times.beat_seconds"),
         ("=", "not TOML"),
     ],
 )
@@ -44,6 +46,25 @@ def test_a_wrong_setting_is_named(home: Home, line: str, named: str) -> None:
     home.settings_file.write_text(home.settings_file.read_text() + line)
     with pytest.raises(SettingsError, match=named):
         DomainSettings.load(home)
+
+
+def test_a_file_that_is_no_text_is_a_wrong_setting(home: Home) -> None:
+    home.settings_file.write_bytes(b'domain = "n\xf6rd"')
+    with pytest.raises(SettingsError, match="not TOML"):
+        DomainSettings.load(home)
+
+
+def test_the_settings_of_a_new_home_are_never_for_others_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not made private afterwards: the URL of the database may hold a password."""
+    monkeypatch.setattr(os, "chmod", lambda *_, **__: None)
+    before = os.umask(0)
+    try:
+        write_settings(Home(tmp_path), domain="d", host="h", listen="h:1")
+    finally:
+        os.umask(before)
+    assert Home(tmp_path).settings_file.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_without_settings_is_not_a_home(tmp_path: Path) -> None:

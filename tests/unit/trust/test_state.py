@@ -178,3 +178,10 @@ def test_contact_that_is_lost_keeps_its_first_moment_until_it_is_back() -> None:
     assert lost.unreachable_since == NOW
     back = apply(lost, Reached(NOW + timedelta(hours=2))).trust
     assert back == replace(ACTIVE, last_exchange=NOW + timedelta(hours=2))
+
+
+def test_a_peer_that_is_busy_does_not_break_the_trust() -> None:
+    assert apply(ACTIVE, RefusedThere("database.busy", later=True)).trust == ACTIVE
+    assert apply(ACTIVE, RefusedThere("database.damaged")).trust.broken is Broken.REFUSED
+    restored = apply(ACTIVE, RefusedThere("trust.newer-incarnation", later=True)).trust
+    assert restored.broken is Broken.WAITS_FOR_PEER

@@ -65,4 +65,4 @@ def issue(session: Session, address: str, fingerprint: str, token_file: Path | N
 def revoke(session: Session, serial: str, reason: str) -> None:
     """Revoke a certificate; connections that use it are closed."""
     found = session.api.post(f"/certificates/{quote(serial, safe='')}/revoke", {"reason": reason})
-    session.out.result(found or {"serial": serial, "reason": reason}, f"certificate {serial} is revoked")
+    session.out.result(found, f"certificate {serial} is revoked")

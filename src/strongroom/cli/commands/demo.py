@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -12,54 +10,61 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from strongroom.cli.exits import JOB_FAILED, leave
+from strongroom.cli.output import Output
+from strongroom.cli.session import alone
+from strongroom.cli.terminal import safe
+from strongroom.core.errors import InputError
+
 if TYPE_CHECKING:
     from strongroom.cli.demonstration.story import Step, Story
 
-FAILED = 11
-
 
 @click.command("demo")
+@alone
 @click.option(
     "--source",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="The folder to back up.  [default: the standard library of the running Python]",
 )
-@click.option("--keep", type=click.Path(path_type=Path), help="Leave both homes in this new folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print the evidence as one JSON object.")
-def command(source: Path | None, keep: Path | None, as_json: bool) -> None:
+@click.option("--keep", type=click.Path(path_type=Path), help="Leave both homes in this new or empty folder.")
+def command(out: Output, source: Path | None, keep: Path | None) -> None:
     """Show the main job: trust, encrypted backup, replication, import, lost key, restore."""
     from strongroom.cli.demonstration.story import Story
 
-    click.get_current_context().meta["strongroom.json"] = as_json
     folder = keep.absolute() if keep is not None else Path(tempfile.mkdtemp(prefix="strongroom-demo-"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise InputError(f"the folder '{folder}' is not empty", hint="give --keep the name of a new folder")
     story = Story(folder, source or Path(sysconfig.get_path("stdlib")))
     steps: list[Step] = []
     try:
         for step in story.run():
             steps.append(step)
-            if not as_json:
+            if not out.as_json:
                 _show(len(steps), step)
     finally:
         story.stop()
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                out.say(f"'{folder}' could not be removed, and holds the keys of the demonstration: remove it")
     ok = all(step.ok for step in steps) and story.identical
-    if as_json:
-        click.echo(json.dumps(_evidence(steps, story), indent=2))
+    if out.as_json:
+        out.result(_evidence(steps, story))
     else:
         _table(steps, ok)
         if keep is not None:
             click.echo(f"\nKept in '{folder}'. Serve the target again: strongroom serve {folder / 'south'}")
-    sys.exit(0 if ok else FAILED)
+    leave(0 if ok else JOB_FAILED)
 
 
 def _show(number: int, step: Step) -> None:
     click.echo(f"{number}. {step.name}: {'ok' if step.ok else 'FAILED'} ({step.seconds:.1f} s)")
     if step.error:
-        click.echo(f"     {step.error}")
+        click.echo(f"     {safe(step.error)}")
     for name, value in step.facts.items():
-        click.echo(f"     {name.replace('_', ' ')}: {_short(value)}")
+        click.echo(f"     {name.replace('_', ' ')}: {safe(_short(value))}")
 
 
 def _short(value: Any) -> str:

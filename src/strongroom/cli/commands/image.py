@@ -56,10 +56,10 @@ def list_(session: Session, **filters: str | None) -> None:
 def show(session: Session, image: str, receipts: bool) -> None:
     """Show one image and its copies, or the receipts of the domains that it was sent to."""
     if receipts:
-        found = session.api.get(f"{_path(image)}/receipts")
         columns = [("target_name", "TARGET"), ("received", "RECEIVED"), ("state", "STATE"), ("verified", "VERIFIED")]
-        items = found.get("items", []) if isinstance(found, dict) else found
-        session.out.table(items, columns, "no receipts; see 'strongroom replication status'")
+        session.out.table(
+            session.api.pages(f"{_path(image)}/receipts"), columns, "no receipts; see 'strongroom replication status'"
+        )
         return
     found = session.api.get(_path(image))
     session.out.result(found, None if session.out.as_json else _text(found))
@@ -107,7 +107,7 @@ def verify(session: Session, image: str, wait: bool) -> None:
 def hold(session: Session, image: str, reason: str) -> None:
     """Keep an image whatever its retention, until 'release'."""
     found = session.api.post(f"{_path(image)}/hold", {"reason": reason})
-    session.out.result(found or {"image": image, "held": True}, f"image {safe(image)} is held")
+    session.out.result(found, f"image {safe(image)} is held")
 
 
 @command.command()
@@ -116,7 +116,7 @@ def hold(session: Session, image: str, reason: str) -> None:
 def release(session: Session, image: str) -> None:
     """End a hold: the image's retention counts again."""
     found = session.api.post(f"{_path(image)}/release")
-    session.out.result(found or {"image": image, "held": False}, f"image {safe(image)} is not held any more")
+    session.out.result(found, f"image {safe(image)} is not held any more")
 
 
 def _show_files(session: Session, image: str, query: dict[str, str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from strongroom.cli.jobs import job_id, wait_for
@@ -46,7 +44,7 @@ def phase2(session: Session, images: tuple[str, ...], pool: str | None, wait: bo
     if images and pool is not None:
         raise InputError("images are named one by one or by their pool, not both")
     body: dict[str, object] = {"images": list(images)} if images else {"pool": pool} if pool else {}
-    jobs = _jobs(session.api.post("/imports/phase2", body))
+    jobs = [{"job": job} for job in session.api.post("/imports/phase2", body)["jobs"]]
     if wait:
         jobs = [wait_for(session, job_id(job)) for job in jobs]
     session.out.table(
@@ -71,10 +69,3 @@ def status(session: Session, missing_keys: bool) -> None:
     session.out.table(sized(tags, "bytes"), columns, "no image waits for a key")
     if any(tag.get("known") is False for tag in tags):
         session.out.say("next: 'strongroom kms key recover TAG', or 'strongroom kms keystore import PATH'")
-
-
-def _jobs(answer: Any) -> list[dict[str, Any]]:
-    """Take the jobs out of an answer; one that is only named becomes an object."""
-    if isinstance(answer, dict):
-        answer = answer.get("jobs", answer.get("items", []))
-    return [job if isinstance(job, dict) else {"job": job} for job in answer]

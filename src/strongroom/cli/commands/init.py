@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from strongroom.cli.output import Output
+from strongroom.cli.secret_input import as_text, read_secret
+from strongroom.cli.session import alone
+
+_PHRASE: Final = "the pass phrase of the root key"
 
 
 @click.command("init")
+@alone
 @click.argument("home", type=click.Path(path_type=Path))
 @click.option("--domain", required=True, help="Name of the domain, for people.")
 @click.option("--host", help="Name or address by which other hosts reach this one.  [default: this machine's name]")
@@ -21,28 +27,25 @@ from strongroom.cli.output import Output
     help="File with the pass phrase of the root key; '-' reads standard input.  [default: one is made and shown once]",
 )
 @click.option("--database", metavar="URL", default="", help="An empty PostgreSQL database.  [default: SQLite in HOME]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
 def command(
+    out: Output,
     home: Path,
     domain: str,
     host: str | None,
     listen: str | None,
     root_passphrase_file: Path | None,
     database: str,
-    as_json: bool,
 ) -> None:
     """Make a new domain in HOME: its root key, CA, KMS, catalog and first administrator."""
-    from strongroom.cli.secret_input import as_text, read_secret
     from strongroom.formats.passphrase import normalise
     from strongroom.services.primary.setup import init
     from strongroom.settings.home import Home
     from strongroom.settings.system import SystemClock, SystemEntropy
 
-    click.get_current_context().meta["strongroom.json"] = as_json
     phrase = None
     if root_passphrase_file is not None:
-        given = read_secret(root_passphrase_file, "pass phrase", "the root key")
-        phrase = normalise(as_text(given, "pass phrase"))
+        given = read_secret(root_passphrase_file, "root-passphrase", _PHRASE)
+        phrase = normalise(as_text(given, _PHRASE))
     made = init(
         Home(home.absolute()),
         name=domain,
@@ -74,4 +77,4 @@ def command(
         "",
         f"Next: strongroom serve {home}",
     ]
-    Output(as_json=as_json).result(value, "\n".join(lines))
+    out.result(value, "\n".join(lines))

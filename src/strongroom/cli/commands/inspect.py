@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from strongroom.cli.exits import DAMAGED, leave
-from strongroom.cli.session import Session, verb
+from strongroom.cli.exits import DAMAGED, WITH_PROBLEMS, leave
+from strongroom.cli.output import Output
+from strongroom.cli.session import alone
 from strongroom.cli.terminal import safe, size
 from strongroom.core.errors import InputError
 
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
     from strongroom.formats.explanation import Explanation
 
 _UNKNOWN: Final = "unknown"
+_UNREAD: Final = "not read"
 
 
 @click.command()
-@verb
+@alone
 @click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="FILE")
 @click.option("--recursive", is_flag=True, help="FILE is a folder: one line for each file in it.")
 @click.option("--pin", "pins", multiple=True, metavar="DOMAIN", help="Id of a domain that you know; may be repeated.")
-def command(session: Session, path: Path, recursive: bool, pins: tuple[str, ...]) -> None:
+def command(out: Output, path: Path, recursive: bool, pins: tuple[str, ...]) -> None:
     """Show what a header, container, label or key file says, and who signed it.
 
     Ends with 6 when something of it is damaged, or not signed by who it says. Keys are never shown. In a folder, files
-    that hold no lasting format are named and do not count.
+    that hold no lasting format are named and do not count; it ends with 10 when some could not be read.
     """
     pinned = _pinned(pins)
     if path.is_dir() != recursive:
@@ -38,42 +40,57 @@ def command(session: Session, path: Path, recursive: bool, pins: tuple[str, ...]
             hint="give --recursive for a folder, and only for one",
         )
     if recursive:
-        leave(_show_folder(session, path, pinned))
+        leave(_show_folder(out, path, pinned))
     found = _explain(path, pinned)
-    session.out.result(_to_json(found), None if session.out.as_json else "\n".join(_lines(found, 0)))
+    out.result(_to_json(found), None if out.as_json else "\n".join(_lines(found, 0)))
     leave(DAMAGED if _problems(found) else 0)
 
 
-def _show_folder(session: Session, path: Path, pinned: frozenset[Any]) -> int:
+def _show_folder(out: Output, path: Path, pinned: frozenset[Any]) -> int:
     code = 0
 
     def results() -> Iterator[dict[str, Any]]:
         nonlocal code
-        for file in _files(path):
-            found = _explain(file, pinned)
-            if found.what != _UNKNOWN and _problems(found):
+        for file, found in _explained(path, pinned):
+            if found.what == _UNREAD:
+                code = code or WITH_PROBLEMS
+            elif found.what != _UNKNOWN and _problems(found):
                 code = DAMAGED
-            if session.out.as_json:
+            if out.as_json:
                 yield {"file": os.fsencode(file).decode("utf-8", "backslashreplace"), **_to_json(found)}
             else:
                 click.echo(f"{safe(str(file))}: {_line(found)}")
 
-    if session.out.as_json:
-        session.out.stream(results())
+    if out.as_json:
+        out.stream(results())
     else:
         for _ in results():
             pass
     return code
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """Give the regular files and sockets below a folder, in order; links are not followed."""
-    for folder, names, files in os.walk(path):
+def _explained(path: Path, pinned: frozenset[Any]) -> Iterator[tuple[Path, Explanation]]:
+    """Explain the regular files and sockets below a folder, in order; links are not followed."""
+    closed: list[OSError] = []
+    for folder, names, files in os.walk(path, onerror=closed.append):
         names.sort()
         for name in sorted(files):
             file = Path(folder, name)
-            if not file.is_symlink() and (file.is_file() or file.is_socket()):
-                yield file
+            try:
+                if not file.is_symlink() and (file.is_file() or file.is_socket()):
+                    yield file, _explain(file, pinned)
+            except FileNotFoundError:
+                continue  # a domain that is served makes files and removes them
+            except OSError as error:
+                yield file, _unread(error)
+    for refused in closed:
+        yield Path(refused.filename), _unread(refused)
+
+
+def _unread(error: OSError) -> Explanation:
+    from strongroom.formats.explanation import Explanation
+
+    return Explanation(_UNREAD, "", 0, problems=((error.strerror or str(error)).lower(),))
 
 
 def _explain(path: Path, pinned: frozenset[Any]) -> Explanation:

@@ -14,7 +14,7 @@ from strongroom.cli.terminal import safe, size
 
 @click.group()
 def command() -> None:
-    """List, show, watch and cancel jobs."""
+    """List, show, watch, cancel and resume jobs."""
 
 
 @command.command("list")
@@ -61,7 +61,17 @@ def watch(session: Session, job: str) -> None:
 def cancel(session: Session, job: str) -> None:
     """Ask a job to stop; one that runs winds up first."""
     found = session.api.post(f"{job_path(job)}/cancel")
-    session.out.result(found or {"job": job, "cancel_requested": True}, f"job {safe(job)} was asked to stop")
+    session.out.result(found, f"job {safe(job)} was asked to stop")
+
+
+@command.command()
+@verb
+@click.argument("job")
+def resume(session: Session, job: str) -> None:
+    """Queue a job anew that failed or was cancelled; what it has done is not done again."""
+    found = session.api.post(f"{job_path(job)}/resume")
+    session.out.result(found, f"job {safe(job)} is {safe(str(found['state']))}")
+    session.out.say(f"next: 'strongroom job watch {job}'")
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ def command(
     from strongroom.core.secret import Secret
 
     to_stdout = tar is not None and str(tar) == "-"
-    _check(session, target, tar, to_stdout=to_stdout, overwrite=overwrite)
+    _check(session, target, tar, to_stdout=to_stdout, overwrite=overwrite, by_name=owners_by_name)
     wanted = [os.fsencode(path) for path in paths]
     selection = Selection(wanted)
     body: dict[str, object] = {"image": image}
@@ -97,9 +97,13 @@ def command(
         leave(WITH_PROBLEMS)
 
 
-def _check(session: Session, target: Path | None, tar: Path | None, *, to_stdout: bool, overwrite: bool) -> None:
+def _check(
+    session: Session, target: Path | None, tar: Path | None, *, to_stdout: bool, overwrite: bool, by_name: bool
+) -> None:
     if (target is None) == (tar is None):
         raise InputError("a restore goes to one place", hint="give --to DIR, or --tar FILE|-")
+    if tar is not None and by_name:
+        raise InputError("who unpacks a tar chooses its owners", hint="leave --owners-by-name out")
     if to_stdout and session.out.as_json:
         raise InputError("standard output holds the tar or the JSON, not both", hint="give --tar FILE")
     if to_stdout and sys.stdout.isatty():

@@ -55,6 +55,8 @@ def create(
     if sum(chosen is not None for chosen in (backup_pool, import_pool, document)) != 1:
         raise InputError("a policy has one shape", hint=_SHAPES)
     if document is not None:
+        if retention or key_group or unencrypted or replicate_to or data_class:
+            raise InputError("what a document says is not said by options too", hint="write it into the document")
         body = _read(document, name)
     elif backup_pool is not None:
         body = {"operations": _backup(backup_pool, retention, key_group, unencrypted, replicate_to)}
@@ -90,7 +92,7 @@ def show(session: Session, name: str) -> None:
 def activate(session: Session, name: str) -> None:
     """Let a policy be used."""
     found = session.api.post(f"{_path(name)}/activate")
-    session.out.result(found or {"name": name, "state": "active"}, f"policy '{name}' is active")
+    session.out.result(found, f"policy '{name}' is active")
 
 
 @command.command()
@@ -99,7 +101,7 @@ def activate(session: Session, name: str) -> None:
 def deactivate(session: Session, name: str) -> None:
     """Let no new image use a policy; images that have it keep it."""
     found = session.api.post(f"{_path(name)}/deactivate")
-    session.out.result(found or {"name": name, "state": "inactive"}, f"policy '{name}' is not active any more")
+    session.out.result(found, f"policy '{name}' is not active any more")
 
 
 def _backup(

@@ -15,13 +15,21 @@ from strongroom.core.errors import UnavailableError
 POLL_SECONDS: Final = 0.3
 
 
+class NotServingError(UnavailableError):
+    """The domain did not serve in time."""
+
+    code = "cli.not-serving"
+    default_hint = "look at what 'strongroom serve' says, and at the logs in HOME/logs"
+
+
 @click.command()
 @verb
-@click.option(
-    "--wait", type=Seconds(), metavar="TIME", help="Wait so long until primary and media servers serve, such as 30s."
-)
+@click.option("--wait", type=Seconds(), metavar="TIME", help="Wait so long, such as 30s, for all of it to serve.")
 def command(session: Session, wait: int | None) -> None:
-    """Show the domain, its pools, jobs, alarms and trusts."""
+    """Show the domain, its pools, jobs, alarms and trusts.
+
+    With --wait it ends with 8 when primary and media servers do not serve in that time.
+    """
     found = _ask(session, wait or 0)
     session.out.result(found, None if session.out.as_json else _text(found))
 
@@ -37,8 +45,13 @@ def _ask(session: Session, wait_seconds: int) -> dict[str, Any]:
             time.sleep(POLL_SECONDS)
         else:
             servers = found.get("media_servers") or {}
-            if servers.get("online") == servers.get("known") or time.monotonic() >= end:
+            if not wait_seconds or servers.get("online") == servers.get("known"):
                 return found
+            if time.monotonic() >= end:
+                raise NotServingError(
+                    f"{servers.get('online')} of {servers.get('known')} media servers are online after"
+                    f" {wait_seconds} seconds"
+                )
             time.sleep(POLL_SECONDS)
 
 

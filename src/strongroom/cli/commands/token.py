@@ -9,6 +9,7 @@ import click
 
 from strongroom.cli.session import Session, verb
 from strongroom.cli.values import Seconds
+from strongroom.core.errors import InputError
 
 PURPOSES: Final = ("trust", "enrol-host", "reissue", "enrol-foreign-media")
 
@@ -22,15 +23,17 @@ def command() -> None:
 @verb
 @click.argument("name")
 @click.option("--purpose", type=click.Choice(PURPOSES), required=True, help="The one thing that it is good for.")
+@click.option("--role", type=click.Choice(["media", "client"]), help="Of the host, for the purpose 'enrol-host'.")
 @click.option("--reason", default="", help="Why; kept in the audit.  [default: the purpose]")
 @click.option("--valid", type=Seconds(), default="1d", show_default=True, metavar="TIME", help="How long it is valid.")
-@click.option("--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How often it can be used.")
+@click.option("--uses", type=click.IntRange(1), default=1, show_default=True, help="How often it can be used.")
 @click.option("--for-domain", metavar="DOMAIN", help="Only this domain, by its id, may use it.")
 @click.option("--for-host", metavar="HOST", help="Only this host may use it.")
 def create(
     session: Session,
     name: str,
     purpose: str,
+    role: str | None,
     reason: str,
     valid: int,
     uses: int,
@@ -38,10 +41,13 @@ def create(
     for_host: str | None,
 ) -> None:
     """Make a token, and show it this once."""
+    if (purpose == "enrol-host") != (role is not None):
+        raise InputError("a role is for the purpose 'enrol-host', which needs it", hint="give --role media or client")
     body: dict[str, object] = {
         "name": name,
         "reason": reason or purpose,
         "purpose": purpose,
+        "role": role,
         "valid_seconds": valid,
         "uses": uses,
         "bound_domain": for_domain,

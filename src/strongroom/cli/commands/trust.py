@@ -83,7 +83,7 @@ def check(session: Session, peer: str) -> None:
 def suspend(session: Session, peer: str) -> None:
     """Let no image pass, in either direction, until 'resume'."""
     found = session.api.post(f"{_path(peer)}/suspend")
-    session.out.result(found or {"peer": peer, "state": "suspended"}, f"trust with '{peer}' is suspended")
+    session.out.result(found, f"trust with '{peer}' is suspended")
 
 
 @command.command()
@@ -92,7 +92,7 @@ def suspend(session: Session, peer: str) -> None:
 def resume(session: Session, peer: str) -> None:
     """End a suspension of this side."""
     found = session.api.post(f"{_path(peer)}/resume")
-    session.out.result(found or {"peer": peer}, f"this side has resumed trust with '{peer}'")
+    session.out.result(found, f"this side has resumed trust with '{peer}'")
 
 
 @command.command()
@@ -110,17 +110,15 @@ def confirm(session: Session, peer: str, yes: bool) -> None:
 @verb
 @click.argument("peer")
 @click.option("--force", is_flag=True, help="Even if lifecycle policies or storage depend on it.")
-def remove(session: Session, peer: str, force: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Only tell what depends on it.")
+def remove(session: Session, peer: str, force: bool, dry_run: bool) -> None:
     """End trust for good; what depends on it is named."""
-    found = session.api.delete(_path(peer), {"force": "true"} if force else None) or {}
-    dependants = found.get("dependants") or []
-    session.out.result(found, f"trust with '{peer}' is removed")
-    if dependants:
-        session.out.say("these depended on it: " + safe(", ".join(_dependant(one) for one in dependants)))
-
-
-def _dependant(one: object) -> str:
-    return f"{one.get('kind')} '{one.get('name')}'" if isinstance(one, dict) else str(one)
+    query = {"force": "true" if force else None, "dry_run": "true" if dry_run else None}
+    found = session.api.delete(_path(peer), query)
+    session.out.result(found, f"trust with '{peer}' {'would be' if dry_run else 'is'} removed")
+    if found["dependants"]:
+        names = ", ".join(f"{one['kind']} '{one['name']}'" for one in found["dependants"])
+        session.out.say(f"these depend on it: {safe(names)}")
 
 
 def _path(peer: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -68,10 +69,14 @@ class DemoDomain:
         self.command("status", "--wait", START_SECONDS)
 
     def stop(self) -> None:
-        """End it in order."""
+        """End it in order, or by force when it does not end."""
         if self._server is not None:
             self._server.send_signal(signal.SIGTERM)
-            self._server.wait(60)
+            try:
+                self._server.wait(60)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
             self._server = None
 
     def destroy(self, to: Path) -> None:
@@ -147,6 +152,7 @@ class DemoDomain:
             if all(_is_free(port) for port in range(self.port, self.port + _PORTS)):
                 return
             time.sleep(0.1)
+        raise CommandFailedError(f"'{self.name}' still listens 30 seconds after its end")
 
 
 def free_ports() -> int:
@@ -165,5 +171,7 @@ def _is_free(port: int) -> bool:
     try:
         with socket.create_server(("127.0.0.1", port)):
             return True
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
         return False

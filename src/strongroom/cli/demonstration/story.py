@@ -220,7 +220,6 @@ class Story:
         }
 
     def _back_up_again(self) -> Facts:
-        first = self.north.command("job", "list")
         changed = _change_some_files(self.data)
         backup = self.north.command("backup", str(self.data), "--slp", "nightly")
         self._images["again"] = backup["image"]
@@ -231,7 +230,6 @@ class Story:
             until=lambda found: all(row["state"] == "confirmed" for row in found) and len(found) == 3,
         )
         return {
-            "jobs_before": len(first),
             "changed_files": changed,
             "content_bytes": backup["content_bytes"],
             "read_bytes": backup["read_bytes"],
@@ -320,12 +318,13 @@ def _sent(rows: list[dict[str, Any]], image: str) -> int:
 
 def _change_some_files(folder: Path) -> int:
     """Write into a few files, add one, remove one; give how many were touched."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = sorted(path for path in folder.rglob("*") if not path.is_symlink() and path.is_file())
     chosen = files[:: max(1, len(files) // 10)][:10]
     for path in chosen[:-1]:
         with path.open("ab") as file:
             file.write(b"\n# a change\n")
-    chosen[-1].unlink()
+    for path in chosen[-1:]:  # none, when the folder holds no file
+        path.unlink()
     (folder / "a new file.txt").write_text("new\n", encoding="utf-8")
     return len(chosen) + 1
 

@@ -14,7 +14,8 @@ from strongroom.core.errors import InputError
 from strongroom.core.ids import DomainId, HostId, from_text, to_text
 from strongroom.core.secret import Secret
 from strongroom.pki import messages
-from strongroom.pki.enrol import Application, EnrolmentError, Issued, Registrar
+from strongroom.pki.enrol import Application, Issued, Registrar
+from strongroom.pki.errors import EnrolmentError
 from strongroom.pki.roles import Role
 from strongroom.pki.tls import peer_certificate
 from strongroom.services.primary.limits import RateLimit

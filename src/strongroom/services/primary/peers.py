@@ -34,7 +34,7 @@ from strongroom.replication import credentials
 from strongroom.services.primary import pools
 from strongroom.services.primary.opening import Primary
 from strongroom.settings.domain import split_address
-from strongroom.trust import call, store
+from strongroom.trust import call, certificates, store
 from strongroom.trust.builtin import trust_handlers
 from strongroom.trust.exchange import Answer, Exchange, Handler, Reply, answer_to
 from strongroom.trust.state import TrustState
@@ -163,6 +163,15 @@ class Talk:
         """
         call.exchange(self._primary.engine, self._exchange, peer, self._primary.keys, self._primary.clock)
 
+    def _renew(self, peer: DomainId) -> None:
+        """Renew our certificate at a peer in time; whatever fails is tried again in the next round."""
+        primary = self._primary
+        try:
+            certificates.renew_if_due(primary.engine, primary.ours, peer, primary.keys, primary.clock, primary.entropy)
+        except StrongroomError as error:
+            facts = {"event": "renewal-failed", "peer": peer.hex(), "code": error.code}
+            logger.warning("our certificate at a peer is not renewed", extra=facts)
+
     def _run(self) -> None:
         interval = self._primary.settings.times.exchange.total_seconds()
         while not self._stop.is_set():
@@ -183,6 +192,7 @@ class Talk:
         for trust in known:
             if not trust.may_call or self._stop.is_set():
                 continue
+            self._renew(trust.peer)
             try:
                 self.exchange_with(trust.peer)
             except StrongroomError as error:

@@ -138,7 +138,7 @@ def destroy(session: Session, tag: str, yes: bool) -> None:
     """Destroy a key that is prelive or terminated. What only it can read is lost, but for its recovery sheet."""
     session.confirm(f"Destroy the key {safe(tag)}? What only it can read is lost.", yes=yes)
     found = session.api.delete(_path(tag))
-    session.out.result(found or {"tag": tag, "state": "destroyed"}, f"key {safe(tag)} is destroyed")
+    session.out.result(found, f"key {safe(tag)} is destroyed")
 
 
 @key.command()
@@ -164,12 +164,12 @@ def check(session: Session, tag: str, passphrase_file: Path | None) -> None:
     """Check that a pass phrase makes the key of this tag; nothing is changed."""
     phrase = as_text(read_secret(passphrase_file, "passphrase", _PHRASE), _PHRASE)
     found = session.api.post("/kms/check", {"tag": tag, "passphrase": phrase})
-    session.out.result(found or {"tag": tag, "ok": True}, "the pass phrase makes this key")
+    session.out.result(found, "the pass phrase makes this key")
 
 
 def _change(session: Session, tag: str, change: str, state: str) -> None:
     found = session.api.post(f"{_path(tag)}/{change}")
-    session.out.result(found or {"tag": tag, "state": state}, f"key {safe(tag)} is {state}")
+    session.out.result(found, f"key {safe(tag)} is {state}")
 
 
 def _write_sheet(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ def keystore() -> None:
 def quiesce(session: Session) -> None:
     """Let no key change, so that the keystore can be copied; ends with 'unquiesce'."""
     found = session.api.post("/kms/keystore/quiesce")
-    session.out.result(found or {"quiesced": True}, "the keystore stands still")
+    session.out.result(found, "the keystore stands still")
     session.out.say("copy it now, and its key folder by another way; next: 'strongroom kms keystore unquiesce'")
 
 
@@ -28,7 +28,7 @@ def quiesce(session: Session) -> None:
 def unquiesce(session: Session) -> None:
     """Let keys change again."""
     found = session.api.post("/kms/keystore/unquiesce")
-    session.out.result(found or {"quiesced": False}, "keys can change again")
+    session.out.result(found, "keys can change again")
 
 
 @keystore.command("import")
