@@ -1,7 +1,7 @@
 """Read the images of a strongroom pool with nothing but this file and three libraries.
 
 Written from the pages in `docs/reference/formats`, and sharing no code with the product, so that whoever holds a
-pool and a key can read it without the product. Docstrings name the page that they implement.
+pool and a key can read it without the product. Each part names the pages that it implements.
 
     read_image.py list    POOL
     read_image.py verify  POOL IMAGE[-COPY]
@@ -18,14 +18,16 @@ import functools
 import hashlib
 import itertools
 import os
+import re
 import stat
 import sys
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
+from struct import Struct
+from types import SimpleNamespace
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeVar
 
 import zstandard
 from blake3 import blake3
@@ -46,48 +48,35 @@ T = TypeVar("T")
 
 
 class ReadError(Exception):
-    """What is read cannot be used; `outcome` is one of the words of the pages."""
-
-    outcome = "invalid"
+    """What is read cannot be used; the names of the classes below are the outcomes of the pages."""
 
     def __str__(self) -> str:
-        return f"{self.outcome}: {super().__str__()}"
+        outcome = re.sub(r"\B([A-Z])", r" \1", type(self).__name__).lower()
+        return f"{outcome}: {super().__str__()}"
 
 
 class Damaged(ReadError):
     """It is not what its page says."""
 
-    outcome = "damaged"
-
 
 class Newer(ReadError):
     """It needs a later reader."""
-
-    outcome = "newer"
 
 
 class Revoked(ReadError):
     """It was signed under a certificate that its domain has revoked."""
 
-    outcome = "revoked"
-
 
 class Incomplete(ReadError):
-    """Something that an image needs is not there."""
-
-    outcome = "incomplete"
+    """Something that an image needs is not there, or cannot be read."""
 
 
 class WrongKey(ReadError):
     """The key or pass phrase does not open it."""
 
-    outcome = "wrong key"
-
 
 class Refused(ReadError):
     """The reader could, and does not."""
-
-    outcome = "refused"
 
 
 def need(condition: bool, reason: str) -> None:
@@ -112,12 +101,15 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def shown_path(path: bytes) -> str:
-    """A path from an image, safe for a terminal."""
-    return shown(path.decode("utf-8", "backslashreplace"))
+def check_magic(found: bytes, expected: bytes, what: str) -> None:
+    """Compare the name that a format begins with; its digits are the version."""
+    letters = expected.rstrip(b"0123456789")
+    is_newer = found.startswith(letters) and found[len(letters) :].isdigit() and found > expected
+    known(not is_newer, f"{what}: another version")
+    need(found == expected, f"{what}: it does not begin, or end, like one")
 
 
-# ---------------------------------------------------------------- algorithms: conventions.md
+# ---------------------------------------------------------------- algorithms: conventions.md, key-tag.md
 
 
 def label(name: str) -> bytes:
@@ -126,44 +118,35 @@ def label(name: str) -> bytes:
 
 
 def digest(data: bytes) -> bytes:
-    """Digest algorithm 1, BLAKE3 (conventions.md)."""
+    """Digest algorithm 1, BLAKE3."""
     return blake3(data).digest()
 
 
 def hkdf(key: bytes, info: bytes, length: int = 32) -> bytes:
-    """Key derivation 1, HKDF-SHA-256 with an empty salt (conventions.md)."""
+    """Key derivation 1, HKDF-SHA-256 with an empty salt."""
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(key)
 
 
 def argon2id(phrase: bytes, salt: bytes) -> bytes:
-    """Pass phrase derivation 1 (conventions.md)."""
+    """Pass phrase derivation 1."""
     return Argon2id(salt=salt, length=32, iterations=3, lanes=4, memory_cost=65_536).derive(phrase)
 
 
 def unseal(key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes | None:
-    """Decrypt cipher 1, AES-256-GCM (conventions.md); None when it does not authenticate."""
+    """Decrypt cipher 1, AES-256-GCM; None when it does not authenticate."""
     try:
         return AESGCM(key).decrypt(nonce, sealed, associated)
     except InvalidTag:
         return None
 
 
-@functools.cache
-def crc32c_table() -> list[int]:
-    """The table of the reflected polynomial of CRC-32C (key-tag.md)."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
 def crc32c(data: bytes) -> int:
     """CRC-32C, Castagnoli (key-tag.md)."""
-    state, table = 0xFFFFFFFF, crc32c_table()
+    state = 0xFFFFFFFF
     for byte in data:
-        state = state >> 8 ^ table[(state ^ byte) & 0xFF]
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
     return state ^ 0xFFFFFFFF
 
 
@@ -188,9 +171,22 @@ def signature_is_valid(public: bytes, signature: bytes, message: bytes) -> bool:
 
 # ---------------------------------------------------------------- records: conventions.md
 
+# first byte of a value: its type; bytes of the number behind it; the least number that may take this form
+# fmt: off
+FORMS = {
+    0xC4: ("bin", 1, 0), 0xC5: ("bin", 2, 1 << 8), 0xC6: ("bin", 4, 1 << 16),
+    0xCC: ("int", 1, 1 << 7), 0xCD: ("int", 2, 1 << 8), 0xCE: ("int", 4, 1 << 16), 0xCF: ("int", 8, 1 << 32),
+    0xD9: ("str", 1, 1 << 5), 0xDA: ("str", 2, 1 << 8), 0xDB: ("str", 4, 1 << 16),
+    0xDC: ("array", 2, 1 << 4), 0xDD: ("array", 4, 1 << 16),
+    0xDE: ("map", 2, 1 << 4), 0xDF: ("map", 4, 1 << 16),
+}
+# fmt: on
+# the same of negative numbers, with the first number that is too near to zero
+NEGATIVE = {0xD0: (1, -(1 << 5)), 0xD1: (2, -(1 << 7)), 0xD2: (4, -(1 << 15)), 0xD3: (8, -(1 << 31))}
 
-class RecordDecoder:
-    """MessagePack in its only allowed encoding (conventions.md, Records): every other byte string is rejected."""
+
+class Decoder:
+    """MessagePack in its only allowed encoding; every other byte string is rejected."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -201,48 +197,36 @@ class RecordDecoder:
         self.at += length
         return self.data[self.at - length : self.at]
 
-    def number(self, size: int, least: int) -> int:
-        """An unsigned number of `size` bytes that does not fit a shorter form."""
-        value = int.from_bytes(self.take(size), "big")
-        need(value >= least, "record: not the shortest form")
-        return value
-
     def value(self, depth: int = 0) -> Value:
         """The next value."""
         first = self.take(1)[0]
-        if first <= 0x7F:
-            return first
-        if first <= 0x8F:
-            return self.map(first & 0x0F, depth)
-        if first <= 0x9F:
-            return self.array(first & 0x0F, depth)
+        if first <= 0x7F or first >= 0xE0:
+            return first if first <= 0x7F else first - 256
+        if first in (0xC0, 0xC2, 0xC3):
+            return None if first == 0xC0 else first == 0xC3
+        if first in NEGATIVE:
+            size, limit = NEGATIVE[first]
+            number = int.from_bytes(self.take(size), "big", signed=True)
+            need(number < limit, "record: not the shortest form")
+            return number
         if first <= 0xBF:
-            return self.text(first & 0x1F)
-        if first >= 0xE0:
-            return first - 256
-        match first:
-            case 0xC0:
-                return None
-            case 0xC2 | 0xC3:
-                return first == 0xC3
-            case 0xC4 | 0xC5 | 0xC6:
-                return self.take(self.number(1 << first - 0xC4, (0, 1 << 8, 1 << 16)[first - 0xC4]))
-            case 0xCC | 0xCD | 0xCE | 0xCF:
-                value = self.number(1 << first - 0xCC, (1 << 7, 1 << 8, 1 << 16, 1 << 32)[first - 0xCC])
-                need(value <= MAX_INT, "record: number too large")
-                return value
-            case 0xD0 | 0xD1 | 0xD2 | 0xD3:
-                signed = int.from_bytes(self.take(1 << first - 0xD0), "big", signed=True)
-                need(signed < (-(1 << 5), -(1 << 7), -(1 << 15), -(1 << 31))[first - 0xD0], "record: not the shortest")
-                return signed
-            case 0xD9 | 0xDA | 0xDB:
-                return self.text(self.number(1 << first - 0xD9, (1 << 5, 1 << 8, 1 << 16)[first - 0xD9]))
-            case 0xDC | 0xDD:
-                return self.array(self.number(2 << first - 0xDC, (1 << 4, 1 << 16)[first - 0xDC]), depth)
-            case 0xDE | 0xDF:
-                return self.map(self.number(2 << first - 0xDE, (1 << 4, 1 << 16)[first - 0xDE]), depth)
-            case _:
-                raise Damaged(f"record: type {first:#x} is not allowed")
+            kind, number = ("map", "array", "str", "str")[first - 0x80 >> 4], first & (0x0F if first <= 0x9F else 0x1F)
+        else:
+            need(first in FORMS, f"record: type {first:#x} is not allowed")
+            kind, size, least = FORMS[first]
+            number = int.from_bytes(self.take(size), "big")
+            need(number >= least, "record: not the shortest form")
+        if kind == "int":
+            need(number <= MAX_INT, "record: number too large")
+            return number
+        if kind == "bin":
+            return self.take(number)
+        if kind == "str":
+            return self.text(number)
+        # each element has at least one byte, which bounds their number
+        need(number <= len(self.data) - self.at, "record: shorter than it says")
+        need(depth < 16, "record: nested too deep")
+        return self.map(number, depth) if kind == "map" else [self.value(depth + 1) for _ in range(number)]
 
     def text(self, length: int) -> str:
         """A `str`."""
@@ -253,16 +237,8 @@ class RecordDecoder:
         need("\0" not in text, "record: text with a zero character")
         return text
 
-    def array(self, count: int, depth: int) -> list[Value]:
-        """An array; each element has at least one byte, which bounds the count."""
-        need(depth < 16, "record: nested too deep")
-        need(count <= len(self.data) - self.at, "record: shorter than it says")
-        return [self.value(depth + 1) for _ in range(count)]
-
     def map(self, count: int, depth: int) -> dict[str, Value]:
         """A map with text as keys, none of them twice."""
-        need(depth < 16, "record: nested too deep")
-        need(count <= len(self.data) - self.at, "record: shorter than it says")
         result: dict[str, Value] = {}
         for _ in range(count):
             key = self.value(depth + 1)
@@ -273,117 +249,184 @@ class RecordDecoder:
 
 
 def decode(data: bytes) -> Value:
-    """One whole record (conventions.md, Records)."""
-    decoder = RecordDecoder(data)
+    """One whole record."""
+    decoder = Decoder(data)
     value = decoder.value()
     need(decoder.at == len(data), "record: bytes behind it")
     return value
 
 
-def as_number(value: Value, what: str, low: int = 0, high: int = MAX_INT) -> int:
+Rule: TypeAlias = Callable[[Value, str], Any]
+"""Checks a value, which is named in messages, and gives it back: what a page's table says of a field."""
+
+
+def rule(test: Callable[[Any], bool], fault: str) -> Rule:
+    """A rule that rejects what does not pass a test."""
+
+    def check(value: Value, what: str) -> Value:
+        need(test(value), f"{what}: {fault}")
+        return value
+
+    return check
+
+
+def number(low: int = 0, high: int = MAX_INT) -> Rule:
     """An integer in its range."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise Damaged(f"{what}: not a number in its range")
-    return value
+    return rule(lambda value: type(value) is int and low <= value <= high, "not a number in its range")
 
 
-def as_data(value: Value, what: str, low: int, high: int | None = None) -> bytes:
+def data(low: int, high: int | None = None) -> Rule:
     """A `bin` of exactly `low` bytes, or `low` to `high`."""
-    if not isinstance(value, bytes) or not low <= len(value) <= (low if high is None else high):
-        raise Damaged(f"{what}: not bytes of its length")
+    most = low if high is None else high
+    return rule(lambda value: isinstance(value, bytes) and low <= len(value) <= most, "not bytes of its length")
+
+
+def text(most: int, low: int = 0, characters: int = MAX_INT) -> Rule:
+    """A `str` of `low` to `most` bytes."""
+    return rule(
+        lambda value: isinstance(value, str) and low <= len(value.encode()) <= most and len(value) <= characters,
+        "not text of its length",
+    )
+
+
+def optional(inner: Rule) -> Rule:
+    """Nil, or what the inner rule allows."""
+    return lambda value, what: None if value is None else inner(value, what)
+
+
+def one_of(*words: int | str) -> Rule:
+    """An algorithm id or a word; one that is not known here is newer."""
+
+    def check(value: Value, what: str) -> Value:
+        need(type(value) is type(words[0]), f"{what}: of another type")
+        known(value in words, f"{what} is {shown(str(value)[:64])}")
+        return value
+
+    return check
+
+
+def array(item: Rule, high: int, low: int = 0, key: Callable[[Any], Any] | None = None) -> Rule:
+    """An array of `low` to `high` elements; with `key` strictly ascending by it."""
+
+    def check(value: Value, what: str) -> list[Any]:
+        if not isinstance(value, list) or not low <= len(value) <= high:
+            raise Damaged(f"{what}: not an array of its length")
+        items = [item(element, what) for element in value]
+        if key is not None:
+            need_ascending([key(element) for element in items], what)
+        return items
+
+    return check
+
+
+def itself(value: Any) -> Any:
+    """The key of an array whose elements ascend by themselves."""
     return value
 
 
-class Fields:
-    """The fields of a record that is a map."""
-
-    def __init__(self, value: Value, what: str) -> None:
-        if not isinstance(value, dict):
-            raise Damaged(f"{what}: not a map")
-        self.map, self.what = value, what
-
-    def get(self, key: str) -> Value:
-        """A field of any type; it must be present."""
-        need(key in self.map, f"{self.what}: no field {key}")
-        return self.map[key]
-
-    def number(self, key: str, low: int = 0, high: int = MAX_INT) -> int:
-        """An integer."""
-        return as_number(self.get(key), f"{self.what}: {key}", low, high)
-
-    def number_or_nil(self, key: str, high: int = MAX_INT) -> int | None:
-        """An integer or nil."""
-        return None if self.get(key) is None else self.number(key, 0, high)
-
-    def data(self, key: str, low: int, high: int | None = None) -> bytes:
-        """Bytes."""
-        return as_data(self.get(key), f"{self.what}: {key}", low, high)
-
-    def text(self, key: str, low: int, high: int, characters: int | None = None) -> str:
-        """Text of `low` to `high` bytes."""
-        value = self.get(key)
-        if not isinstance(value, str) or not low <= len(value.encode()) <= high:
-            raise Damaged(f"{self.what}: {key}: not text of its length")
-        need(characters is None or len(value) <= characters, f"{self.what}: {key}: too long")
-        return value
-
-    def flag(self, key: str) -> bool:
-        """A boolean."""
-        value = self.get(key)
-        if not isinstance(value, bool):
-            raise Damaged(f"{self.what}: {key}: not a boolean")
-        return value
-
-    def items(self, key: str, high: int, low: int = 0) -> list[Value]:
-        """An array of `low` to `high` elements."""
-        value = self.get(key)
-        if not isinstance(value, list) or not low <= len(value) <= high:
-            raise Damaged(f"{self.what}: {key}: not an array of its length")
-        return value
-
-    def algorithm(self, key: str, *ids: int) -> int:
-        """An algorithm id that this reader knows."""
-        value = self.number(key)
-        known(value in ids, f"{self.what}: {key} is {value}")
-        return value
-
-
-def need_ascending(values: list[bytes], what: str) -> None:
-    """Arrays that a page calls ascending (conventions.md, Records)."""
+def need_ascending(values: list[Any], what: str) -> None:
+    """Reject values that do not rise from each to the next."""
     need(all(a < b for a, b in itertools.pairwise(values)), f"{what}: not ascending")
 
 
+def table(**rules: Rule) -> Rule:
+    """A map with these fields; others are ignored."""
+
+    def check(value: Value, what: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise Damaged(f"{what}: not a map")
+        missing = rules.keys() - value.keys()
+        need(not missing, f"{what}: no field {min(missing, default='')}")
+        return {name: check_field(value[name], f"{what}: {name}") for name, check_field in rules.items()}
+
+    return check
+
+
+FLAG = rule(lambda value: isinstance(value, bool), "not a boolean")
+CIPHER = one_of(0, 1)
+RETENTION = optional(number(0, 1 << 33))
+POLICY = text(448, characters=112)
+SERIAL = number(1, (1 << 32) - 1)
+COPY_NUMBER = number(1, 65_535)
+
 # ---------------------------------------------------------------- signed objects: signed-object.md
 
-BOUNDS = {
-    b"SRARCC01": 512,
-    b"SRHOPR01": 2 * KIB,
-    b"SRTRLR01": 16 * KIB,
-    b"SRMEDH01": 16 * KIB,
-    b"SRIMGH01": 64 * KIB,
-    b"SRCPYH01": 512 * KIB,
-    b"SRREVL01": MIB,
-    b"SRENVL01": MIB,
-    b"SRJRNL01": 4 * MIB,
+
+class Kind(NamedTuple):
+    """A kind of signed object: what it is, the bound of its payload, and its fields."""
+
+    what: str
+    bound: int
+    fields: Rule
+
+
+# fmt: off
+# The tables of the pages, field by field. `features` is looked at before all others.
+STREAM = table(root=data(32), segments=number(), bytes=number(0, MAX_SUM), chunker=array(number(), 4, 4))
+REVOCATION = table(certificate=number(1), since=number(), reason=text(256))
+STATE_RECORD = table(kind=text(KIB, 1), image=data(16), copy=number(), at=number(), reason=text(256))
+WRAPPED_KEY = table(
+    key=data(16), purpose=one_of(1, 2), medium=data(16), commitment=data(32), nonce=data(12), wrapped=data(48))
+KINDS = {
+    b"SRARCC01": Kind("archive certificate", 512, table(
+        number=SERIAL, alg=one_of(1), key=data(32), **{"from": number()})),
+    b"SRREVL01": Kind("revocation list", MIB, table(
+        number=SERIAL, issued=number(), revoked=array(REVOCATION, 1_024, key=lambda item: item["certificate"]))),
+    b"SRMEDH01": Kind("media header", 16 * KIB, table(
+        medium=data(16), kind=one_of("pool", "tape"), label=text(128, 1), created=number())),
+    b"SRIMGH01": Kind("image header", 64 * KIB, table(
+        image=data(16), salt=data(16), backup_id=text(300), client=text(255, 1), client_host=data(16),
+        policy=text(128), schedule=text(128), kind=one_of("full"), started=number(), ended=number(), slp=POLICY,
+        slp_version=number(), data_class=text(64), retention=RETENTION, key_group=data(16), cipher=CIPHER,
+        digest=one_of(1), entries=optional(STREAM), payload=optional(STREAM), files=number(), content=number(),
+        problems=number())),
+    b"SRCPYH01": Kind("copy header", 512 * KIB, table(
+        medium=data(16), image=data(16), copy=number(1, 65_535), fragment=number(1), written=number(),
+        expires=optional(number()), encrypted=FLAG, cipher=CIPHER, incarnation=number(1), slp=text(448),
+        slp_version=number(), from_copy=number(), tags=array(data(32), 1_024, key=itself),
+        key_pages=array(data(32), 64), entries=optional(STREAM), payload=optional(STREAM), journal=number(),
+        journal_medium=data(16), previous=data(32), earlier=array(data(16), 4_096), hops=array(data(16, 4_112), 16),
+        header=data(16, 67_600))),
+    b"SRHOPR01": Kind("hop", 2 * KIB, table(
+        to=data(32), image=data(16), origin=data(32), header=data(32), sending=data(16),
+        slp=text(448, 1, characters=112), retention=RETENTION, at=number(), previous=data(32))),
+    b"SRTRLR01": Kind("trailer", 16 * KIB, table(
+        medium=data(16), image=data(16), copy=number(), fragment=number(), copy_header=data(32), bytes=number(),
+        digest=data(32), files=number(), last=FLAG)),
+    b"SRJRNL01": Kind("journal batch", 4 * MIB, table(
+        medium=data(16), incarnation=number(1), sequence=number(1), previous=data(32), at=number(),
+        records=array(STATE_RECORD, 4_096, 1))),
+    b"SRENVL01": Kind("key envelope", MIB, table(
+        incarnation=number(1), origin=data(32), envelope=data(16), generation=SERIAL, group=data(16),
+        created=number(), tag=data(32), cipher=one_of(1),
+        keys=array(WRAPPED_KEY, 1_024, 1, key=lambda item: item["key"]))),
 }
+# fmt: on
 SIGNED_BY_ROOT = (b"SRARCC01", b"SRREVL01")
+SEAL = table(alg=one_of(1), root=data(32), cert=optional(data(1, 1_024)), sig=data(64))
 MAX_SEAL = 2_048
+U32 = Struct(">I")
 
 
 def object_bound(magic: bytes) -> int:
-    """The longest a whole object can be (signed-object.md, Bounds)."""
-    return 4_112 if magic == b"SRHOPR01" else BOUNDS[magic] + 16 + MAX_SEAL
+    """The longest a whole object can be (Bounds)."""
+    return KINDS[magic].bound + 16 + MAX_SEAL
 
 
-@dataclass(frozen=True)
-class Signed:
-    """A signed object that passed every check of signed-object.md."""
+class Signed(NamedTuple):
+    """An object with a valid signature, and its fields."""
 
     raw: bytes
+    magic: bytes
     domain: bytes
-    fields: Fields
-    certificate: int | None
     root: bytes
+    certificate: int | None
+    fields: dict[str, Any]
+
+    @property
+    def what(self) -> str:
+        """Its name in messages."""
+        return KINDS[self.magic].what
 
 
 def domain_id(alg: int, root: bytes) -> bytes:
@@ -391,53 +434,48 @@ def domain_id(alg: int, root: bytes) -> bytes:
     return hashlib.sha256(label("domain-id") + bytes([alg]) + root).digest()
 
 
-def object_length(data: bytes) -> int:
-    """The length of the object that the bytes begin with (signed-object.md)."""
-    need(len(data) >= 16, "object: too short")
-    payload = int.from_bytes(data[8:12], "big")
-    need(payload <= len(data) - 16, "object: shorter than it says")
-    return 16 + payload + int.from_bytes(data[12 + payload : 16 + payload], "big")
+def object_length(raw: bytes) -> int:
+    """The length of the object that the bytes begin with."""
+    need(len(raw) >= 16, "object: too short")
+    (payload,) = U32.unpack_from(raw, 8)
+    need(payload <= len(raw) - 16, "object: shorter than it says")
+    return 16 + int(payload) + int(U32.unpack_from(raw, 12 + payload)[0])
 
 
-def check_object(raw: bytes, magic: bytes) -> Signed:
-    """All checks but revocation, in the order of the page (signed-object.md, Checking)."""
-    what = magic.decode()
-    if raw[:8] != magic:
-        digits = raw[6:8]
-        known(not (raw[:6] == magic[:6] and digits.isdigit() and digits > magic[6:]), f"{what}: another version")
-        raise Damaged(f"{what}: another magic")
+def open_object(raw: bytes, magic: bytes) -> Signed:
+    """Checking, 1 to 7: all but revocation; of the fields only `domain` is looked at."""
+    what, bound, _ = KINDS[magic]
+    check_magic(raw[:8], magic, what)
     need(len(raw) <= object_bound(magic) and object_length(raw) == len(raw), f"{what}: its length is not what it says")
-    payload_length = int.from_bytes(raw[8:12], "big")
-    need(payload_length <= BOUNDS[magic] and len(raw) - 16 - payload_length <= MAX_SEAL, f"{what}: too long")
-    signed_part = raw[: 12 + payload_length]
+    end = 12 + int(U32.unpack_from(raw, 8)[0])
+    need(end - 12 <= bound and len(raw) - end - 4 <= MAX_SEAL, f"{what}: too long")
 
-    seal = Fields(decode(raw[16 + payload_length :]), f"{what}: seal")
-    need(list(seal.map) == ["alg", "root", "cert", "sig"], f"{what}: seal: other keys, or another order")
-    alg, root = seal.algorithm("alg", 1), seal.data("root", 32)
-    signer = domain_id(alg, root)
-    key, number, cert_hash = root, None, ZEROS
-    need((seal.get("cert") is None) == (magic in SIGNED_BY_ROOT), f"{what}: signed by the wrong kind of key")
-    if seal.get("cert") is not None:
-        raw_cert = seal.data("cert", 1, 1_024)
-        cert = check_object(raw_cert, b"SRARCC01")
-        need(cert.root == root and cert.domain == signer, f"{what}: certificate of another domain")
-        number = cert.fields.number("number", 1, (1 << 32) - 1)
-        cert.fields.algorithm("alg", 1)
-        cert.fields.number("from")
-        key, cert_hash = cert.fields.data("key", 32), hashlib.sha256(raw_cert).digest()
-    message = label("signed-object") + signed_part + cert_hash
-    need(signature_is_valid(key, seal.data("sig", 64), message), f"{what}: the signature is wrong")
+    raw_seal = decode(raw[end + 4 :])
+    seal = SEAL(raw_seal, f"{what}: seal")
+    need(isinstance(raw_seal, dict) and list(raw_seal) == list(seal), f"{what}: seal: other keys, or another order")
+    need((seal["cert"] is None) == (magic in SIGNED_BY_ROOT), f"{what}: signed by the wrong kind of key")
+    domain = domain_id(seal["alg"], seal["root"])
+    key, certificate, bound_to = seal["root"], None, ZEROS
+    if seal["cert"] is not None:
+        by = open_object(seal["cert"], b"SRARCC01")
+        need((by.root, by.domain) == (seal["root"], domain), f"{what}: certificate of another domain")
+        fields = check_fields(by)
+        key, certificate, bound_to = fields["key"], fields["number"], hashlib.sha256(by.raw).digest()
+    message = label("signed-object") + raw[:end] + bound_to
+    need(signature_is_valid(key, seal["sig"], message), f"{what}: the signature is wrong")
 
-    payload = Fields(decode(signed_part[12:]), what)
-    need(payload.data("domain", 32) == signer, f"{what}: domain is not the signer's")
-    return Signed(raw, signer, payload, number, root)
+    payload = decode(raw[12:end])
+    need(table(domain=data(32))(payload, what)["domain"] == domain, f"{what}: domain is not the signer's")
+    return Signed(raw, magic, domain, seal["root"], certificate, payload if isinstance(payload, dict) else {})
 
 
-def check_features(fields: Fields) -> None:
-    """Reject what a reader must understand and this one does not (conventions.md, Records): it knows none."""
-    for name in fields.items("features", 64):
-        need(isinstance(name, str) and len(name.encode()) <= 64, f"{fields.what}: features: not names")
-        raise Newer(f"{fields.what}: needs {shown(str(name))}")
+def check_fields(signed: Signed) -> dict[str, Any]:
+    """Check the fields, after what a reader must understand, of which this one knows nothing (conventions.md)."""
+    if signed.magic not in SIGNED_BY_ROOT:
+        for name in array(text(64), 64)(signed.fields.get("features"), f"{signed.what}: features"):
+            raise Newer(f"{signed.what}: needs {shown(name)}")
+    fields: dict[str, Any] = KINDS[signed.magic].fields(signed.fields, signed.what)
+    return fields
 
 
 @dataclass
@@ -450,33 +488,27 @@ class Trust:
     told: set[tuple[bytes, int]] = field(default_factory=set)
 
     def check(self, raw: bytes, magic: bytes) -> Signed:
-        """Check an object, and whether its certificate still counts (signed-object.md, Checking, 8)."""
-        signed = check_object(raw, magic)
-        self.check_revoked(signed)
-        if magic not in SIGNED_BY_ROOT:
-            check_features(signed.fields)
-        return signed
-
-    def check_revoked(self, signed: Signed) -> None:
-        """Refuse what a revoked certificate signed, unless the user decided otherwise."""
-        if signed.certificate in self.revoked.get(signed.domain, set()):
-            text = f"{signed.fields.what}: certificate {signed.certificate} of {signed.domain.hex()} is revoked"
+        """Check an object, and whether its certificate still counts (Checking, 8)."""
+        signed = open_object(raw, magic)
+        number = signed.certificate or 0
+        if number in self.revoked.get(signed.domain, ()):
+            reason = f"{signed.what}: certificate {number} of {signed.domain.hex()} is revoked"
             if not self.allow_revoked:
-                raise Revoked(text)
-            if (signed.domain, signed.certificate or 0) not in self.told:
-                self.told.add((signed.domain, signed.certificate or 0))
-                warn(text)
+                raise Revoked(reason)
+            if (signed.domain, number) not in self.told:
+                self.told.add((signed.domain, number))
+                warn(reason)
+        return signed._replace(fields=check_fields(signed))
 
     def word(self, domain: bytes) -> str:
-        """The outcome for a domain (signed-object.md, Checking)."""
+        """The outcome for a domain (Checking)."""
         return "pinned domain" if domain in self.pinned else "unknown domain"
 
 
-# ---------------------------------------------------------------- headers
+# ---------------------------------------------------------------- headers: image-, copy-header.md, hop.md, trailer.md
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """One of the two streams of an image (image-header.md)."""
 
     root: bytes
@@ -484,189 +516,112 @@ class Stream:
     bytes: int
 
 
-def parse_streams(fields: Fields) -> tuple[Stream, Stream] | None:
-    """The fields `entries` and `payload` (image-header.md): both or none."""
-    streams = []
-    for name in ("entries", "payload"):
-        if fields.get(name) is not None:
-            stream = Fields(fields.get(name), f"{fields.what}: {name}")
-            for number in stream.items("chunker", 4, 4):
-                as_number(number, f"{stream.what}: chunker")
-            streams.append(
-                Stream(stream.data("root", 32), stream.number("segments"), stream.number("bytes", 0, MAX_SUM))
-            )
-    need(len(streams) != 1, f"{fields.what}: one stream only")
-    return (streams[0], streams[1]) if streams else None
+def streams_of(header: Signed) -> tuple[Stream, Stream] | None:
+    """The fields `entries` and `payload`: both or none."""
+    found = [header.fields[name] for name in ("entries", "payload") if header.fields[name] is not None]
+    need(len(found) != 1, f"{header.what}: one stream only")
+    entries, payload = [Stream(f["root"], f["segments"], f["bytes"]) for f in found] or (None, None)
+    return (entries, payload) if entries and payload else None
 
 
-@dataclass(frozen=True)
-class ImageHeader:
-    """What an image is (image-header.md)."""
+class Copy(NamedTuple):
+    """One copy of an image in a pool, all headers checked.
 
-    signed: Signed
-    image: bytes
-    client: str
-    policy: str
-    backup_id: str
-    started: int
-    key_group: bytes
-    cipher: int
-    streams: tuple[Stream, Stream] | None
-    files: int
-    content: int
-    problems: int
+    `f` has the fields of the copy header, `image` those of the image header; `way` are the domains from the origin
+    to the one that wrote the copy.
+    """
+
+    name: str
+    domain: bytes
+    f: dict[str, Any]
+    image: dict[str, Any]
+    way: list[bytes]
+    entries: Stream
+    payload: Stream
+    own_streams: bool
 
     @property
     def origin(self) -> bytes:
         """The domain that made the backup."""
-        return self.signed.domain
+        return self.way[0]
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """Image and copy number."""
+        return self.f["image"], self.f["copy"]
 
 
-def parse_image_header(trust: Trust, raw: bytes) -> ImageHeader:
+def check_image_header(trust: Trust, raw: bytes) -> Signed:
     """Check an image header (image-header.md)."""
-    signed = trust.check(raw, b"SRIMGH01")
-    f = signed.fields
-    image, salt = f.data("image", 16), f.data("salt", 16)
-    named = hashlib.sha256(label("image-id") + signed.domain + salt).digest()[:16]
-    need(image == named, "image header: image does not follow from domain and salt")
-    known(f.text("kind", 0, KIB) == "full", f"image header: kind {shown(str(f.get('kind')))}")
-    f.algorithm("digest", 1)
-    f.text("slp", 0, 448, 112)
-    f.text("schedule", 0, 128)
-    f.text("data_class", 0, 64)
-    f.number_or_nil("retention", 1 << 33)
-    for name in ("ended", "slp_version"):
-        f.number(name)
-    f.data("client_host", 16)
-    cipher, group = f.algorithm("cipher", 0, 1), f.data("key_group", 16)
-    need((cipher == 0) == (group == bytes(16)), "image header: key group and cipher do not go together")
-    return ImageHeader(
-        signed,
-        image,
-        f.text("client", 1, 255),
-        f.text("policy", 0, 128),
-        f.text("backup_id", 0, 300),
-        f.number("started"),
-        group,
-        cipher,
-        parse_streams(f),
-        f.number("files"),
-        f.number("content"),
-        f.number("problems"),
-    )
+    header = trust.check(raw, b"SRIMGH01")
+    f = header.fields
+    named = hashlib.sha256(label("image-id") + header.domain + f["salt"]).digest()[:16]
+    need(f["image"] == named, "image header: image does not follow from domain and salt")
+    need((f["cipher"] == 0) == (f["key_group"] == bytes(16)), "image header: key group and cipher do not go together")
+    return header
 
 
-def check_hops(trust: Trust, hops: list[Value], header: ImageHeader, writer: bytes) -> list[bytes]:
+def check_hops(trust: Trust, hops: list[bytes], header: Signed, writer: bytes) -> list[bytes]:
     """Check the way from the origin to the writing domain (hop.md, copy-header.md); its domains in order."""
-    way, previous = [header.origin], ZEROS
-    for item in hops:
-        hop = trust.check(as_data(item, "copy header: hop", 16, 4_112), b"SRHOPR01")
+    way, previous = [header.domain], ZEROS
+    for raw in hops:
+        hop = trust.check(raw, b"SRHOPR01")
         f = hop.fields
-        need(f.data("image", 16) == header.image, "hop: another image")
-        need(f.data("origin", 32) == header.origin, "hop: another origin")
-        need(f.data("header", 32) == digest(header.signed.raw), "hop: another image header")
-        need(f.data("previous", 32) == previous, "hop: does not follow the one before it")
+        need(f["image"] == header.fields["image"] and f["origin"] == header.domain, "hop: another image or origin")
+        need(f["header"] == digest(header.raw), "hop: another image header")
+        need(f["previous"] == previous, "hop: does not follow the one before it")
         need(hop.domain == way[-1], "hop: the sender is not where the image was")
-        f.data("sending", 16)
-        f.text("slp", 1, 448, 112)
-        f.number_or_nil("retention", 1 << 33)
-        f.number("at")
-        previous = digest(hop.raw)
-        way.append(f.data("to", 32))
+        previous = digest(raw)
+        way.append(f["to"])
     need(way[-1] == writer, "copy header: its hops do not lead from the origin to its domain")
-    need(len(set(way[:-1])) == len(way) - 1, "copy header: a domain sent twice")
-    need(writer not in way[:-1], "copy header: hops that returned are not cut")
+    need(len(set(way)) == len(way), "copy header: a domain sent twice, or hops that returned are not cut")
     return way
 
 
-@dataclass(frozen=True)
-class Copy:
-    """One copy of an image in a pool: copy header, image header and trailer (copy-header.md, trailer.md)."""
-
-    name: str
-    domain: bytes
-    number: int
-    header: ImageHeader
-    cipher: int
-    expires: int | None
-    tags: list[bytes]
-    key_pages: list[bytes]
-    entries: Stream
-    payload: Stream
-    own_streams: bool
-    journal: int
-    way: list[bytes]
-
-
-def parse_copy(trust: Trust, name: str, raw: bytes, domain: bytes, medium: bytes) -> Copy:
-    """A file of `images`: one copy header, one trailer (pool-folder.md, copy-header.md, trailer.md)."""
+def check_copy(trust: Trust, name: str, raw: bytes, domain: bytes, medium: bytes) -> Copy:
+    """Check a file of `images`: one copy header, one trailer (pool-folder.md, copy-header.md, trailer.md)."""
     length = object_length(raw)
-    signed = trust.check(raw[:length], b"SRCPYH01")
-    f = signed.fields
-    image, number = f.data("image", 16), f.number("copy", 1, 65_535)
-    need(name == f"{image.hex()}-{number:04x}", "copy header: the file has another name")
-    need(signed.domain == domain, "copy header: of another domain than the medium")
-    need(f.data("medium", 16) == medium, "copy header: of another medium")
-    need(f.number("fragment", 1) == 1, "copy header: a pool copy has one fragment")
-    need(f.data("previous", 32) == ZEROS, "copy header: previous of a first fragment")
-    need(not f.items("earlier", 4_096), "copy header: earlier media of a first fragment")
-    need(f.data("journal_medium", 16) == medium, "copy header: the journal is elsewhere")
-    for key, low in (("written", 0), ("incarnation", 1), ("slp_version", 0), ("from_copy", 0)):
-        f.number(key, low)
-    f.text("slp", 0, 448)
+    header = trust.check(raw[:length], b"SRCPYH01")
+    f = header.fields
+    need(name == f"{f['image'].hex()}-{f['copy']:04x}", "copy header: the file has another name")
+    need((header.domain, f["medium"]) == (domain, medium), "copy header: of another domain or medium")
+    need(f["fragment"] == 1, "copy header: a pool copy has one fragment")
+    need(f["previous"] == ZEROS and not f["earlier"], "copy header: something before a first fragment")
+    need(f["journal_medium"] == medium, "copy header: the journal is elsewhere")
 
-    header = parse_image_header(trust, f.data("header", 16, 67_600))
-    need(header.image == image, "copy header: the header is of another image")
-    way = check_hops(trust, f.items("hops", 16), header, signed.domain)
-    encrypted, cipher = f.flag("encrypted"), f.algorithm("cipher", 0, 1)
-    need(encrypted == (cipher != 0), "copy header: cipher and encrypted do not go together")
-    need(cipher == header.cipher, "copy header: another cipher than the image")
-    tags = [as_data(tag, "copy header: tag", 32) for tag in f.items("tags", 1_024)]
-    need_ascending(tags, "copy header: tags")
-    pages = [as_data(page, "copy header: key page", 32) for page in f.items("key_pages", 64)]
-    need(bool(tags) == encrypted and (encrypted or not pages), "copy header: keys and encrypted do not go together")
-    own = parse_streams(f)
-    streams = own or header.streams
+    image = check_image_header(trust, f["header"])
+    need(image.fields["image"] == f["image"], "copy header: the header is of another image")
+    way = check_hops(trust, f["hops"], image, header.domain)
+    encrypted = f["encrypted"]
+    need(encrypted == (f["cipher"] != 0), "copy header: cipher and encrypted do not go together")
+    need(f["cipher"] == image.fields["cipher"], "copy header: another cipher than the image")
+    need(bool(f["tags"]) == encrypted, "copy header: tags and encrypted do not go together")
+    need(encrypted or not f["key_pages"], "copy header: key pages of what is not encrypted")
+    own = streams_of(header)
+    streams = own or streams_of(image)
     if streams is None:
         raise Damaged("copy header: a pool copy without streams")
-    check_trailer(trust, raw[length:], signed, streams, header.files)
-    return Copy(
-        name,
-        signed.domain,
-        number,
-        header,
-        cipher,
-        f.number_or_nil("expires"),
-        tags,
-        pages,
-        *streams,
-        own is not None,
-        f.number("journal"),
-        way,
-    )
+
+    trailer = trust.check(raw[length:], b"SRTRLR01")
+    t = trailer.fields
+    need(trailer.domain == header.domain, "trailer: of another domain")
+    same = all(t[key] == f[key] for key in ("medium", "image", "copy", "fragment"))
+    need(same and t["copy_header"] == digest(header.raw), "trailer: of another copy, or copy header")
+    need(t["last"], "trailer: not the last fragment")
+    need(t["bytes"] == streams[0].bytes + streams[1].bytes, "trailer: bytes are not those of the streams")
+    need(t["digest"] == digest(streams[0].root + streams[1].root), "trailer: digest is not that of the roots")
+    need(t["files"] == image.fields["files"], "trailer: files are not those of the image header")
+    return Copy(name, domain, f, image.fields, way, *streams, own is not None)
 
 
-def check_trailer(trust: Trust, raw: bytes, copy: Signed, streams: tuple[Stream, Stream], files: int) -> None:
-    """Check that a trailer is that of its copy header (trailer.md)."""
-    trailer = trust.check(raw, b"SRTRLR01")
-    f = trailer.fields
-    need(trailer.domain == copy.domain, "trailer: of another domain")
-    for name, length in (("medium", 16), ("image", 16)):
-        need(f.data(name, length) == copy.fields.data(name, length), f"trailer: {name} of another copy")
-    for name in ("copy", "fragment"):
-        need(f.number(name) == copy.fields.number(name), f"trailer: {name} of another copy")
-    need(f.data("copy_header", 32) == digest(copy.raw), "trailer: of another copy header")
-    need(f.flag("last"), "trailer: not the last fragment")
-    need(f.number("bytes") == streams[0].bytes + streams[1].bytes, "trailer: bytes are not those of the streams")
-    need(f.data("digest", 32) == digest(streams[0].root + streams[1].root), "trailer: digest is not that of the roots")
-    need(f.number("files") == files, "trailer: files are not those of the image header")
+# ---------------------------------------------------------------- pages: manifest-page.md, key-page.md
 
-
-# ---------------------------------------------------------------- frames and pages
+PAGE = Struct(">4sBB2sII")
+FRAME_ROW, REFERENCE_ROW, CHILD_ROW = Struct(">32s16sII"), Struct(">32sHHI"), Struct(">32sQQ")
 
 
 class FrameRow(NamedTuple):
-    """A frame as a leaf page lists it (manifest-page.md)."""
+    """A frame as a leaf page lists it."""
 
     frame: bytes
     key: bytes
@@ -675,7 +630,7 @@ class FrameRow(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """One segment in the order of use (manifest-page.md)."""
+    """One segment in the order of use."""
 
     name: bytes
     row: FrameRow
@@ -684,16 +639,15 @@ class Reference(NamedTuple):
 
 
 class Child(NamedTuple):
-    """A page below an interior page (manifest-page.md)."""
+    """A page below an interior page."""
 
     page: bytes
     references: int
     bytes: int
 
 
-@dataclass(frozen=True)
-class Page:
-    """A manifest page (manifest-page.md)."""
+class Page(NamedTuple):
+    """A manifest page."""
 
     level: int
     rows: list[FrameRow]
@@ -702,57 +656,53 @@ class Page:
 
 
 def parse_page(raw: bytes) -> Page:
-    """Check what a manifest page says of itself (manifest-page.md); its digest is right already."""
-    need(len(raw) >= 16 and raw[:4] == b"SRP1", "page: not a manifest page")
-    level = raw[4]
-    known(raw[5] == 1, "page: another digest algorithm")
-    need(level <= 8 and raw[6:8] == bytes(2), "page: wrong level or reserved bytes")
-    one, two = int.from_bytes(raw[8:12], "big"), int.from_bytes(raw[12:16], "big")
+    """Check what a manifest page says of itself; its digest is right already."""
+    need(len(raw) >= PAGE.size, "page: too short")
+    magic, level, algorithm, zero, one, two = PAGE.unpack_from(raw)
+    check_magic(magic, b"SRP1", "page")
+    known(algorithm == 1, "page: another digest algorithm")
+    need(level <= 8 and zero == bytes(2), "page: wrong level or reserved bytes")
+    need(one <= 1_024 and two <= 1_024, "page: too many rows")
+    body = memoryview(raw)[PAGE.size :]
     if level:
-        need(1 <= one <= 1_024 and two == 0 and len(raw) == 16 + 48 * one, "page: its length is not what it says")
-        children = []
-        for at in range(16, len(raw), 48):
-            sums = int.from_bytes(raw[at + 32 : at + 40], "big"), int.from_bytes(raw[at + 40 : at + 48], "big")
-            need(0 < sums[0] <= MAX_SUM and 0 < sums[1] <= MAX_SUM, "page: a child that is empty, or too large")
-            children.append(Child(raw[at : at + 32], *sums))
+        need(one >= 1 and two == 0 and len(body) == CHILD_ROW.size * one, "page: its length is not what it says")
+        children = [Child(*row) for row in CHILD_ROW.iter_unpack(body)]
+        fits = all(0 < child.references <= child.bytes <= MAX_SUM for child in children)
+        need(fits, "page: a child that is empty, or too large")
         return Page(level, [], [], children)
-    need(one <= 1_024 and two <= 1_024, "page: too many frames or references")
-    need(len(raw) == 16 + 56 * one + 40 * two, "page: its length is not what it says")
-    rows = []
-    for at in range(16, 16 + 56 * one, 56):
-        lengths = int.from_bytes(raw[at + 48 : at + 52], "big"), int.from_bytes(raw[at + 52 : at + 56], "big")
-        rows.append(FrameRow(raw[at : at + 32], raw[at + 32 : at + 48], *lengths))
+    cut = FRAME_ROW.size * one
+    need(len(body) == cut + REFERENCE_ROW.size * two, "page: its length is not what it says")
+    rows = [FrameRow(*row) for row in FRAME_ROW.iter_unpack(body[:cut])]
     need(len({row.frame for row in rows}) == one, "page: a frame is listed twice")
     references, used = [], 0
-    for at in range(16 + 56 * one, len(raw), 40):
-        index, position = int.from_bytes(raw[at + 32 : at + 34], "big"), int.from_bytes(raw[at + 34 : at + 36], "big")
-        length = int.from_bytes(raw[at + 36 : at + 40], "big")
+    for name, index, position, length in REFERENCE_ROW.iter_unpack(body[cut:]):
         need(index <= used and index < one, "page: frames are not in the order of the first reference")
         need(1 <= length <= 4 * MIB and position < 4_096, "page: a reference out of bounds")
         used = max(used, index + 1)
-        references.append(Reference(raw[at : at + 32], rows[index], position, length))
+        references.append(Reference(name, rows[index], position, length))
     need(used == one, "page: a frame is not used")
     return Page(0, rows, references, [])
 
 
 def parse_key_page(raw: bytes) -> list[bytes]:
-    """The envelope ids of a key page (key-page.md); its digest is right already."""
-    need(len(raw) >= 16 and raw[:4] == b"SRK1", "key page: not a key page")
-    known(raw[5] == 1, "key page: another digest algorithm")
-    count = int.from_bytes(raw[8:12], "big")
-    need(raw[4:5] + raw[6:8] + raw[12:16] == bytes(7), "key page: reserved bytes")
+    """The envelope ids of a key page; its digest is right already."""
+    need(len(raw) >= PAGE.size, "key page: too short")
+    magic, zero, algorithm, zeros, count, reserved = PAGE.unpack_from(raw)
+    check_magic(magic, b"SRK1", "key page")
+    known(algorithm == 1, "key page: another digest algorithm")
+    need(zero == reserved == 0 and zeros == bytes(2), "key page: reserved bytes")
     need(1 <= count <= 16_000 and len(raw) == 16 + 16 * count, "key page: its length is not what it says")
     return [raw[at : at + 16] for at in range(16, len(raw), 16)]
 
 
-MAX_PAGE = 256 * KIB
+# ---------------------------------------------------------------- frames: frame.md
+
+FRAME, SEGMENT = Struct(">4sBBBBIII16s12s"), Struct(">32sI")
 MAX_BODY = 8 * MIB + 64 * KIB
-MAX_FRAME = 48 + 36 * 4_096 + MAX_BODY
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A frame, still closed (frame.md)."""
+class Frame(NamedTuple):
+    """A frame, still closed."""
 
     cipher: int
     compression: int
@@ -760,32 +710,29 @@ class Frame:
     key: bytes
     nonce: bytes
     segments: list[tuple[bytes, int]]
-    length: int
     head: bytes
     body: bytes
 
 
 def parse_frame(raw: bytes) -> Frame:
-    """Check the head of a frame (frame.md); its digest is right already."""
-    need(len(raw) >= 48 and raw[:4] == b"SRF1", "frame: not a frame")
-    cipher, compression = raw[4], raw[5]
-    known(cipher in (0, 1) and compression in (0, 1) and raw[6] == 1 and raw[7] == 1, "frame: another algorithm")
-    count, total, body = (int.from_bytes(raw[at : at + 4], "big") for at in (8, 12, 16))
+    """Check the head of a frame; its digest is right already."""
+    need(len(raw) >= FRAME.size, "frame: too short")
+    magic, cipher, compression, naming, algorithm, count, total, body, key, nonce = FRAME.unpack_from(raw)
+    check_magic(magic, b"SRF1", "frame")
+    known(cipher in (0, 1) and compression in (0, 1) and naming == algorithm == 1, "frame: another algorithm")
     need(1 <= count <= 4_096 and 1 <= total <= 8 * MIB and body <= MAX_BODY, "frame: a length out of bounds")
-    need(len(raw) == 48 + 36 * count + body, "frame: its length is not what it says")
-    key, nonce = raw[20:36], raw[36:48]
+    end = FRAME.size + SEGMENT.size * count
+    need(len(raw) == end + body, "frame: its length is not what it says")
     need(cipher == 1 or key + nonce == bytes(28), "frame: key or nonce of a frame that is not encrypted")
     need(cipher == 0 or (body >= 16 and nonce[:4] == bytes(4)), "frame: body too short, or a wrong nonce")
-    places = range(48, 48 + 36 * count, 36)
-    segments = [(raw[at : at + 32], int.from_bytes(raw[at + 32 : at + 36], "big")) for at in places]
+    segments = list(SEGMENT.iter_unpack(raw[FRAME.size : end]))
     need(all(1 <= length <= 4 * MIB for _, length in segments), "frame: a segment out of bounds")
     need(sum(length for _, length in segments) == total, "frame: bytes are not those of its segments")
-    end = 48 + 36 * count
-    return Frame(cipher, compression, total, key, nonce, segments, len(raw), raw[:end], raw[end:])
+    return Frame(cipher, compression, total, key, nonce, segments, raw[:end], raw[end:])
 
 
 def open_frame(frame: Frame, frame_key: bytes | None) -> bytes:
-    """Decrypt and decompress a frame (frame.md, Body)."""
+    """Decrypt and decompress a frame (Body)."""
     body: bytes | None = frame.body
     if frame_key is not None:
         body = unseal(frame_key, frame.nonce, frame.body, frame.head)
@@ -798,108 +745,116 @@ def open_frame(frame: Frame, frame_key: bytes | None) -> bytes:
 
 
 def decompress(body: bytes, total: int) -> bytes:
-    """One Zstandard frame, then whole skippable frames (frame.md, Body)."""
+    """One Zstandard frame, then whole skippable frames (Body).
+
+    The frame is first followed through the heads of its blocks (RFC 8878, section 3.1.1): the library would either
+    not tell where it ends, or give more than its stated size before it finds that wrong.
+    """
     need(body[:4] == b"\x28\xb5\x2f\xfd", "frame: no Zstandard frame")
     try:
         parameters = zstandard.get_frame_parameters(body)
         need(parameters.content_size == total, "frame: another content size than it says")
         need(parameters.dict_id == 0 and parameters.window_size <= 8 * MIB, "frame: dictionary, or too large a window")
-        decompressor = zstandard.ZstdDecompressor(max_window_size=8 * MIB).decompressobj()
-        data = decompressor.decompress(body)
+        at, last = zstandard.frame_header_size(body), 0
+        while not last:
+            need(at + 3 <= len(body), "frame: the Zstandard frame is cut off")
+            block = int.from_bytes(body[at : at + 3], "little")
+            last, is_run = block & 1, block >> 1 & 3 == 1
+            at += 3 + (1 if is_run else block >> 3)
+        at += 4 if parameters.has_checksum else 0
+        plain = zstandard.ZstdDecompressor(max_window_size=8 * MIB).decompress(body[:at])
     except zstandard.ZstdError as error:
         raise Damaged(f"frame: {error}") from None
-    need(decompressor.eof, "frame: the Zstandard frame is cut off")
-    rest = decompressor.unused_data
-    while rest:
-        magic, size = int.from_bytes(rest[:4], "little"), int.from_bytes(rest[4:8], "little")
-        need(len(rest) >= 8 + size and magic >> 4 == 0x184D2A5, "frame: bytes behind it that are no skippable frame")
-        rest = rest[8 + size :]
-    return data
+    while at < len(body):
+        magic, size = int.from_bytes(body[at : at + 4], "little"), int.from_bytes(body[at + 4 : at + 8], "little")
+        need(magic >> 4 == 0x184D2A5, "frame: bytes behind it that are no skippable frame")
+        at += 8 + size
+    need(at == len(body), "frame: it is cut off")
+    return plain
 
 
-# ---------------------------------------------------------------- the pool: pool-folder.md
+# ---------------------------------------------------------------- the pool: pool-folder.md, container.md, journal.md
+
+HEADER, FOOTER = Struct(">8s16s16s32sQBB6s8s"), Struct(">8sII")
+ITEM, TAIL = Struct(">32sQII16s"), Struct(">QQ32s32s8s8s")
+FRAMES, PAGES = 1, 2
+MAX_ITEM = {FRAMES: FRAME.size + SEGMENT.size * 4_096 + MAX_BODY, PAGES: 256 * KIB}
+MAX_FOOTER = FOOTER.size + ITEM.size * 65_536 + SEGMENT.size * 1_048_576
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """A regular file; symbolic links are not followed, and nothing is waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            need(stat.S_ISREG(os.fstat(descriptor).st_mode), f"{path}: not a file")
+            yield file
+    except OSError as error:
+        raise Incomplete(f"{path}: {error.strerror}") from None
 
 
 def read_whole(path: Path, bound: int) -> bytes:
-    """A regular file of at most `bound` bytes; symbolic links are not followed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise Incomplete(f"{path}: not there") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        need(stat.S_ISREG(status.st_mode) and status.st_size <= bound, f"{path}: not a file, or too long")
-        return file.read(bound)
+    """A file of at most `bound` bytes."""
+    with reading(path) as file:
+        found = file.read(bound + 1)
+    need(len(found) <= bound, f"{path}: too long")
+    return found
 
 
-def hexadecimal(text: str, length: int | None = None) -> bool:
-    """Whether a file name is lower-case hexadecimal (pool-folder.md)."""
-    return set(text) <= set("0123456789abcdef") and (length is None or len(text) == length)
+def hexadecimal(text: str, length: int) -> bool:
+    """Whether a name is lower-case hexadecimal of a length."""
+    return set(text) <= set("0123456789abcdef") and len(text) == length
 
 
-class Container:
-    """A sealed container, checked from its tail and footer (container.md)."""
+class Place(NamedTuple):
+    """Where a frame or a page lies."""
 
-    def __init__(self, path: Path, medium: bytes) -> None:
-        self.path = path
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            need(stat.S_ISREG(status.st_mode) and 192 <= status.st_size <= GIB, "container: not a file, or its size")
-            header = file.read(96)
-            file.seek(status.st_size - 96)
-            tail = file.read(96)
-            need(tail[80:] == bytes(8) + b"SREND001", "container: not sealed")
-            offset, length = int.from_bytes(tail[:8], "big"), int.from_bytes(tail[8:16], "big")
-            need(
-                offset >= 96 and length >= 16 and offset + length == status.st_size - 96, "container: footer misplaced"
-            )
-            need(length <= 16 + 64 * 65_536 + 36 * 1_048_576, "container: footer too long")
-            file.seek(offset)
-            footer = file.read(length)
-        self.check_header(header, medium)
-        need(digest(header + footer) == tail[16:48], "container: digest differs")
-        self.items = self.check_footer(footer, offset)
+    container: Path
+    offset: int
+    length: int
 
-    def check_header(self, header: bytes, medium: bytes) -> None:
-        """Check the first 96 bytes (container.md, Header)."""
-        if header[:8] != b"SRCONT01":
-            newer = header[:6] == b"SRCONT" and header[6:8].isdigit() and header[6:8] > b"01"
-            raise (Newer if newer else Damaged)("container: another magic")
-        need(digest(header[:88])[:8] == header[88:], "container: header is damaged")
-        need(header[8:24].hex() == self.path.name, "container: the file has another name")
-        need(header[24:40] == medium, "container: of another medium")
-        known(header[80] in (1, 2) and header[81] == 1, "container: another content or digest algorithm")
-        need(header[82:88] == bytes(6), "container: reserved bytes")
-        self.content = header[80]
 
-    def check_footer(self, footer: bytes, end: int) -> list[tuple[bytes, int, int]]:
-        """The items as id, offset and length (container.md, Footer)."""
-        need(footer[:8] == b"SRFOOT01", "container: no footer")
-        items, segments = int.from_bytes(footer[8:12], "big"), int.from_bytes(footer[12:16], "big")
-        need(1 <= items <= 65_536 and segments <= 1_048_576, "container: too many items or segments")
-        need(len(footer) == 16 + 64 * items + 36 * segments, "container: footer is not as long as it says")
-        need(self.content == 1 or segments == 0, "container: segments of pages")
-        result: list[tuple[bytes, int, int]] = []
-        at, first = 96, 0
-        for place in range(16, 16 + 64 * items, 64):
-            row = footer[place : place + 64]
-            offset, length = int.from_bytes(row[32:40], "big"), int.from_bytes(row[40:44], "big")
-            number = int.from_bytes(row[44:48], "big")
-            need(offset == at and 0 < length <= end - at, "container: items do not cover it")
-            low, high = (first + 1, first + 4_096) if result and self.content == 1 else (0, 0)
-            need(self.content == 1 or row[48:] == bytes(16), "container: a data key of a page")
-            need(low <= number <= high and (number < segments or self.content == 2), "container: first segment")
-            at, first = at + length, number
-            result.append((row[:32], offset, length))
-        need(at == end, "container: items do not cover it")
-        return result
+def read_container(path: Path, medium: bytes) -> tuple[int, list[tuple[bytes, Place]]]:
+    """Check a sealed container from its tail and footer (container.md); its content, and its items."""
+    with reading(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        need(HEADER.size + TAIL.size <= size <= GIB, "container: its size")
+        header = file.read(HEADER.size)
+        file.seek(size - TAIL.size)
+        end, length, total, _, zero, magic = TAIL.unpack(file.read(TAIL.size).ljust(TAIL.size))
+        check_magic(magic, b"SREND001", "container")
+        fits = end >= HEADER.size and FOOTER.size <= length <= MAX_FOOTER and end + length + TAIL.size == size
+        need(fits and zero == bytes(8), "container: footer misplaced")
+        file.seek(end)
+        footer = file.read(length)
+    need(len(footer) == length and digest(header + footer) == total, "container: digest differs")
 
-    def read(self, offset: int, length: int) -> bytes:
-        """The bytes of an item."""
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
+    magic, name, of_medium, _, _, content, algorithm, zero, check = HEADER.unpack(header)
+    check_magic(magic, b"SRCONT01", "container")
+    need(digest(header[:88])[:8] == check, "container: header is damaged")
+    need(name.hex() == path.name, "container: the file has another name")
+    need(of_medium == medium, "container: of another medium")
+    known(content in MAX_ITEM and algorithm == 1, "container: another content or digest algorithm")
+    need(zero == bytes(6), "container: reserved bytes")
+
+    magic, items, segments = FOOTER.unpack_from(footer)
+    check_magic(magic, b"SRFOOT01", "container")
+    need(1 <= items <= 65_536 and segments <= 1_048_576, "container: too many items or segments")
+    cut = FOOTER.size + ITEM.size * items
+    need(len(footer) == cut + SEGMENT.size * segments, "container: footer is not as long as it says")
+    need(content == FRAMES or segments == 0, "container: segments of pages")
+    places: list[tuple[bytes, Place]] = []
+    at, first = HEADER.size, 0
+    for item, offset, length, number, key in ITEM.iter_unpack(footer[FOOTER.size : cut]):
+        need(offset == at and 0 < length <= min(end - at, MAX_ITEM[content]), "container: items do not cover it")
+        low, high = (first + 1, first + 4_096) if places and content == FRAMES else (0, 0)
+        need(low <= number <= high and (number < segments or content == PAGES), "container: first segment")
+        need(content == FRAMES or key == bytes(16), "container: a data key of a page")
+        places.append((item, Place(path, offset, length)))
+        at, first = at + length, number
+    need(at == end, "container: items do not cover it")
+    return content, places
 
 
 class Pool:
@@ -907,142 +862,114 @@ class Pool:
 
     def __init__(self, path: Path, trust: Trust) -> None:
         self.path, self.trust = path, trust
-        header = check_object(read_whole(path / "medium", object_bound(b"SRMEDH01")), b"SRMEDH01")
-        self.domain = header.domain
+        raw = read_whole(path / "medium", object_bound(b"SRMEDH01"))
+        self.domain = open_object(raw, b"SRMEDH01").domain
         self.read_revocations()
-        trust.check_revoked(header)
-        f = header.fields
-        check_features(f)
-        kind = f.text("kind", 1, KIB)
-        known(kind in ("pool", "tape"), f"media header: kind {shown(kind)}")
-        need(kind == "pool", "media header: not a pool")
-        self.medium, self.label = f.data("medium", 16), f.text("label", 1, 128)
-        self.created = f.number("created")
+        header = trust.check(raw, b"SRMEDH01").fields
+        need(header["kind"] == "pool", "media header: not a pool")
+        self.medium, self.label, self.created = header["medium"], header["label"], header["created"]
         self.tombstones: set[tuple[bytes, int]] = set()
         self.journal = self.read_journal()
 
-    def names(self, folder: str) -> list[tuple[str, Path]]:
-        """The files of a folder with subfolders `xx`, by name (pool-folder.md)."""
-        result = []
+    def names(self, folder: str) -> Iterator[tuple[str, Path]]:
+        """The files of a folder with subfolders `xx`, by name."""
         for sub in sorted((self.path / folder).glob("[0-9a-f][0-9a-f]")):
-            if not sub.is_symlink() and sub.is_dir():
-                for path in sorted(sub.iterdir()):
-                    if path.name[:2] == sub.name:
-                        result.append((path.name, path))
-                    else:
-                        warn(f"{path}: damaged: in the wrong folder")
-        return result
+            for path in sorted(sub.iterdir()) if sub.is_dir() and not sub.is_symlink() else ():
+                if path.name[:2] == sub.name:
+                    yield path.name, path
+                else:
+                    warn(f"{path}: damaged: in the wrong folder")
+
+    def plain_names(self, folder: str) -> list[str]:
+        """The names in a folder without subfolders, the highest first."""
+        path = self.path / folder
+        return sorted((path.name for path in path.iterdir()), reverse=True) if path.is_dir() else []
 
     def read_revocations(self) -> None:
         """The newest revocation list of the owning domain (identity.md, pool-folder.md)."""
-        folder = self.path / "revocations"
-        names = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else []
-        for name in names:
+        for name in self.plain_names("revocations"):
             try:
-                raw = read_whole(folder / name, object_bound(b"SRREVL01"))
-                self.trust.revoked[self.domain] = self.check_revocations(raw, name)
+                raw = read_whole(self.path / "revocations" / name, object_bound(b"SRREVL01"))
+                signed = open_object(raw, b"SRREVL01")
+                fields = check_fields(signed)
+                own = signed.domain == self.domain and name == f"{fields['number']:010d}"
+                need(own, "revocation list: of another domain or name")
             except ReadError as error:
                 warn(f"revocations/{name}: {error}; an older list may say less")
             else:
+                self.trust.revoked[self.domain] = {item["certificate"] for item in fields["revoked"]}
                 return
         warn("no revocation list: it cannot be known whether a certificate was revoked")
 
-    def check_revocations(self, raw: bytes, name: str) -> set[int]:
-        """The numbers of the certificates that a list revokes (identity.md, Revocation list)."""
-        signed = check_object(raw, b"SRREVL01")
-        number = signed.fields.number("number", 1, (1 << 32) - 1)
-        need(signed.domain == self.domain and name == f"{number:010d}", "revocation list: of another domain or name")
-        signed.fields.number("issued")
-        revoked: list[int] = []
-        for item in signed.fields.items("revoked", 1_024):
-            f = Fields(item, "revocation list: revoked")
-            revoked.append(f.number("certificate", 1 if not revoked else revoked[-1] + 1))
-            f.number("since")
-            f.text("reason", 0, 256)
-        return set(revoked)
-
     def read_journal(self) -> int:
-        """Apply the journal as far as it is complete (journal.md); the number of its last batch."""
+        """Apply the journal as far as it is complete (journal.md); the number of its last batch.
+
+        Of the records only tombstones matter to a reader.
+        """
         previous, incarnation, number = ZEROS, 1, 0
-        folder = self.path / "journal"
-        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        names = set(self.plain_names("journal"))
         while (name := f"{number + 1:016x}") in names:
             try:
-                signed = self.trust.check(read_whole(folder / name, object_bound(b"SRJRNL01")), b"SRJRNL01")
+                raw = read_whole(self.path / "journal" / name, object_bound(b"SRJRNL01"))
+                signed = self.trust.check(raw, b"SRJRNL01")
                 f = signed.fields
-                need(signed.domain == self.domain and f.data("medium", 16) == self.medium, "journal: of another medium")
-                need(f.number("sequence", 1) == number + 1, "journal: the file has another name")
-                need(f.data("previous", 32) == previous, "journal: does not follow the batch before it")
-                incarnation = f.number("incarnation", incarnation)
-                f.number("at")
-                self.tombstones |= set(self.journal_tombstones(f.items("records", 4_096, 1)))
+                own = (signed.domain, f["medium"]) == (self.domain, self.medium)
+                need(own and f["sequence"] == number + 1, "journal: of another medium, or another name")
+                need(f["previous"] == previous, "journal: does not follow the batch before it")
+                need(f["incarnation"] >= incarnation, "journal: of an earlier incarnation than the batch before it")
             except ReadError as error:
                 warn(f"journal/{name}: {error}")
                 break
-            previous, number = digest(signed.raw), number + 1
+            self.tombstones |= {(r["image"], r["copy"]) for r in f["records"] if r["kind"] == "tombstone"}
+            previous, incarnation, number = digest(raw), f["incarnation"], number + 1
             names.remove(name)
         if names:
             warn(f"the journal is complete up to batch {number} only")
         return number
 
-    @staticmethod
-    def journal_tombstones(records: list[Value]) -> list[tuple[bytes, int]]:
-        """The copies that a batch says were expired (journal.md); other kinds are checked, and not needed here."""
-        result = []
-        for record in records:
-            f = Fields(record, "journal: record")
-            kind, key = f.text("kind", 1, KIB), (f.data("image", 16), f.number("copy"))
-            f.number("at")
-            f.text("reason", 0, 256)
-            if kind == "tombstone":
-                result.append(key)
-        return result
-
-    def copy_names(self) -> list[str]:
-        """The names of what lies in `images`."""
-        return [name for name, _ in self.names("images")]
-
     def copy(self, name: str) -> Copy:
         """One copy, all signatures checked."""
         bound = object_bound(b"SRCPYH01") + object_bound(b"SRTRLR01")
         raw = read_whole(self.path / "images" / name[:2] / name, bound)
-        copy = parse_copy(self.trust, name, raw, self.domain, self.medium)
-        if copy.journal > self.journal:
-            warn(
-                f"{name}: names journal batch {copy.journal}, and the journal ends at {self.journal}: it is incomplete"
-            )
+        copy = check_copy(self.trust, name, raw, self.domain, self.medium)
+        if copy.f["journal"] > self.journal:
+            warn(f"{name}: names journal batch {copy.f['journal']}, and the journal ends at {self.journal}")
         return copy
 
     @functools.cached_property
-    def items(self) -> dict[tuple[int, bytes], list[tuple[Container, int, int]]]:
-        """Where pages and frames lie, from the containers' footers (container.md)."""
-        result: dict[tuple[int, bytes], list[tuple[Container, int, int]]] = {}
+    def places(self) -> dict[tuple[int, bytes], tuple[Place, ...]]:
+        """Where pages and frames lie, from the footers of all containers."""
+        result: dict[tuple[int, bytes], tuple[Place, ...]] = {}
         for name, path in self.names("containers"):
             try:
                 need(hexadecimal(name, 32), "container: not a name of a container")
-                container = Container(path, self.medium)
-            except (ReadError, OSError) as error:
+                content, found = read_container(path, self.medium)
+            except ReadError as error:
                 warn(f"containers/{name}: {error}")
                 continue
-            for item, offset, length in container.items:
-                result.setdefault((container.content, item), []).append((container, offset, length))
+            for item, place in found:
+                result[content, item] = (*result.get((content, item), ()), place)
         return result
 
-    def item(self, content: int, name: bytes, bound: int, parse: Callable[[bytes], T]) -> T:
+    def item(self, content: int, name: bytes, parse: Callable[[bytes], T]) -> T:
         """A page or frame that is what its digest says, from the first container that has it whole."""
-        what = "frame" if content == 1 else "page"
-        places = self.items.get((content, name), [])
+        what = "frame" if content == FRAMES else "page"
+        places = self.places.get((content, name), ())
         for container, offset, length in places:
-            if length <= bound:
-                raw = container.read(offset, length)
-                if digest(raw) == name:
-                    return parse(raw)
-            warn(f"{container.path.name}: the {what} at {offset} is damaged")
+            try:
+                with reading(container) as file:
+                    file.seek(offset)
+                    raw = file.read(length)
+                need(digest(raw) == name, f"the {what} at {offset} is damaged")
+            except ReadError as error:
+                warn(f"containers/{container.name}: {error}")
+            else:
+                return parse(raw)
         raise (Damaged if places else Incomplete)(f"{what} {name.hex()} is {'damaged' if places else 'missing'}")
 
     @functools.cached_property
     def envelope_files(self) -> dict[str, list[Path]]:
-        """The files of each envelope (pool-folder.md)."""
+        """The files of each envelope."""
         result: dict[str, list[Path]] = {}
         for name, path in self.names("envelopes"):
             result.setdefault(name.partition("-")[0], []).append(path)
@@ -1052,76 +979,46 @@ class Pool:
 # ---------------------------------------------------------------- keys: key-envelope.md, key-tag.md, keystore.md
 
 
-@dataclass(frozen=True)
-class WrappedKey:
-    """A data key in an envelope (key-envelope.md)."""
-
-    key: bytes
-    purpose: int
-    medium: bytes
-    commitment: bytes
-    nonce: bytes
-    wrapped: bytes
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """One generation of a key envelope (key-envelope.md)."""
-
-    domain: bytes
-    origin: bytes
-    envelope: bytes
-    generation: int
-    group: bytes
-    tag: bytes
-    keys: list[WrappedKey]
-
-    def meaning(self) -> tuple[object, ...]:
-        """What all generations must agree in."""
-        return self.origin, self.group, [(k.key, k.purpose, k.medium, k.commitment) for k in self.keys]
-
-
-def parse_envelope(trust: Trust, raw: bytes, name: str) -> Envelope:
-    """Check a key envelope (key-envelope.md)."""
-    signed = trust.check(raw, b"SRENVL01")
-    f = signed.fields
-    f.number("incarnation", 1)
-    f.number("created")
-    f.algorithm("cipher", 1)
-    keys = []
-    for item in f.items("keys", 1_024, 1):
-        k = Fields(item, "envelope: key")
-        purpose, medium = k.algorithm("purpose", 1, 2), k.data("medium", 16)
-        need((purpose == 1) == (medium == bytes(16)), "envelope: medium and purpose do not go together")
-        key = WrappedKey(
-            k.data("key", 16), purpose, medium, k.data("commitment", 32), k.data("nonce", 12), k.data("wrapped", 48)
-        )
-        keys.append(key)
-    need_ascending([key.key for key in keys], "envelope: keys")
-    envelope = Envelope(
-        signed.domain,
-        f.data("origin", 32),
-        f.data("envelope", 16),
-        f.number("generation", 1, (1 << 32) - 1),
-        f.data("group", 16),
-        f.data("tag", 32),
-        keys,
-    )
-    made_name = f"{envelope.envelope.hex()}-{envelope.domain.hex()}-{envelope.generation:08x}"
+def parse_envelope(trust: Trust, raw: bytes, name: str) -> Signed:
+    """Check one generation of a key envelope (key-envelope.md)."""
+    envelope = trust.check(raw, b"SRENVL01")
+    f = envelope.fields
+    fits = all((key["purpose"] == 1) == (key["medium"] == bytes(16)) for key in f["keys"])
+    need(fits, "envelope: medium and purpose do not go together")
+    made_name = f"{f['envelope'].hex()}-{envelope.domain.hex()}-{f['generation']:08x}"
     need(name == made_name, "envelope: the file has another name")
     return envelope
 
 
-def agreeing(generations: list[Envelope], origin: bytes) -> list[Envelope]:
+def agreeing(generations: list[Signed], origin: bytes) -> list[Signed]:
     """The generations of one envelope that hold (key-envelope.md): those that agree with the origin's lowest."""
-    generations = sorted(generations, key=lambda e: (e.domain != origin, e.generation))
-    result = []
-    for envelope in generations:
-        if envelope.meaning() == generations[0].meaning():
+
+    def meaning(envelope: Signed) -> tuple[object, ...]:
+        f = envelope.fields
+        return f["origin"], f["group"], [(k["key"], k["purpose"], k["medium"], k["commitment"]) for k in f["keys"]]
+
+    result: list[Signed] = []
+    for envelope in sorted(generations, key=lambda e: (e.domain != origin, e.fields["generation"])):
+        if not result or meaning(envelope) == meaning(result[0]):
             result.append(envelope)
         else:
-            warn(f"envelope {envelope.envelope.hex()}: generation {envelope.generation} disagrees, and is rejected")
+            f = envelope.fields
+            warn(f"envelope {f['envelope'].hex()}: generation {f['generation']} disagrees, and is rejected")
     return result
+
+
+def unwrap(envelope: Signed, row: dict[str, Any], kms_key: bytes) -> bytes:
+    """The frame key of a data key (key-envelope.md, Wrap)."""
+    f = envelope.fields
+    wrapping = hkdf(kms_key, label("kms-key/wrap") + f["tag"][2:18])
+    associated = label("envelope-wrap") + envelope.domain + f["origin"] + f["envelope"] + row["key"]
+    associated += bytes([row["purpose"]]) + row["medium"] + f["group"] + f["tag"]
+    data_key = unseal(wrapping, row["nonce"], row["wrapped"], associated)
+    if data_key is None:
+        raise Damaged(f"data key {row['key'].hex()}: it does not unwrap")
+    named = hkdf(data_key, label("data-key/id"), 16) == row["key"]
+    need(named and hkdf(data_key, label("data-key/commit")) == row["commitment"], "data key: another than it says")
+    return hkdf(data_key, label("data-key/frame"))
 
 
 def check_tag(tag: bytes) -> None:
@@ -1162,85 +1059,76 @@ def key_from_phrase(tag: bytes, phrase: bytes) -> bytes:
     return key
 
 
-class KeyFile(NamedTuple):
-    """A key file, opened (keystore.md)."""
+# fmt: off
+KEY_FILE = table(
+    purpose=one_of("hmk", "kpk", "service"),
+    id=data(16), domain=data(32), source=one_of("random", "passphrase"), kdf=one_of(0, 1),
+    salt=data(16), key=data(32), check=data(8))
+# fmt: on
+KEYSTORE_HEAD = table(domain=data(32), hmk=data(16), kpk=data(16), cipher=one_of(1), nonce=data(12))
+KEY_RECORD = table(tag=data(32), group=data(16), created=number(), nonce=data(12), wrapped=data(48))
+KEYSTORE = table(groups=array(table(group=data(16)), 10_000), keys=array(KEY_RECORD, 100_000))
 
-    id: bytes
-    domain: bytes
-    key: bytes
+
+def split_head(raw: bytes, magic: bytes, what: str) -> int:
+    """Where the head of a file that holds keys ends; it begins at 12."""
+    check_magic(raw[:8], magic, what)
+    need(len(raw) >= 12, f"{what}: too short")
+    length = int.from_bytes(raw[8:12], "big")
+    need(length <= KIB and 12 + length <= len(raw), f"{what}: shorter than its parts")
+    return 12 + length
 
 
-def read_key_file(path: Path, purpose: str, phrase: Path | None) -> KeyFile:
-    """Open a key file (keystore.md, Key file)."""
+def read_key_file(path: Path, purpose: str, phrase: Path | None) -> dict[str, Any]:
+    """Open a key file (keystore.md, Key file): its fields, with the key that they hold or that the phrase makes."""
     raw = read_whole(path, 12 + KIB)
     if path.stat().st_mode & 0o077:
         raise Refused(f"{path}: others than its owner may read it")
-    need(raw[:8] == b"SRKEYF01" and len(raw) >= 12, f"{path}: not a key file")
-    need(len(raw) == 12 + int.from_bytes(raw[8:12], "big"), f"{path}: its length is not what it says")
-    f = Fields(decode(raw[12:]), str(path))
-    need(f.text("purpose", 1, 64) == purpose, f"{path}: not the {purpose}")
-    name, domain, salt, key = f.data("id", 16), f.data("domain", 32), f.data("salt", 16), f.data("key", 32)
-    source, kdf = f.text("source", 1, 64), f.algorithm("kdf", 0, 1)
-    known(source in ("random", "passphrase"), f"{path}: source {shown(source)}")
-    if source == "random":
-        need(kdf == 0 and salt == bytes(16), f"{path}: salt of a random key")
+    need(split_head(raw, b"SRKEYF01", str(path)) == len(raw), f"{path}: bytes behind it")
+    f: dict[str, Any] = KEY_FILE(decode(raw[12:]), str(path))
+    need(f["purpose"] == purpose, f"{path}: not the {purpose}")
+    by_phrase = f["source"] == "passphrase"
+    if by_phrase:
+        fits = f["kdf"] == 1 and f["salt"] == f["id"] and f["key"] == ZEROS
     else:
-        need(kdf == 1 and salt == name and key == ZEROS, f"{path}: a pass phrase's key that is not one")
+        fits = f["kdf"] == 0 and f["salt"] == bytes(16)
+    need(fits, f"{path}: derivation, salt or key does not go with its source")
+    if by_phrase:
         if phrase is None:
             raise Refused(f"{path}: its key comes from a pass phrase; give --{purpose}-passphrase-file")
-        key = argon2id(read_phrase(phrase), salt)
-    checked = label("key-file") + purpose.encode() + b"\0" + name + domain + bytes([kdf]) + salt + key
-    if hashlib.sha256(checked).digest()[:8] != f.data("check", 8):
-        if source == "passphrase":
+        f["key"] = argon2id(read_phrase(phrase), f["salt"])
+    checked = label("key-file") + purpose.encode() + b"\0" + f["id"] + f["domain"] + bytes([f["kdf"]]) + f["salt"]
+    if hashlib.sha256(checked + f["key"]).digest()[:8] != f["check"]:
+        if by_phrase:
             raise WrongKey(f"{path}: the pass phrase is not the right one")
         raise Damaged(f"{path}: its check differs")
-    return KeyFile(name, domain, key)
+    return f
 
 
-def read_keystore(path: Path, hmk: KeyFile, kpk: KeyFile) -> dict[bytes, bytes]:
+def read_keystore(path: Path, hmk: dict[str, Any], kpk: dict[str, Any]) -> dict[bytes, bytes]:
     """The KMS keys of a keystore by their tags (keystore.md, Keystore)."""
     raw = read_whole(path, 64 * MIB + 2 * KIB)
-    need(len(raw) >= 12 and raw[:8] == b"SRKEYS01", f"{path}: not a keystore")
-    end = 12 + int.from_bytes(raw[8:12], "big")
-    need(end <= 12 + KIB and end + 16 <= len(raw), f"{path}: shorter than its parts")
-    head = Fields(decode(raw[12:end]), "keystore: head")
-    head.algorithm("cipher", 1)
+    end = split_head(raw, b"SRKEYS01", "keystore")
+    head = KEYSTORE_HEAD(decode(raw[12:end]), "keystore: head")
     for name, file in (("hmk", hmk), ("kpk", kpk)):
-        if head.data(name, 16) != file.id or head.data("domain", 32) != file.domain:
-            raise WrongKey(
-                f"wrong key file: the keystore wants {name} {head.data(name, 16).hex()}, not {file.id.hex()}"
-            )
-    body = unseal(hkdf(hmk.key, label("keystore") + hmk.id), head.data("nonce", 12), raw[end:], raw[:end])
+        if (head[name], head["domain"]) != (file["id"], file["domain"]):
+            raise WrongKey(f"wrong key file: the keystore wants {name} {head[name].hex()}, not {file['id'].hex()}")
+    body = unseal(hkdf(hmk["key"], label("keystore") + hmk["id"]), head["nonce"], raw[end:], raw[:end])
     if body is None:
         raise Damaged("keystore: its body does not authenticate")
-    f = Fields(decode(body), "keystore")
-    groups = [Fields(item, "keystore: group").data("group", 16) for item in f.items("groups", 10_000)]
-    need(len(set(groups)) == len(groups), "keystore: a group is there twice")
-    wrapping, keys = hkdf(kpk.key, label("keystore-record") + kpk.id), {}
-    for item in f.items("keys", 100_000):
-        k = Fields(item, "keystore: key")
-        tag, group = k.data("tag", 32), k.data("group", 16)
+    f = KEYSTORE(decode(body), "keystore")
+    groups = {item["group"] for item in f["groups"]}
+    need(len(groups) == len(f["groups"]), "keystore: a group is there twice")
+    wrapping, keys = hkdf(kpk["key"], label("keystore-record") + kpk["id"]), dict[bytes, bytes]()
+    for record in f["keys"]:
+        tag, group = record["tag"], record["group"]
         check_tag(tag)
         need(tag not in keys and group in groups, "keystore: a key is there twice, or without a group")
-        associated = tag + group + k.number("created").to_bytes(8, "big")
-        key = unseal(wrapping, k.data("nonce", 12), k.data("wrapped", 48), associated)
+        key = unseal(wrapping, record["nonce"], record["wrapped"], tag + group + record["created"].to_bytes(8, "big"))
         if key is None or not has_check_value(key, tag):
             raise Damaged(f"keystore: key {tag.hex()} does not open")
         keys[tag] = key
     return keys
-
-
-def unwrap(envelope: Envelope, wrapped: WrappedKey, kms_key: bytes) -> bytes:
-    """The frame key of a data key (key-envelope.md, Wrap)."""
-    wrapping = hkdf(kms_key, label("kms-key/wrap") + envelope.tag[2:18])
-    associated = label("envelope-wrap") + envelope.domain + envelope.origin + envelope.envelope + wrapped.key
-    associated += bytes([wrapped.purpose]) + wrapped.medium + envelope.group + envelope.tag
-    data_key = unseal(wrapping, wrapped.nonce, wrapped.wrapped, associated)
-    if data_key is None:
-        raise Damaged(f"data key {wrapped.key.hex()}: it does not unwrap")
-    named = hkdf(data_key, label("data-key/id"), 16) == wrapped.key
-    need(named and hkdf(data_key, label("data-key/commit")) == wrapped.commitment, "data key: another than it says")
-    return hkdf(data_key, label("data-key/frame"))
 
 
 # ---------------------------------------------------------------- an image
@@ -1264,33 +1152,26 @@ class Image:
         self.leaves: dict[bytes, None] = {}
         self.data_keys: set[bytes] = set()
         self.frame_keys: dict[bytes, bytes] = {}
-        self.frames: OrderedDict[bytes, Frame] = OrderedDict()
-        self.opened: OrderedDict[bytes, bytes] = OrderedDict()
+        self.stored_frame = functools.lru_cache(8)(lambda name: pool.item(FRAMES, name, parse_frame))
+        self.opened_frame = functools.lru_cache(8)(self.open_frame)
 
     def page(self, name: bytes) -> Page:
         """A manifest page by its id."""
-        return self.pool.item(2, name, MAX_PAGE, parse_page)
+        return self.pool.item(PAGES, name, parse_page)
 
     def check_pages(self) -> None:
         """Visit each distinct page of both trees once (manifest-page.md)."""
         for stream, distinct in ((self.copy.entries, False), (self.copy.payload, True)):
             seen: dict[bytes, Below] = {}
             root = self.page(stream.root)
-            empty = root.level == 0 and not root.references
-            sums = self.sums(root)
-            need(
-                (stream.segments, stream.bytes) == sums and (not empty or sums == (0, 0)),
-                "page: root is not the header's",
-            )
-            if not empty:
+            need((stream.segments, stream.bytes) == self.sums(root), "page: root is not the header's")
+            if root.children or root.references:
                 self.check_page(stream.root, root.level, seen, distinct)
             self.leaves.update((name, None) for name, below in seen.items() if below.level == 0)
         for name in self.leaves:
             self.data_keys.update(row.key for row in self.page(name).rows)
-        if self.copy.cipher == 0:
-            need(self.data_keys <= {bytes(16)}, "page: names a data key, and the copy is not encrypted")
-        else:
-            need(bytes(16) not in self.data_keys, "page: names no data key, and the copy is encrypted")
+        fits = bytes(16) not in self.data_keys if self.copy.f["cipher"] else self.data_keys <= {bytes(16)}
+        need(fits, "page: names a data key exactly when the copy is not encrypted")
 
     @staticmethod
     def sums(page: Page) -> tuple[int, int]:
@@ -1301,27 +1182,20 @@ class Image:
 
     def check_page(self, name: bytes, level: int, seen: dict[bytes, Below], distinct: bool) -> Below:
         """Check a page and all below it; with `distinct` no reference may stand directly behind itself."""
-        if name in seen:
-            need(seen[name].level == level, "page: a child of the wrong level")
-            return seen[name]
-        page = self.page(name)
-        need(page.level == level, "page: a child of the wrong level")
-        count, total = self.sums(page)
-        need(0 < count <= MAX_SUM and total <= MAX_SUM, "page: empty, or sums out of bounds")
-        if page.level:
-            parts = []
+        if name not in seen:
+            page = self.page(name)
+            count, total = self.sums(page)
+            need(page.level == level, "page: a child of the wrong level")
+            need(count > 0 and total <= MAX_SUM, "page: empty, or sums out of bounds")
+            parts = [(reference.name, reference.name) for reference in page.references]
             for child in page.children:
                 below = self.check_page(child.page, level - 1, seen, distinct)
-                need(
-                    (below.references, below.length) == (child.references, child.bytes),
-                    "page: a child holds another count",
-                )
+                need((below.references, below.length) == child[1:], "page: a child holds another count")
                 parts.append((below.first, below.last))
-        else:
-            parts = [(reference.name, reference.name) for reference in page.references]
-        pairs = itertools.pairwise(parts)
-        need(not distinct or all(a[1] != b[0] for a, b in pairs), "page: a reference directly behind itself")
-        seen[name] = Below(page.level, count, total, parts[0][0], parts[-1][1])
+            apart = all(one[1] != other[0] for one, other in itertools.pairwise(parts))
+            need(apart or not distinct, "page: a reference directly behind itself")
+            seen[name] = Below(level, count, total, parts[0][0], parts[-1][1])
+        need(seen[name].level == level, "page: a child of the wrong level")
         return seen[name]
 
     def references(self, name: bytes) -> Iterator[Reference]:
@@ -1332,67 +1206,67 @@ class Image:
             yield from self.references(child.page)
 
     def frame(self, row: FrameRow) -> Frame:
-        """A frame by its id, still closed, that is what a leaf page says."""
-        frame = self.frames.get(row.frame)
-        if frame is None:
-            frame = self.pool.item(1, row.frame, MAX_FRAME, parse_frame)
-            self.frames[row.frame] = frame
-            while len(self.frames) > 8:
-                self.frames.popitem(last=False)
-        same = (frame.key, frame.length, frame.total) == (row.key, row.length, row.bytes)
+        """A frame, still closed, that is what a leaf page says."""
+        frame = self.stored_frame(row.frame)
+        same = (frame.key, len(frame.head) + len(frame.body), frame.total) == (row.key, row.length, row.bytes)
         need(same, "page: key, length or bytes of a frame differ")
-        need(frame.cipher == self.copy.cipher, "frame: another cipher than the copy")
+        need(frame.cipher == self.copy.f["cipher"], "frame: another cipher than the copy")
         return frame
 
-    def check_reference(self, reference: Reference, frame: Frame) -> int:
-        """Check that a reference is what the frame's head says; the segment's offset in the frame."""
-        place = reference.position
-        need(
-            place < len(frame.segments) and frame.segments[place] == (reference.name, reference.length),
-            "page: a reference that is not in the frame",
-        )
-        return sum(length for _, length in frame.segments[:place])
+    def offset(self, reference: Reference) -> int:
+        """Where in its frame a reference begins; checks it against the frame's head."""
+        segments, place = self.frame(reference.row).segments, reference.position
+        same = place < len(segments) and segments[place] == (reference.name, reference.length)
+        need(same, "page: a reference that is not in the frame")
+        return sum(length for _, length in segments[:place])
+
+    def segment(self, reference: Reference) -> bytes:
+        """The bytes of a segment, all checked."""
+        offset = self.offset(reference)
+        return self.opened_frame(reference.row.frame)[offset : offset + reference.length]
+
+    def open_frame(self, name: bytes) -> bytes:
+        """The segments of a frame, one after the other."""
+        frame = self.stored_frame(name)
+        return open_frame(frame, self.frame_keys[frame.key] if frame.cipher else None)
 
     def check_frames(self) -> tuple[int, int]:
         """Check all frames without a key (frame.md, manifest-page.md); their number and bytes."""
         checked: dict[bytes, int] = {}
         for name in self.leaves:
             page = self.page(name)
-            by_frame: dict[bytes, list[Reference]] = {}
-            for reference in page.references:
-                by_frame.setdefault(reference.row.frame, []).append(reference)
-            for row in page.rows:
-                frame = self.frame(row)
-                checked[row.frame] = frame.length
-                for reference in by_frame[row.frame]:
-                    self.check_reference(reference, frame)
+            # frame by frame, because few are remembered; each is used, as the page was checked
+            order = {row: number for number, row in enumerate(page.rows)}
+            for reference in sorted(page.references, key=lambda r: order[r.row]):
+                self.offset(reference)
+                checked[reference.row.frame] = reference.row.length
         return len(checked), sum(checked.values())
 
     @functools.cached_property
-    def wrapped(self) -> dict[bytes, list[tuple[Envelope, WrappedKey]]]:
+    def wrapped(self) -> dict[bytes, list[tuple[Signed, dict[str, Any]]]]:
         """Where each data key of the copy is wrapped (key-page.md, key-envelope.md); all of them must be."""
-        names: list[bytes] = []
-        for page in self.copy.key_pages:
-            names += self.pool.item(2, page, MAX_PAGE, parse_key_page)
+        pages = (self.pool.item(PAGES, page, parse_key_page) for page in self.copy.f["key_pages"])
+        names = list(itertools.chain.from_iterable(pages))
         need_ascending(names, "key pages")
-        header, result = self.copy.header, dict[bytes, list[tuple[Envelope, WrappedKey]]]()
+        result: dict[bytes, list[tuple[Signed, dict[str, Any]]]] = {}
+        holder: dict[bytes, bytes] = {}
         for name in names:
-            generations = agreeing(self.generations(name), header.origin)
-            for envelope in generations:
-                if (envelope.origin, envelope.group) != (header.origin, header.key_group):
+            for envelope in agreeing(self.generations(name), self.copy.origin):
+                f = envelope.fields
+                if (f["origin"], f["group"]) != (self.copy.origin, self.copy.image["key_group"]):
                     warn(f"envelope {name.hex()}: of another origin or key group; it opens nothing here")
                     continue
-                for key in envelope.keys:
-                    places = result.setdefault(key.key, [])
-                    need(all(e.envelope == name for e, _ in places), f"data key {key.key.hex()} is in two envelopes")
-                    if key.purpose == 1:
-                        places.append((envelope, key))
-        missing = [key for key in self.data_keys if not result.get(key)]
-        if self.copy.cipher and missing:
+                for key in f["keys"]:
+                    same = holder.setdefault(key["key"], name) == name
+                    need(same, f"data key {key['key'].hex()} is in two envelopes")
+                    if key["purpose"] == 1:
+                        result.setdefault(key["key"], []).append((envelope, key))
+        missing = self.data_keys - result.keys()
+        if self.copy.f["cipher"] and missing:
             raise Incomplete(f"no envelope holds {len(missing)} of {len(self.data_keys)} data keys")
         return result
 
-    def generations(self, name: bytes) -> list[Envelope]:
+    def generations(self, name: bytes) -> list[Signed]:
         """The generations of an envelope that count for this copy: the origin's, and the writing domain's."""
         result = []
         for path in self.pool.envelope_files.get(name.hex(), []):
@@ -1401,79 +1275,78 @@ class Image:
                 result.append(parse_envelope(self.pool.trust, raw, path.name))
             except ReadError as error:
                 warn(f"envelopes/{path.name}: {error}")
-        return [e for e in result if e.domain in (self.copy.header.origin, self.copy.domain)]
+        return [envelope for envelope in result if envelope.domain in (self.copy.origin, self.copy.domain)]
 
     def open_keys(self, kms_keys: dict[bytes, bytes]) -> None:
         """Unwrap all data keys of the copy (key-envelope.md)."""
-        for name in self.data_keys if self.copy.cipher else ():
-            places = [(envelope, key) for envelope, key in self.wrapped[name] if envelope.tag in kms_keys]
-            if not places:
-                tags = " ".join(sorted({envelope.tag.hex() for envelope, _ in self.wrapped[name]}))
+        for name in self.data_keys if self.copy.f["cipher"] else ():
+            wraps = self.wrapped[name]
+            opening = [(envelope, key) for envelope, key in wraps if envelope.fields["tag"] in kms_keys]
+            if not opening:
+                tags = " ".join(sorted({envelope.fields["tag"].hex() for envelope, _ in wraps}))
                 raise WrongKey(f"none of the keys at hand opens data key {name.hex()}; it is wrapped under {tags}")
-            envelope, key = places[-1]
-            self.frame_keys[name] = unwrap(envelope, key, kms_keys[envelope.tag])
-
-    def segment(self, reference: Reference) -> bytes:
-        """The bytes of a segment, all checked (frame.md)."""
-        frame = self.frame(reference.row)
-        offset = self.check_reference(reference, frame)
-        data = self.opened.get(reference.row.frame)
-        if data is None:
-            data = open_frame(frame, self.frame_keys[frame.key] if frame.cipher else None)
-            self.opened[reference.row.frame] = data
-            while len(self.opened) > 8:
-                self.opened.popitem(last=False)
-        return data[offset : offset + reference.length]
+            envelope, key = opening[-1]
+            self.frame_keys[name] = unwrap(envelope, key, kms_keys[envelope.fields["tag"]])
 
     def files(self) -> "Entries":
         """The files of the image."""
         segments = (self.segment(reference) for reference in self.references(self.copy.entries.root))
-        return Entries(segments, self.references(self.copy.payload.root), self.copy.header)
+        return Entries(segments, self.references(self.copy.payload.root), self.copy.image)
 
 
 # ---------------------------------------------------------------- entries: entries.md
 
-FILE, FOLDER, SYMLINK, HARD_LINK = 1, 2, 3, 4
+FILE, FOLDER, SYMLINK, HARD_LINK, LAST_TYPE = 1, 2, 3, 4, 8
 MORE_EXTENTS, MORE_ATTRIBUTES, END = 64, 65, 127
+EXTENTS_FOLLOW, ATTRIBUTES_FOLLOW = 4, 8
+TIME, NAME, PATH = number(-MAX_INT - 1), data(0, 256), data(1, 65_536)
+
+
+def row(*rules: Rule) -> Rule:
+    """An array with these elements, in order."""
+
+    def check(value: Value, what: str) -> list[Any]:
+        if not isinstance(value, list) or len(value) != len(rules):
+            raise Damaged(f"{what}: not {len(rules)} elements")
+        return [inner(element, what) for inner, element in zip(rules, value, strict=True)]
+
+    return check
+
+
+ATTRIBUTES = array(row(data(1, 255), data(0, 65_536)), 1_024)
+EXTENTS = array(row(optional(data(32)), number(), number(1)), 4_096)
+# fmt: off
+ENTRY = {
+    "type": number(1, LAST_TYPE), "path": PATH, "mode": number(0, 0o7777), "uid": number(), "gid": number(),
+    "uname": NAME, "gname": NAME, "mtime": TIME, "ctime": TIME, "device": number(), "inode": number(),
+    "size": number(), "target": optional(PATH), "flags": number(), "attributes": ATTRIBUTES, "extents": EXTENTS,
+    "major": number(), "minor": number(),
+}
+# fmt: on
 
 
 class Extent(NamedTuple):
-    """A piece of a file: of a segment, or a hole (entries.md)."""
+    """A piece of a file: of a segment, or a hole."""
 
     reference: Reference | None
     offset: int
     length: int
 
 
-@dataclass
-class Entry:
-    """One file (entries.md)."""
-
-    type: int
-    path: bytes
-    mode: int
-    uid: int
-    gid: int
-    uname: bytes
-    gname: bytes
-    mtime: int
-    size: int
-    target: bytes
-    flags: int
-    attributes: list[tuple[bytes, bytes]]
-    extents: Iterator[Extent] = field(default_factory=lambda: iter(()))
+class Entry(SimpleNamespace):
+    """One file, with the fields of the table above; `contents` are its extents with their references, once."""
 
 
 class Entries:
-    """The entries stream, read side by side with the references of *payload* (entries.md)."""
+    """The entries stream, read side by side with the references of *payload*."""
 
-    def __init__(self, segments: Iterator[bytes], references: Iterator[Reference], header: ImageHeader) -> None:
+    def __init__(self, segments: Iterator[bytes], references: Iterator[Reference], header: dict[str, Any]) -> None:
         self.segments, self.references, self.header = segments, references, header
         self.buffer = bytearray()
         self.peeked: list[Value] | None = None
         self.current: Reference | None = None
-        self.types: dict[bytes, int] = {}
-        self.content = 0
+        self.linkable: set[bytes] = set()
+        self.files = self.content = 0
 
     def bytes_of_stream(self, length: int) -> bytes:
         """The next bytes of the stream."""
@@ -1482,9 +1355,9 @@ class Entries:
             if segment is None:
                 raise Damaged("entries: the stream ends too early")
             self.buffer += segment
-        data = bytes(self.buffer[:length])
+        found = bytes(self.buffer[:length])
         del self.buffer[:length]
-        return data
+        return found
 
     def peek(self) -> list[Value]:
         """The next record, left where it is."""
@@ -1505,233 +1378,204 @@ class Entries:
 
     def __iter__(self) -> Iterator[Entry]:
         last: bytes | None = None
-        while (kind := as_number(self.peek()[0], "entries: type")) != END:
-            known(kind <= 8 or kind in (MORE_EXTENTS, MORE_ATTRIBUTES), f"entries: type {kind}")
-            need(1 <= kind <= 8, "entries: a type that cannot stand here")
-            record = self.take(18)
-            entry = self.entry(record)
+        while (kind := number()(self.peek()[0], "entries: type")) != END:
+            known(kind <= LAST_TYPE or kind in (MORE_EXTENTS, MORE_ATTRIBUTES), f"entries: type {kind}")
+            need(1 <= kind <= LAST_TYPE, "entries: extents or attributes that follow no file that says so")
+            entry = self.entry(self.take(len(ENTRY)))
             order = b"" if entry.path == b"/" else entry.path.replace(b"/", b"\0")
             need(last is None or order > last, "entries: not in the order of a walk")
-            last, self.types[entry.path] = order, entry.type
-            entry.extents = self.extents(entry, record[15])
+            last, self.files = order, self.files + 1
+            if entry.type not in (FOLDER, HARD_LINK):
+                self.linkable.add(entry.path)
             yield entry
-            for _ in entry.extents:  # what the caller did not want is checked all the same
+            for _ in entry.contents:  # what the caller did not want is checked all the same
                 pass
-        end = self.take(3)
+        _, files, content = row(number(), number(), number())(self.take(3)[:3], "entries: end")
         need(not self.buffer and next(self.segments, None) is None, "entries: bytes behind the end")
-        totals = as_number(end[1], "entries: end"), as_number(end[2], "entries: end")
-        need(totals == (len(self.types), self.content), "entries: the end has other numbers")
-        need(totals == (self.header.files, self.header.content), "entries: the image header has other numbers")
+        need((files, content) == (self.files, self.content), "entries: the end has other numbers")
+        same = (files, content) == (self.header["files"], self.header["content"])
+        need(same, "entries: the image header has other numbers")
         need(next(self.references, None) is None, "entries: references of payload that no file uses")
 
     def entry(self, record: list[Value]) -> Entry:
         """Check a record of the types 1 to 8, and the attributes that follow it."""
-        kind, path = as_number(record[0], "entries: type"), as_data(record[1], "entries: path", 1, 65_536)
-        parts = path[1:].split(b"/") if path != b"/" else []
+        pairs = zip(ENTRY.items(), record, strict=False)  # elements behind these are for later readers
+        entry = Entry(**{name: check(value, f"entries: {name}") for (name, check), value in pairs})
+        path, flags, target = entry.path, entry.flags, entry.target
         need(path[:1] == b"/" and b"\0" not in path, "entries: a path that is not absolute, or has a zero byte")
-        need(not {b"", b".", b".."} & set(parts), "entries: a path with a part that is empty, . or ..")
-        need(path != b"/" or kind == FOLDER, "entries: / is not a folder")
-        for place in (9, 10):
-            as_number(record[place], "entries: device and inode")
-        as_number(record[8], "entries: changed", -MAX_INT - 1)
-        device = as_number(record[16], "entries: major"), as_number(record[17], "entries: minor")
-        need(kind in (7, 8) or device == (0, 0), "entries: device number of what is no device")
-        target = b""
-        if kind in (SYMLINK, HARD_LINK):
-            target = as_data(record[12], "entries: target", 1, 65_536)
-            need(b"\0" not in target, "entries: target with a zero byte")
-            links = (None, FOLDER, HARD_LINK)
-            need(kind == SYMLINK or self.types.get(target) not in links, "entries: hard link to no earlier file")
-        else:
-            need(record[12] is None, "entries: a target where the type has none")
-        flags = as_number(record[13], "entries: flags")
+        parts = set(path[1:].split(b"/")) if path != b"/" else set()
+        need(not {b"", b".", b".."} & parts, "entries: a path with a part that is empty, . or ..")
+        need(path != b"/" or entry.type == FOLDER, "entries: / is not a folder")
+        is_device = entry.type in (7, 8)
+        need(is_device or entry.major == entry.minor == 0, "entries: device number of what is no device")
+        is_link = entry.type in (SYMLINK, HARD_LINK)
+        need((target is not None) == is_link, "entries: a target where the type has none, or none where it has")
+        need(not is_link or b"\0" not in target, "entries: target with a zero byte")
+        need(entry.type != HARD_LINK or target in self.linkable, "entries: hard link to no earlier file")
         known(flags < 16, "entries: flags")
-        size = as_number(record[11], "entries: size")
-        need(kind == FILE or (size == 0 and not flags & 4), "entries: contents of what is no regular file")
-        attributes = self.attributes(record[14])
-        need(bool(flags & 8) == (self.peek()[0] == MORE_ATTRIBUTES), "entries: flags, and attributes that follow")
+        is_empty = entry.size == 0 and not flags & EXTENTS_FOLLOW
+        need(entry.type == FILE or is_empty, "entries: contents of what is no regular file")
+        self.check_announced(flags & ATTRIBUTES_FOLLOW, MORE_ATTRIBUTES, "attributes")
         while self.peek()[0] == MORE_ATTRIBUTES:
-            attributes += self.attributes(self.take(2)[1])
-        need_ascending([name for name, _ in attributes], "entries: attributes")
-        return Entry(
-            kind,
-            path,
-            as_number(record[2], "entries: mode", 0, 0o7777),
-            as_number(record[3], "entries: owner"),
-            as_number(record[4], "entries: group"),
-            as_data(record[5], "entries: owner", 0, 256),
-            as_data(record[6], "entries: group", 0, 256),
-            as_number(record[7], "entries: modified", -MAX_INT - 1),
-            size,
-            target,
-            flags,
-            attributes,
-        )
+            entry.attributes += ATTRIBUTES(self.take(2)[1], "entries: attributes")
+        need_ascending([name for name, _ in entry.attributes], "entries: attributes")
+        need(all(b"\0" not in name for name, _ in entry.attributes), "entries: attribute with a zero byte")
+        entry.contents = self.contents(entry)
+        return entry
 
-    @staticmethod
-    def attributes(value: Value) -> list[tuple[bytes, bytes]]:
-        """Extended attributes (entries.md, place 14)."""
-        if not isinstance(value, list) or len(value) > 1_024:
-            raise Damaged("entries: attributes")
-        result = []
-        for pair in value:
-            if not isinstance(pair, list) or len(pair) != 2:
-                raise Damaged("entries: an attribute that is not a pair")
-            name, data = (
-                as_data(pair[0], "entries: attribute", 1, 255),
-                as_data(pair[1], "entries: attribute", 0, 65_536),
-            )
-            need(b"\0" not in name, "entries: attribute with a zero byte")
-            result.append((name, data))
-        return result
+    def check_announced(self, flag: int, kind: int, what: str) -> None:
+        """Check that records follow a file's exactly when its flags say so."""
+        need(bool(flag) == (self.peek()[0] == kind), f"entries: flags, and {what} that follow")
 
-    def extents(self, entry: Entry, value: Value) -> Iterator[Extent]:
-        """The contents of a file, with the references of *payload* that they mean (entries.md)."""
-        total = 0
-        need(bool(entry.flags & 4) == (self.peek()[0] == MORE_EXTENTS), "entries: flags, and extents that follow")
+    def contents(self, entry: Entry) -> Iterator[Extent]:
+        """The contents of a file, with the references of *payload* that they mean."""
+        total, items = 0, entry.extents
+        self.check_announced(entry.flags & EXTENTS_FOLLOW, MORE_EXTENTS, "extents")
         while True:
-            if not isinstance(value, list) or len(value) > 4_096:
-                raise Damaged("entries: extents")
-            for item in value:
-                extent = self.extent(item)
-                total += extent.length
+            for name, offset, length in items:
+                total += length
                 need(total <= entry.size, "entries: extents do not add up to the size")
-                yield extent
+                yield Extent(self.reference(name, offset, length), offset, length)
             if self.peek()[0] != MORE_EXTENTS:
                 break
-            value = self.take(2)[1]
+            items = EXTENTS(self.take(2)[1], "entries: extents")
         need(total == entry.size, "entries: extents do not add up to the size")
         self.content += total
         need(self.content <= MAX_INT, "entries: sum of the sizes")
 
-    def extent(self, item: Value) -> Extent:
-        """One extent: in the reference of the one before it, or in the next."""
-        if not isinstance(item, list) or len(item) != 3:
-            raise Damaged("entries: an extent that is not three elements")
-        offset, length = as_number(item[1], "entries: extent"), as_number(item[2], "entries: extent", 1)
-        if item[0] is None:
+    def reference(self, name: bytes | None, offset: int, length: int) -> Reference | None:
+        """The reference of an extent: that of the one before it, or the next."""
+        if name is None:
             need(offset == 0, "entries: a hole with an offset")
-            return Extent(None, 0, length)
-        name = as_data(item[0], "entries: extent", 32)
+            return None
         if self.current is None or self.current.name != name:
             self.current = next(self.references, None)
         if self.current is None or self.current.name != name:
             raise Damaged("entries: an extent that is not the next reference of payload")
         need(offset + length <= self.current.length, "entries: an extent that goes beyond its segment")
-        return Extent(self.current, offset, length)
+        return self.current
 
 
-# ---------------------------------------------------------------- where files go
+# ---------------------------------------------------------------- where files go: entries.md, tar.md
 
 
-class FolderSink:
-    """Files in a new folder. Nothing outside of it is ever touched: no symbolic link is followed (entries.md)."""
+class Sink:
+    """Where the files of an image go."""
+
+    def __init__(self, image: Image) -> None:
+        self.image, self.problems = image, 0
+
+    def problem(self, entry: Entry, what: str) -> None:
+        """Count and tell what could not be restored."""
+        self.problems += 1
+        warn(f"{entry.path.decode('utf-8', 'backslashreplace')}: {what}")
+
+
+class FolderSink(Sink):
+    """Files in a new folder. Nothing outside of it is ever touched: no symbolic link is followed.
+
+    What the system refuses for one file is told, and ends nothing.
+    """
 
     def __init__(self, root: Path, image: Image) -> None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if next(root.iterdir(), None) is not None:
             raise Refused(f"{root} is not empty")
-        self.image, self.problems = image, 0
+        super().__init__(image)
         self.root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.as_root = os.geteuid() == 0
         self.folders: list[Entry] = []
 
-    def folder(self, parts: list[bytes]) -> int:
-        """A descriptor of a folder, step by step from the root; what the image has no record of is made, mode 0700."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        here = os.dup(self.root)
-        for part in parts:
-            try:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o700, dir_fd=here)
-                below = os.open(part, flags, dir_fd=here)
-            finally:
-                os.close(here)
-            here = below
-        return here
+    @contextlib.contextmanager
+    def trying(self, entry: Entry, what: str) -> Iterator[None]:
+        """Count and tell what the system refuses, or cannot hold."""
+        try:
+            yield
+        except (OSError, OverflowError) as error:
+            self.problem(entry, f"{what}: {getattr(error, 'strerror', None) or error}")
 
     @contextlib.contextmanager
-    def place(self, path: bytes) -> Iterator[tuple[int, bytes]]:
-        """The folder that a path lies in, open, and the last part of the path."""
-        parts = path[1:].split(b"/")
-        descriptor = self.folder(parts[:-1])
+    def folder(self, parts: list[bytes]) -> Iterator[int]:
+        """A folder, opened step by step from the root; what the image has no record of is made, mode 0700."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        here = os.dup(self.root)
         try:
-            yield descriptor, parts[-1]
+            for part in parts:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=here)
+                above, here = here, os.open(part, flags, dir_fd=here)
+                os.close(above)
+            yield here
         finally:
-            os.close(descriptor)
+            os.close(here)
 
     def add(self, entry: Entry) -> None:
         """Restore one file; folders get their attributes at the end."""
-        if entry.type == FOLDER:
-            os.close(self.folder([part for part in entry.path.split(b"/") if part]))
-            self.folders.append(entry)
-            return
-        with self.place(entry.path) as (folder, name):
-            if entry.type == FILE:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
-                    for extent in entry.extents:
-                        if extent.reference is None:
-                            file.seek(extent.length, os.SEEK_CUR)
-                        else:
-                            data = self.image.segment(extent.reference)
-                            file.write(data[extent.offset : extent.offset + extent.length])
-                    file.truncate(entry.size)
-                    self.attributes(entry, file.fileno())
-            elif entry.type == SYMLINK:
-                os.symlink(entry.target, name, dir_fd=folder)
-                self.attributes_of_link(entry, folder, name)
-            elif entry.type == HARD_LINK:
-                with self.place(entry.target) as (other, old):
-                    os.link(old, name, src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
-            else:
-                self.problem(entry, "a special file, which is not restored")
-
-    def problem(self, entry: Entry, text: str) -> None:
-        """Count and tell what could not be restored."""
-        self.problems += 1
-        warn(f"{shown_path(entry.path)}: {text}")
-
-    def attributes(self, entry: Entry, descriptor: int) -> None:
-        """Owner, extended attributes, mode and times. Chown takes capabilities away, a strict mode forbids the rest."""
-        if self.as_root:
-            os.fchown(descriptor, entry.uid, entry.gid)
-        self.extended(entry, descriptor, follow=True)
-        # What would run as the owner must not run as whoever restores it.
-        os.fchmod(descriptor, entry.mode if self.as_root else entry.mode & 0o1777)
-        os.utime(descriptor, ns=(entry.mtime, entry.mtime))
-
-    def attributes_of_link(self, entry: Entry, folder: int, name: bytes) -> None:
-        """The same for a symbolic link, which has no mode."""
-        if self.as_root:
-            os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
-        self.extended(entry, b"/proc/self/fd/%d/%s" % (folder, name), follow=False)
-        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder, follow_symlinks=False)
-
-    def extended(self, entry: Entry, where: int | bytes, follow: bool) -> None:
-        """Extended attributes; one that cannot be set is told, and ends nothing."""
-        for name, value in entry.attributes:
-            try:
-                if follow:
-                    os.setxattr(where, name, value)
+        parts = [part for part in entry.path.split(b"/") if part]
+        with self.trying(entry, "not restored"):
+            if entry.type == FOLDER:
+                with self.folder(parts):
+                    self.folders.append(entry)
+                return
+            with self.folder(parts[:-1]) as folder:
+                if entry.type == FILE:
+                    self.add_file(entry, folder, parts[-1])
+                elif entry.type == SYMLINK:
+                    os.symlink(entry.target, parts[-1], dir_fd=folder)
+                    self.attributes(entry, b"/proc/self/fd/%d/%s" % (folder, parts[-1]))
+                elif entry.type == HARD_LINK:
+                    old = entry.target[1:].split(b"/")
+                    with self.folder(old[:-1]) as other:
+                        os.link(old[-1], parts[-1], src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
                 else:
-                    os.setxattr(where, name, value, follow_symlinks=False)
-            except OSError as error:
-                self.problem(entry, f"attribute {name.decode(errors='backslashreplace')}: {error.strerror}")
+                    self.problem(entry, "a special file, which is not restored")
+
+    def add_file(self, entry: Entry, folder: int, name: bytes) -> None:
+        """Write a regular file."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
+            for reference, offset, length in entry.contents:
+                if reference is None:
+                    file.seek(length, os.SEEK_CUR)
+                else:
+                    file.write(self.image.segment(reference)[offset : offset + length])
+            file.truncate(entry.size)
+            self.attributes(entry, file.fileno())
+
+    def attributes(self, entry: Entry, where: int | bytes) -> None:
+        """Owner, extended attributes, mode and times, in this order.
+
+        Chown takes capabilities away, and a strict mode forbids the rest. A symbolic link, named by a path whose last
+        part is not followed, has no mode.
+        """
+        follow = isinstance(where, int)
+        if self.as_root:
+            with self.trying(entry, "owner"):
+                os.chown(where, entry.uid, entry.gid, follow_symlinks=follow)
+        for name, value in entry.attributes:
+            with self.trying(entry, f"attribute {name.decode(errors='backslashreplace')}"):
+                os.setxattr(where, name, value, follow_symlinks=follow)
+        if entry.type != SYMLINK:
+            # What would run as the owner must not run as whoever restores it.
+            os.chmod(where, entry.mode if self.as_root else entry.mode & 0o1777)  # noqa: PTH101 - a descriptor
+        os.utime(where, ns=(entry.mtime, entry.mtime), follow_symlinks=follow)
 
     def finish(self) -> None:
         """Give the folders their attributes, the deepest first."""
         for entry in reversed(self.folders):
-            descriptor = self.folder([part for part in entry.path.split(b"/") if part])
-            self.attributes(entry, descriptor)
-            os.close(descriptor)
+            with (
+                self.trying(entry, "attributes"),
+                self.folder([part for part in entry.path.split(b"/") if part]) as folder,
+            ):
+                self.attributes(entry, folder)
 
 
-class TarSink:
+class TarSink(Sink):
     """A POSIX pax stream (tar.md)."""
 
     def __init__(self, file: BinaryIO, image: Image) -> None:
-        self.file, self.image, self.problems, self.length = file, image, 0, 0
+        super().__init__(image)
+        self.file, self.length = file, 0
 
     def write(self, data: bytes) -> None:
         """Append to the stream."""
@@ -1787,22 +1631,21 @@ class TarSink:
         """One member."""
         kind = {FILE: b"0", HARD_LINK: b"1", SYMLINK: b"2", FOLDER: b"5"}.get(entry.type)
         if kind is None:
-            self.problems += 1
-            warn(f"{shown_path(entry.path)}: a special file, which is not restored")
+            self.problem(entry, "a special file, which is not restored")
             return
         name = (entry.path[1:] or b".") + (b"/" if entry.type == FOLDER else b"")
-        link = entry.target[1:] if entry.type == HARD_LINK else entry.target
+        link = (entry.target or b"")[1 if entry.type == HARD_LINK else 0 :]
         if records := self.extended(entry, name, link):
             self.header(b"PaxHeaders/" + name.rstrip(b"/")[-80:], b"x", len(records), entry)
             self.write(records)
             self.pad(512)
         self.header(name, kind, entry.size, entry, link)
-        for extent in entry.extents:
-            if extent.reference is None:
-                for at in range(0, extent.length, MIB):
-                    self.write(bytes(min(MIB, extent.length - at)))
+        for reference, offset, length in entry.contents:
+            if reference is None:
+                for at in range(0, length, MIB):
+                    self.write(bytes(min(MIB, length - at)))
             else:
-                self.write(self.image.segment(extent.reference)[extent.offset : extent.offset + extent.length])
+                self.write(self.image.segment(reference)[offset : offset + length])
         self.pad(512)
 
     def finish(self) -> None:
@@ -1817,11 +1660,8 @@ class TarSink:
 
 def when(nanoseconds: int) -> str:
     """A time for people."""
-    try:
-        start = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-        return (start + dt.timedelta(seconds=nanoseconds // 10**9)).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except OverflowError:
-        return f"{nanoseconds} ns"
+    start = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return f"{start + dt.timedelta(seconds=nanoseconds // 10**9):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def tell_medium(pool: Pool) -> None:
@@ -1830,28 +1670,32 @@ def tell_medium(pool: Pool) -> None:
     print(f"  domain {pool.domain.hex()}: {pool.trust.word(pool.domain)}", file=sys.stderr)
 
 
+def tell_origin(pool: Pool, copy: Copy) -> None:
+    """Say who vouches for a copy."""
+    print(f"  origin {copy.origin.hex()}: {pool.trust.word(copy.origin)}; {len(copy.way) - 1} hops")
+    if copy.own_streams:
+        print("  its streams are in the word of the writing domain, not of the origin")
+
+
 def list_images(pool: Pool) -> int:
     """The command `list`."""
     bad = 0
-    for name in pool.copy_names():
+    for name, _ in pool.names("images"):
         try:
             copy = pool.copy(name)
-        except (ReadError, OSError) as error:
+        except ReadError as error:
             bad += 1
-            print(f"{shown(name)}\n  {error}")
+            print(f"{shown(name)}\n  {shown(str(error))}")
             continue
-        header = copy.header
-        gone = (header.image, copy.number) in pool.tombstones
-        print(f"{name}{'  EXPIRED: the journal has a tombstone' if gone else ''}")
-        print(f"  client {shown(header.client)}, policy {shown(header.policy)!r}, {shown(header.backup_id)}")
-        print(f"  started {when(header.started)}, {header.files} files, {header.content} bytes")
-        if header.problems:
-            print(f"  {header.problems} files could not be read, or changed while they were read")
-        print(f"  origin {header.origin.hex()}: {pool.trust.word(header.origin)}; {len(copy.way) - 1} hops")
-        if copy.own_streams:
-            print("  its streams are in the word of the writing domain, not of the origin")
-        print(f"  {'encrypted, under:' if copy.cipher else 'not encrypted'}")
-        for tag in copy.tags:
+        image = copy.image
+        print(f"{name}{'  EXPIRED: the journal has a tombstone' if copy.key in pool.tombstones else ''}")
+        print(f"  client {shown(image['client'])}, policy {shown(image['policy'])!r}, {shown(image['backup_id'])}")
+        print(f"  started {when(image['started'])}, {image['files']} files, {image['content']} bytes")
+        if image["problems"]:
+            print(f"  {image['problems']} files could not be read, or changed while they were read")
+        tell_origin(pool, copy)
+        print(f"  {'encrypted, under:' if copy.f['cipher'] else 'not encrypted'}")
+        for tag in copy.f["tags"]:
             print(f"    key {tag.hex()} ({'pass phrase' if tag[1] else 'random'})")
     return 1 if bad else 0
 
@@ -1859,10 +1703,10 @@ def list_images(pool: Pool) -> int:
 def choose(pool: Pool, wanted: str) -> Copy:
     """The copy that the user named: IMAGE or IMAGE-COPY, IMAGE also written as a UUID."""
     digits = wanted.lower().replace("-", "")
-    if not hexadecimal(digits) or len(digits) not in (32, 36):
+    if not hexadecimal(digits, 32) and not hexadecimal(digits, 36):
         raise Refused("an image is 32 hexadecimal digits; -COPY is four more")
     problem: ReadError = Incomplete(f"no copy of image {digits[:32]} is here")
-    for name in pool.copy_names():
+    for name, _ in pool.names("images"):
         if name.replace("-", "").startswith(digits):
             try:
                 copy = pool.copy(name)
@@ -1870,7 +1714,7 @@ def choose(pool: Pool, wanted: str) -> Copy:
                 warn(f"{name}: {error}")
                 problem = error
                 continue
-            if (copy.header.image, copy.number) not in pool.tombstones:
+            if copy.key not in pool.tombstones:
                 return copy
             problem = Incomplete(f"{name}: the journal has a tombstone, so the copy is not complete")
     raise problem
@@ -1879,17 +1723,14 @@ def choose(pool: Pool, wanted: str) -> Copy:
 def verify(pool: Pool, wanted: str) -> int:
     """The command `verify`: everything that can be known without a key."""
     image = Image(pool, choose(pool, wanted))
-    copy = image.copy
-    print(f"copy {copy.name}: headers and trailer are right")
-    print(f"  origin {copy.header.origin.hex()}: {pool.trust.word(copy.header.origin)}")
-    if copy.own_streams:
-        print("  its streams are in the word of the writing domain, not of the origin")
+    print(f"copy {image.copy.name}: headers and trailer are right")
+    tell_origin(pool, image.copy)
     image.check_pages()
     print(f"  {len(image.leaves)} leaf pages are right")
     count, total = image.check_frames()
     print(f"  {count} frames are right, {total} bytes")
-    if copy.cipher:
-        envelopes = {envelope.envelope for places in image.wrapped.values() for envelope, _ in places}
+    if image.copy.f["cipher"]:
+        envelopes = {envelope.fields["envelope"] for wraps in image.wrapped.values() for envelope, _ in wraps}
         print(f"  {len(envelopes)} envelopes hold all {len(image.data_keys)} data keys")
     else:
         files = sum(1 for _ in image.files())

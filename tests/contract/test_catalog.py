@@ -255,7 +255,6 @@ def test_image_waits_for_its_tag_and_goes_on_when_the_key_appears_i3(db: Connect
     assert copy.readability is Readability.WAITING_FOR_KEY
     assert copy.unknown_tags == (SECOND_TAG,)
     assert [(row.tag, row.images) for row in keys.waiting_by_tag(db)] == [(SECOND_TAG, 1)]
-    assert [waiting.key for waiting in keys.waiting_for(db, SECOND_TAG)] == [copy.key]
     assert keys.release(db, TAG) == []
     assert keys.release(db, SECOND_TAG) == [copy.key]
     assert get_copy(db, copy.key).readability is Readability.READABLE
@@ -276,12 +275,3 @@ def test_unlocked_kms_settles_what_phase_one_could_not_ask(db: Connection) -> No
     assert keys.settle(db, [TAG]) == [has_key.key]
     states = [get_copy(db, copy.key).readability for copy in (has_key, lacks_key, clear)]
     assert states == [Readability.READABLE, Readability.WAITING_FOR_KEY, Readability.READABLE]
-
-
-def test_waiting_images_come_in_pages(db: Connection) -> None:
-    for name in "abc":
-        import_fragment(db, ORIGIN.copy(ORIGIN.image(name)), own=ORIGIN.id, known=frozenset())
-    first = keys.waiting_for(db, TAG, limit=2)
-    second = keys.waiting_for(db, TAG, after=first[-1].key.image, limit=2)
-    assert (len(first), len(second)) == (2, 1)
-    assert {copy.key for copy in first}.isdisjoint(copy.key for copy in second)

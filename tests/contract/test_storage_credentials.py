@@ -50,8 +50,10 @@ def test_a_credential_is_refused_to_anyone_else_and_when_it_is_wrong_or_revoked(
     ):
         with pytest.raises(CredentialRefusedError):
             check(database, *wrong)
-    for _ in range(2):
-        transact(database, lambda c: credentials.revoke(c, identity, now=NOW + timedelta(hours=1)))
+    for hours in (1, 2):
+        now = NOW + timedelta(hours=hours)
+        revoked = transact(database, lambda c, now=now: credentials.revoke(c, identity, now=now))  # type: ignore[misc]
+        assert revoked.revoked == NOW + timedelta(hours=1)
     with pytest.raises(CredentialRefusedError, match="was revoked"):
         check(database, identity, secret.reveal())
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,74 @@ def test_a_copied_home_is_not_served_and_says_why(home: Path, server: subprocess
     assert b"[serve.home-moved]" in refused.stderr
     assert b"Traceback" not in refused.stderr
     assert not roles_of(copy)
+
+
+PAUSING = """
+import sys
+from pathlib import Path
+from strongroom.services import supervisor
+from strongroom.settings.home import Home
+supervisor.FIRST_PAUSE_SECONDS = supervisor.LONGEST_PAUSE_SECONDS = float(sys.argv[2])
+supervisor.Supervisor(
+    Home(Path(sys.argv[1])), ["primary"], moved=False, announce=lambda: print("serves", flush=True)
+).run()
+"""
+
+
+@contextmanager
+def pausing(home: Path, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervisor of the primary alone, which waits so long before it starts it again."""
+    words = [sys.executable, "-c", PAUSING, str(home), str(seconds)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"serves\n"
+        yield process
+        process.kill()
+    wait_until(lambda: not roles_of(home))
+
+
+@pytest.mark.slow
+def test_stopping_does_not_wait_for_a_pause(home: Path) -> None:
+    with pausing(home, 50.0) as process:
+        os.kill(roles_of(home)["primary"], signal.SIGKILL)
+        assert process.stderr is not None
+        assert b"started again" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_role_that_cannot_start_costs_the_supervisor_nothing(home: Path) -> None:
+    with pausing(home, 0.01) as process:
+        open_files = Path(f"/proc/{process.pid}/fd")
+        before = len(list(open_files.iterdir()))
+        (home / "strongroom.toml").rename(home / "elsewhere")
+        os.kill(roles_of(home)["primary"], signal.SIGKILL)
+        assert process.stderr is not None
+        failed = 0
+        for line in process.stderr:
+            failed += b"exit code 2" in line
+            if failed == 2:
+                break
+        wait_until(lambda: len(list(open_files.iterdir())) <= before, 10.0)
+
+
+def test_damaged_note_of_the_place_is_a_refusal(home: Path) -> None:
+    (home / "instance").write_bytes(b"")
+    refused = subprocess.run([STRONGROOM, "serve", str(home)], capture_output=True, check=False)
+    assert refused.returncode == 4
+    assert b"[serve.home-moved]" in refused.stderr
+    assert b"Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listener", ["primary.listen_peer", "primary.listen_people"])
+def test_address_in_use_is_told_without_a_traceback(home: Path, listener: str) -> None:
+    section, _, key = listener.partition(".")
+    address = tomllib.loads((home / "strongroom.toml").read_text())[section][key]
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        refused = subprocess.run([STRONGROOM, "serve", str(home)], capture_output=True, check=False, timeout=30)
+    assert refused.returncode != 0
+    assert b"[serve.cannot-listen]" in refused.stderr
+    assert b"Traceback" not in refused.stderr
+    assert not roles_of(home)

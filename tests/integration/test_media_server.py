@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from strongroom.formats import image_stream
 from strongroom.jobs.tables import jobs as job_rows
 from strongroom.pki.channel import Address
 from strongroom.pki.tls import client_context
-from strongroom.services import messages
+from strongroom.services import messages, record_http
 from strongroom.services.identity import Identities
 from strongroom.services.primary.attendance import SILENT_ROUNDS
 from strongroom.services.primary.client_work import ClientWork
@@ -258,11 +259,40 @@ def test_work_is_taken_from_the_own_primary_only(domain: LiveDomain, primary: Pr
         with pytest.raises(StrongroomError) as caught:
             client.ask("/v1/work/pool-status", status, messages.PoolState)
         assert caught.value.code == code
+        client.close()
+
+
+def test_connections_that_nobody_wants_are_let_go(
+    domain: LiveDomain, primary: Primary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A burst of questions leaves connections behind; questions one after another need only one of them."""
+    context = client_context([primary.root], primary.own_identity().credential)
+    client = RecordClient(Address("localhost", domain.port + 2), context, primary.domain, primary=False)
+    path, question = "/v1/work/limit-sending", messages.LimitSending(bytes_per_second=None)
+    before = open_sockets()
+    with ExitStack() as burst:
+        for _ in range(8):
+            burst.enter_context(client.stream(path, messages.encode(question)))
+    assert open_sockets() == before + 8
+    time.sleep(0.3)
+    client.ask(path, question, messages.Nothing)
+    monkeypatch.setattr(record_http, "KEPT_SECONDS", 0.25)
+    client.ask(path, question, messages.Nothing)
+    assert open_sockets() == before + 1
+    client.close()
+    assert open_sockets() == before
+
+
+def open_sockets() -> int:
+    """Count the sockets of this process."""
+    handles = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(1 for path in handles if str(path.readlink()).startswith("socket:"))
 
 
 def test_killed_in_the_middle_the_next_attempt_is_whole(
     domain: LiveDomain, primary: Primary, tree: Path, tmp_path: Path
 ) -> None:
+    before = {image["image"] for image in domain.cli("image", "list")}
     job, grant = start(primary)
     connection = Unix(domain.home.media_socket)
     connection.putrequest("POST", f"/v1/backup/{job}")
@@ -278,6 +308,9 @@ def test_killed_in_the_middle_the_next_attempt_is_whole(
     assert not list((domain.home.pool("main") / "incoming").iterdir())
     done = domain.cli("backup", str(tree), "--slp", "gold", "--client", "after")
     assert done["acknowledged"] is True
+    assert {image["image"] for image in domain.cli("image", "list")} == before | {done["image"]}
+    fragments = (domain.home.pool("main") / "images").glob(f"*/{done['image'].replace('-', '')}-*")
+    assert len(list(fragments)) == len(domain.cli("image", "show", done["image"])["copies"]) == 1
     domain.cli("restore", done["image"], "--to", str(tmp_path / "out"))
     assert rsync_differences(tree, tmp_path / "out" / str(tree).lstrip("/")) == ""
 

@@ -18,19 +18,20 @@ from aiohttp import web
 from cryptography import x509
 from sqlalchemy import Connection
 
-from strongroom.core.errors import StrongroomError
+from strongroom.core.errors import RefusedError, StrongroomError
 from strongroom.core.ids import HostId, from_text, to_text
 from strongroom.core.secret import Secret
 from strongroom.database import open_engine, read, transact, upgrade
 from strongroom.pki import bootstrap, keys, messages, registry, revocation, tls
 from strongroom.pki.ca import Authority, to_der
-from strongroom.pki.channel import Address
+from strongroom.pki.channel import Address, open_channel
 from strongroom.pki.crl import CRLStore
 from strongroom.pki.enrol import Application
 from strongroom.pki.errors import (
     ClockSkewError,
     NotStrongroomError,
     NotThePrimaryError,
+    RemoteError,
     RevokedError,
     TokenUsedUpError,
     UnreachableError,
@@ -55,6 +56,7 @@ class Listener:
     clock_ahead: timedelta = timedelta(0)
     bodies: list[bytes] = field(default_factory=list)
     port: int = 0
+    refusal: StrongroomError | None = None
 
     @property
     def address(self) -> Address:
@@ -75,6 +77,8 @@ class Listener:
     async def enrol(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.bodies.append(body)
+        if self.refusal is not None:
+            raise self.refusal
         asked = messages.decode(body, messages.EnrolRequest)
         application = Application(
             Secret(asked.token.encode()), asked.request, Role(asked.role), asked.label, tuple(asked.names)
@@ -170,6 +174,42 @@ async def ask(
     url = f"https://{name}:{listener.port}/v1/who"
     async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as response:
         return response.status, await response.text()
+
+
+def refused(listener: Listener, refusal: StrongroomError) -> StrongroomError:
+    """Ask the listener for a certificate, which it refuses; give what the caller is told."""
+    listener.refusal = refusal
+    context = tls.client_context([listener.domain.ca.root.certificate])
+    asked = messages.EnrolRequest(token="t", request=b"r", role=Role.CLIENT.value, label="laptop")
+    with open_channel(listener.address, context) as channel, pytest.raises(StrongroomError) as caught:
+        channel.post(messages.ENROL_PATH, asked)
+    return caught.value
+
+
+class FromTomorrowError(RefusedError):
+    """What a later release refuses with."""
+
+    code = "pki.from-tomorrow"
+
+
+def test_a_refusal_of_a_newer_program_comes_with_its_own_hint(listener: Listener) -> None:
+    told = refused(listener, FromTomorrowError("the request has no moon phase", hint="wait for the full moon"))
+    assert (told.code, told.hint) == ("pki.refused-there", "wait for the full moon")
+    assert "'pki.from-tomorrow': the request has no moon phase" in told.message
+    without = refused(listener, FromTomorrowError("the request has no moon phase"))
+    assert without.hint == RemoteError.default_hint
+
+
+def test_a_refusal_that_is_known_is_the_same_error_here(listener: Listener) -> None:
+    told = refused(listener, TokenUsedUpError("the token 't' was used", hint="ask the other side for another"))
+    assert isinstance(told, TokenUsedUpError)
+    assert (told.message, told.hint) == ("the token 't' was used", "ask the other side for another")
+
+
+def test_the_words_of_a_refusal_are_made_fit_to_show(listener: Listener) -> None:
+    told = refused(listener, FromTomorrowError("m\x1b[2J", hint="one\ntwo\x07" + "x" * 1000))
+    assert "\x1b" not in told.message
+    assert told.hint == "one two " + "x" * 292
 
 
 async def test_both_sides_are_authenticated(listener: Listener) -> None:

@@ -44,7 +44,7 @@ GOLD = Policy(
 )
 
 EVENTS = (
-    "work", "fail", "refuse", "sent", "receipt", "try-again", "begin-again", "deactivate", "activate", "edit", "wait",
+    "work", "fail", "refuse", "sent", "receipt", "resume", "begin-again", "deactivate", "activate", "edit", "wait",
     "expire",
 )  # fmt: skip
 
@@ -110,8 +110,8 @@ class World:
                 rows.mark_sent(self.db, row.image, row.target, fence=row.fence, sent_bytes=1, now=self.now)
             case "receipt" if row.hop is not None:
                 self.receipt(row.target)
-            case "try-again" if row.state not in (ReplicationState.SENDING, ReplicationState.CONFIRMED):
-                rows.try_again(self.db, row.image, row.target, now=self.now)
+            case "resume" if row.state is ReplicationState.REFUSED:
+                self.start(row.target)
             case "begin-again":
                 self.begin()
             case "deactivate" | "activate":
@@ -128,8 +128,11 @@ class World:
     def work(self) -> None:
         for step in self.plan().due:
             if isinstance(step, Send):
-                self.fence += 1
-                rows.start(self.db, self.key.image, step.target, fence=self.fence, hop=HOPS[step.target], now=self.now)
+                self.start(step.target)
+
+    def start(self, target: DomainId) -> None:
+        self.fence += 1
+        rows.start(self.db, self.key.image, target, fence=self.fence, hop=HOPS[target], now=self.now)
 
     def receipt(self, target: DomainId) -> None:
         if rows.confirm(self.db, RECEIPTS[target], now=self.now):
@@ -156,11 +159,9 @@ class World:
         """What an administrator and a mended network make of it in the end."""
         set_active(self.db, "gold", True, now=self.now)
         for domain in TARGETS.values():
-            if self.of(domain).state is not ReplicationState.CONFIRMED:
-                if self.of(domain).state is not ReplicationState.SENDING:
-                    rows.try_again(self.db, self.key.image, domain.id, now=self.now)
-                self.work()
-                self.receipt(domain.id)
+            if self.of(domain).state not in (ReplicationState.SENT, ReplicationState.CONFIRMED):
+                self.start(domain.id)
+            self.receipt(domain.id)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])

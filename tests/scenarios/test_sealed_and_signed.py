@@ -4,43 +4,33 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from strongroom.core.ids import DomainId, KeyTag
+from strongroom.core.ids import DomainId, KeyTag, to_text
 from strongroom.database import transact
 from strongroom.formats import signed
 from strongroom.formats.key_file import Purpose
 from strongroom.formats.key_file import decode as read_key_file
 from strongroom.formats.peer_messages import ImageReceipt
 from strongroom.formats.receipt import RECEIPT, Receipt
+from strongroom.jobs import NewJob
 from strongroom.services.primary import service_keys
-from strongroom.services.primary.opening import Primary, open_primary
+from strongroom.services.primary.image_work import IMPORT
 from strongroom.services.primary.peers import peer_handlers
-from strongroom.settings.domain import DomainSettings
-from strongroom.settings.system import SystemClock, SystemEntropy
 from strongroom.trust.exchange import Exchange
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
 from tests.support.trees import rsync_differences
-from tests.support.trusting import Pair, key_of, rows, until
+from tests.support.trusting import Pair, files_of, key_of, opened, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 RUN_BYTES = 16
-
-
-@contextmanager
-def opened(domain: LiveDomain) -> Iterator[Primary]:
-    """A primary's own code beside its process."""
-    primary = open_primary(domain.home, DomainSettings.load(domain.home), SystemClock(), SystemEntropy())
-    yield primary
-    primary.engine.dispose()
 
 
 class Sealed:
@@ -62,14 +52,6 @@ class Sealed:
 @pytest.fixture(scope="module")
 def sealed(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Sealed:
     return Sealed(pair, tmp_path_factory.mktemp("tree"))
-
-
-def files_of(domain: LiveDomain) -> Iterator[tuple[Path, bytes]]:
-    """Everything of a domain on this host: home and key folder, databases with their logs, pools, logs."""
-    for top in (domain.home.path, domain.home.keys):
-        for path in sorted(top.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                yield path, path.read_bytes()
 
 
 def runs(contents: bytes) -> set[bytes]:
@@ -133,11 +115,17 @@ def facts(domain: LiveDomain) -> list[tuple[Any, ...]]:
     return rows(domain, query)
 
 
-def phase_one(domain: LiveDomain) -> dict[str, Any]:
-    """Run phase one of the pool; give what it found, and what its job's log says."""
-    domain.cli("import", "phase1", "main", "--wait")
+def phase_one(domain: LiveDomain, pool: str = "main") -> dict[str, Any]:
+    """Run phase one of a pool; give what it found, and what its job's log says."""
+    done = trusting.run(domain, "import", "phase1", pool, "--wait")
+    assert done.exit_code == (10 if done.value["result"]["refused"] else 0), done
     (number,) = rows(domain, "SELECT max(id) FROM jobs WHERE kind = 'phase-one'")[0]
     return dict(domain.cli("job", "show", str(number)))
+
+
+def medium_of(domain: LiveDomain, pool: str) -> str:
+    ((medium,),) = rows(domain, "SELECT medium FROM media WHERE label = ?", pool)
+    return to_text(medium)
 
 
 def fragment_of(domain: LiveDomain, image: str) -> Path:
@@ -205,6 +193,45 @@ def test_a_changed_or_moved_header_is_named_and_the_others_come(pair: Pair, seal
         path.unlink()
     assert phase_one(target)["result"]["refused"] == 0
     assert set(victims) <= {row["image"] for row in target.cli("image", "list")}
+
+
+def test_a_fragment_belongs_to_its_pool_alone(pair: Pair, sealed: Sealed, tmp_path: Path) -> None:
+    """I1, I6: one from another pool, of this domain or of another, is refused by name and by where it is of."""
+    source, target = pair.source, pair.target
+    target.cli("pool", "create", "second")
+    second = target.home.pool("second")
+    (tmp_path / "file").write_bytes(b"stays at home")
+    local = str(source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)["image"])
+    before = facts(target)
+    moved = [fragment_of(target, sealed.image), fragment_of(source, local)]
+    for path in moved:
+        shutil.copytree(path.parent, second / "images" / path.parent.name)
+    job = phase_one(target, "second")
+    assert job["result"] == {"images": 0, "refused": len(moved)}
+    said = [line for line in job["log"] if line["level"] == "error"]
+    assert {line["facts"]["code"] for line in said} == {"format.foreign"}
+    of_pool, of_domain = (next(line for line in said if path.name in line["message"]) for path in moved)
+    assert medium_of(target, "main") in of_pool["message"]
+    assert pair.id_of(source) in of_domain["message"]
+    assert facts(target) == before
+    told = trusting.refusal(target, "restore", local, "--to", str(tmp_path / "out"))
+    assert told.code == "catalog.image-not-found"
+
+
+def test_an_import_takes_no_other_fragment_than_its_own(pair: Pair, sealed: Sealed, tmp_path: Path) -> None:
+    """I1, R8: what lies under an image's name and is of another is not confirmed in its place."""
+    target = pair.target
+    (tmp_path / "file").write_bytes(b"another image")
+    other = pair.send(tmp_path)
+    place = fragment_of(target, other)
+    honest = place.read_bytes()
+    place.write_bytes(fragment_of(target, sealed.image).read_bytes())
+    with opened(target) as primary:
+        params = {"image": other, "copy": 1, "medium": medium_of(target, "main")}
+        job = transact(primary.engine, lambda c: primary.jobs.submit(c, NewJob(IMPORT, subject=other, params=params)))
+    until(lambda: rows(target, "SELECT 1 FROM jobs WHERE id = ? AND state = 'failed'", job.id), "it was imported")
+    assert target.cli("job", "show", str(job.id))["error"]["code"] == "format.foreign"
+    place.write_bytes(honest)
 
 
 # ---------------------------------------------------------------- receipts

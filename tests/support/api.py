@@ -172,7 +172,7 @@ class _Targets:
     def listed(self, _connection: Connection) -> Sequence[TargetFacts]:
         return list(self.there.aims.values())
 
-    def remove(self, _connection: Connection, name: str) -> TargetFacts:
+    def remove(self, name: str, _actor: Actor) -> TargetFacts:
         if name not in self.there.aims:
             raise NotFoundError("there is no such target")
         return self.there.aims.pop(name)

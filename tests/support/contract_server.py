@@ -31,6 +31,9 @@ FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 LAST = datetime(2120, 1, 1, tzinfo=UTC)
 
 
+DOMAIN = "ab" * 32
+
+
 @dataclass(frozen=True)
 class Asked:
     """One request."""
@@ -169,8 +172,8 @@ class Authority:
     chain_file: Path
 
     @classmethod
-    def make(cls, folder: Path, name: str = "root") -> Authority:
-        """Make keys and certificates; the chain and the key go to a file."""
+    def make(cls, folder: Path, name: str = "root", leaf: str = f"strongroom:primary:{DOMAIN}") -> Authority:
+        """Make keys and certificates; the chain and the key go to a file. ``leaf`` says who the server is."""
         root_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         root = (
@@ -183,9 +186,13 @@ class Authority:
             .not_valid_after(LAST)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(root_key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"strongroom:domain:{DOMAIN}")]),
+                critical=False,
+            )
             .sign(root_key, hashes.SHA256())
         )
-        leaf = (
+        certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")]))
             .issuer_name(root_name)
@@ -194,14 +201,17 @@ class Authority:
             .not_valid_before(FIRST)
             .not_valid_after(LAST)
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+                x509.SubjectAlternativeName(
+                    [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.UniformResourceIdentifier(leaf)]
+                ),
+                critical=False,
             )
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
             .sign(root_key, hashes.SHA256())
         )
         file = folder / f"{name}-server.pem"
         key = leaf_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        file.write_bytes(key + leaf.public_bytes(Encoding.PEM))
+        file.write_bytes(key + certificate.public_bytes(Encoding.PEM))
         return cls(root.public_bytes(Encoding.PEM).decode(), root.fingerprint(hashes.SHA256()).hex(), file)
 
 

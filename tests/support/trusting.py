@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strongroom.services.primary.opening import Primary, open_primary
+from strongroom.settings.domain import DomainSettings
+from strongroom.settings.system import SystemClock, SystemEntropy
 from tests.support.live_domain import LiveDomain
 
 WAIT_SECONDS = 60.0
@@ -203,6 +206,22 @@ def changing(domain: LiveDomain) -> Iterator[sqlite3.Connection]:
         yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def opened(domain: LiveDomain) -> Iterator[Primary]:
+    """A primary's own code beside its process."""
+    primary = open_primary(domain.home, DomainSettings.load(domain.home), SystemClock(), SystemEntropy())
+    yield primary
+    primary.engine.dispose()
+
+
+def files_of(domain: LiveDomain) -> Iterator[tuple[Path, bytes]]:
+    """Everything of a domain on this host: home and key folder, databases with their logs, pools, logs."""
+    for top in (domain.home.path, domain.home.keys):
+        for path in sorted(top.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                yield path, path.read_bytes()
 
 
 def key_of(image: str) -> bytes:

@@ -16,6 +16,7 @@ slp.not-ready-there        the target domain would not import by the policy that
 image.nothing-to-hold      no copy that could be held
 image.no-such-hold         the image has no such hold
 pool.not-found             no pool has this name
+serve.cannot-listen        an address cannot be listened at
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from strongroom.core.errors import (
     KeyUnavailableError,
     NotFoundError,
     RefusedError,
+    ResourceError,
     Retry,
     StrongroomError,
     UnavailableError,
@@ -98,7 +100,7 @@ class KeystoreLockedError(KeyUnavailableError):
     """The keystore is not open, so keys can be neither used nor shown."""
 
     code = "kms.locked"
-    default_hint = "put the key files back into the key folder, or give their pass phrases, and start the primary again"
+    default_hint = "put the key files back into the key folder; the primary looks again by itself"
 
 
 class TrustNotActiveError(RefusedError):
@@ -142,3 +144,10 @@ class ImportPolicyNotReadyError(RefusedError):
 
     code = "slp.not-ready-there"
     default_hint = "ask the other administrator to create or activate the import SLP, then save this policy again"
+
+
+class CannotListenError(ResourceError):
+    """An address of this host cannot be listened at."""
+
+    code = "serve.cannot-listen"
+    default_hint = "end the process that has the port, or change the address in 'strongroom.toml'"

@@ -12,6 +12,7 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
+from strongroom.api.errors import CannotListenError
 from strongroom.pki.tls import Credential, ServerTLS
 
 MAX_CONNECTIONS: Final = 256
@@ -28,8 +29,15 @@ class PeopleServer(uvicorn.Server):
         self._listens = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and tell who waits for it."""
-        await super().startup(sockets)
+        """Begin to listen, and tell who waits for it.
+
+        Raises:
+            CannotListenError: the address is in use, or is none of this host.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # it would end the process, and nothing else in it could be closed
+            raise CannotListenError(f"'{self.config.host}:{self.config.port}' cannot be listened at") from error
         self._listens.set()
 
     @contextmanager
@@ -38,11 +46,17 @@ class PeopleServer(uvicorn.Server):
         yield
 
     async def listening(self, serving: asyncio.Future[None]) -> None:
-        """Wait until it listens, or could not."""
+        """Wait until it listens.
+
+        Raises:
+            CannotListenError: it could not.
+        """
         waiting = asyncio.ensure_future(self._listens.wait())
         both: set[asyncio.Future[Any]] = {waiting, serving}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        if serving.done():
+            serving.result()
 
 
 def people_tls(credential: Credential) -> ServerTLS:

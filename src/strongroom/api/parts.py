@@ -25,6 +25,7 @@ from strongroom.api.ports import (
 from strongroom.catalog.file_list import FileLists
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
+from strongroom.core.errors import StrongroomError
 from strongroom.jobs import JobStore
 from strongroom.kms.service import KeyManagement
 from strongroom.people.sessions import Door
@@ -73,6 +74,7 @@ class Parts:
         ours: its domain.
         door: lets people in.
         kms: ``None`` while the keystore is locked; may be set while the application runs.
+        lock: why it is locked, and the cure.
         maker: makes trust.
         desk: takes decisions about trusts.
         checker: tries the way to a peer.
@@ -107,6 +109,7 @@ class Parts:
     clock: Clock
     entropy: Entropy
     started: datetime
+    lock: StrongroomError = field(default_factory=lambda: KeystoreLockedError("the keystore is locked"))
     slow: Turnstile = field(default_factory=Turnstile)
 
     def open_kms(self) -> KeyManagement:
@@ -116,5 +119,5 @@ class Parts:
             KeystoreLockedError: the keystore is locked.
         """
         if self.kms is None:
-            raise KeystoreLockedError("the keystore is locked")
+            raise KeystoreLockedError(self.lock.message, hint=self.lock.hint)
         return self.kms

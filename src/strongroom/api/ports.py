@@ -162,7 +162,7 @@ class ImageWork(Protocol):
     """Jobs on images."""
 
     def verify(self, image: ImageId, actor: Actor) -> JobId:
-        """Read every byte of every copy here, and check it."""
+        """Read every byte of a complete copy here, and check it."""
 
 
 # ---------------------------------------------------------------- storage between domains
@@ -232,7 +232,7 @@ class StorageTargets(Protocol):
     def listed(self, connection: Connection) -> Sequence[TargetFacts]:
         """List targets by name."""
 
-    def remove(self, connection: Connection, name: str) -> TargetFacts:
+    def remove(self, name: str, actor: Actor) -> TargetFacts:
         """Remove a target and its credential.
 
         Raises:

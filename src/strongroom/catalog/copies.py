@@ -14,7 +14,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
-from strongroom.catalog.errors import CopyNotFoundError, HeaderMismatchError, LeaseLostError, WrongStateError
+from strongroom.catalog.errors import HeaderMismatchError, LeaseLostError, WrongStateError
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Readability
 from strongroom.catalog.rows import (
@@ -26,6 +26,7 @@ from strongroom.catalog.rows import (
     header_values,
     load_copies,
     readability_of,
+    same_copy,
     write_fragment,
     write_image,
     write_keys,
@@ -226,18 +227,15 @@ def committing(connection: Connection, medium: MediumId) -> list[tuple[CopyKey, 
     ]
 
 
-def written_fragment(connection: Connection, key: CopyKey) -> bytes:
-    """Give the bytes of copy header and trailer of a copy that has one fragment, as they were committed.
-
-    Raises:
-        CopyNotFoundError: there is no such copy, or it was not committed.
-    """
-    copy = get_copy(connection, key)
-    query = select(fragments.c.header, fragments.c.trailer).where(fragments.c.copy_id == copy.id)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise CopyNotFoundError(f"the copy {describe(key)} was not committed")
-    return bytes(row.header) + bytes(row.trailer)
+def committed_fragment(connection: Connection, key: CopyKey, state: CopyState = CopyState.COMMITTING) -> bytes | None:
+    """Give the copy header and trailer of a pool copy that is committing, or in another state; ``None`` if it is not."""
+    row = connection.execute(
+        select(fragments.c.header, fragments.c.trailer)
+        .select_from(copies)
+        .join(fragments, fragments.c.copy_id == copies.c.id)
+        .where(same_copy(key), copies.c.state == state, fragments.c.number == 1)
+    ).one_or_none()
+    return None if row is None else bytes(row.header) + bytes(row.trailer)
 
 
 def abandon_copy(connection: Connection, session: bytes) -> None:

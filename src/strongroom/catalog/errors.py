@@ -15,6 +15,7 @@ catalog.journal-broken       a batch does not continue the journal
 catalog.sending-not-found    nothing was sent under this identity
 catalog.no-file-list         the image's file list has not been made yet
 catalog.file-list-damaged    the file list is not what was written, or belongs to another key
+catalog.file-list-storage    the file list could not be written or removed
 catalog.bad-pattern          a search pattern cannot be read
 """
 

@@ -142,20 +142,6 @@ def find_files(
     return found
 
 
-def count_files(
-    connection: Connection, lists: FileLists, pattern: bytes, *, images: Sequence[ImageId] | None = None
-) -> int:
-    """Count the files that match a pattern; errors as for :func:`find_files`."""
-    question = _pattern_question(pattern)
-    total = 0
-    for image in _images(connection, images, None):
-        with open_file_list(connection, lists, image) as file:
-            for group in range(file.num_row_groups):
-                table = _read(file, image, group, question.columns)
-                total += pc.sum(question.matches(table)).as_py() or 0
-    return total
-
-
 @dataclass(frozen=True)
 class _Question:
     columns: list[str]

@@ -60,12 +60,6 @@ def append_record(connection: Connection, copy: Copy, record: StateRecord) -> No
     state_fact(connection, copy.key, record)
 
 
-def media_with_records(connection: Connection) -> list[MediumId]:
-    """Give the media that have something to be signed."""
-    found = connection.execute(select(journal_outbox.c.medium).distinct().order_by(journal_outbox.c.medium))
-    return [MediumId(medium) for medium in found.scalars()]
-
-
 def sign_batch(
     connection: Connection, medium: MediumId, *, incarnation: int, now: datetime, sign: Callable[[Batch], bytes]
 ) -> int | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, select, update
 
-from strongroom.catalog.model import Copy, CopyKey, CopyState, Readability
+from strongroom.catalog.model import CopyKey, CopyState, Readability
 from strongroom.catalog.rows import load_copies
 from strongroom.catalog.tables import copies, copy_tags
-from strongroom.core.ids import ImageId, KeyTag
+from strongroom.core.ids import KeyTag
 
 _COUNTS = copies.c.state != CopyState.EXPIRED
 
@@ -35,19 +35,6 @@ def waiting_by_tag(connection: Connection) -> list[WaitingForTag]:
         .order_by(number.desc(), copy_tags.c.tag)
     )
     return [WaitingForTag(KeyTag(row.tag), row.images, row.copies) for row in connection.execute(query)]
-
-
-def waiting_for(connection: Connection, tag: KeyTag, *, after: ImageId | None = None, limit: int = 100) -> list[Copy]:
-    """Give the copies that wait for a tag, by image; ``after`` is the last image of the page before."""
-    named = exists().where(copy_tags.c.copy_id == copies.c.id, copy_tags.c.tag == tag, not_(copy_tags.c.known))
-    where: ColumnElement[bool] = and_(copies.c.readability == Readability.WAITING_FOR_KEY, named, _COUNTS)
-    if after is not None:
-        where = and_(where, copies.c.image > after)
-    images = connection.execute(
-        select(copies.c.image).where(where).distinct().order_by(copies.c.image).limit(limit)
-    ).scalars()
-    found = load_copies(connection, and_(where, copies.c.image.in_(list(images))))
-    return sorted(found, key=lambda copy: copy.key)
 
 
 def needing(connection: Connection, tag: KeyTag) -> int:

@@ -22,6 +22,9 @@ from strongroom.core.secret import Secret
 MAX_ANSWER_BYTES: Final = 64 << 20
 TIMEOUT_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 2.0
+# as in strongroom.pki.names, which needs a library that starts slowly
+_DOMAIN: Final = "strongroom:domain:"
+_PRIMARY: Final = "strongroom:primary:"
 
 
 class UnreachableServerError(UnavailableError):
@@ -51,6 +54,33 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+
+
+class PrimaryConnection(http.client.HTTPSConnection):
+    """HTTPS to the primary of the domain whose root the context trusts, and to no other host of that domain.
+
+    A media server may have been given the primary's host name; the name that says 'primary' it never gets.
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        roots = (name for root in context.get_ca_certs() for name in _uris(root))
+        self._expected = {name.replace(_DOMAIN, _PRIMARY, 1) for name in roots if name.startswith(_DOMAIN)}
+
+    def connect(self) -> None:
+        """Connect, and look at the names in the certificate before anything is sent.
+
+        Raises:
+            UntrustedServerError: it is not the primary's.
+        """
+        super().connect()
+        if self._expected.isdisjoint(_uris(self.sock.getpeercert())):
+            self.close()
+            raise UntrustedServerError(f"'{self.host}:{self.port}' is not the primary of its domain")
+
+
+def _uris(certificate: Mapping[str, Any] | None) -> list[str]:
+    return [name for kind, name in (certificate or {}).get("subjectAltName", ()) if kind == "URI"]
 
 
 def tls_context(ca_pem: str) -> ssl.SSLContext:
@@ -127,7 +157,7 @@ class ApiClient:
         self.url = url
         self._token = token
         self._answered = time.monotonic()
-        self._connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=tls_context(ca_pem))
+        self._connection = PrimaryConnection(host, port, tls_context(ca_pem))
 
     def __enter__(self) -> Self:
         return self

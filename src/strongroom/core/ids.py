@@ -14,13 +14,13 @@ DomainId = NewType("DomainId", bytes)
 HostId = NewType("HostId", bytes)
 """16 bytes, given by the primary at enrolment."""
 ImageId = NewType("ImageId", bytes)
-"""16 bytes, random; one backup, whatever its copies."""
+"""16 bytes: hash of the origin's domain id and a random salt; one backup, whatever its copies."""
 MediumId = NewType("MediumId", bytes)
 """16 bytes, random; a pool or a tape."""
 ContainerId = NewType("ContainerId", bytes)
 """16 bytes, random."""
 DataKeyId = NewType("DataKeyId", bytes)
-"""16 bytes, random; names one data key for ever."""
+"""16 bytes, derived from the data key, which it names for ever."""
 EnvelopeId = NewType("EnvelopeId", bytes)
 """16 bytes, random; names a batch of data keys through all its generations."""
 KeyGroupId = NewType("KeyGroupId", bytes)

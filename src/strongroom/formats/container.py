@@ -19,6 +19,7 @@ from strongroom.core.ids import ContainerId, DataKeyId, DomainId, MediumId
 from strongroom.formats import frame, key_page, manifest_page
 from strongroom.formats.algorithms import Digest, digest, known
 from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.magic import check_magic
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, Buffer
 
 HEADER_MAGIC: Final = b"SRCONT01"
@@ -29,6 +30,7 @@ TAIL_BYTES: Final = 96
 MAX_ITEMS: Final = 65_536
 MAX_SEGMENTS: Final = 1 << 20
 MAX_CONTAINER_BYTES: Final = 1 << 30
+MAX_PAGE_BYTES: Final = max(manifest_page.MAX_PAGE_BYTES, key_page.MAX_PAGE_BYTES)
 
 NO_MARK: Final = bytes(32)
 """The mark of a container in which no backup finds a segment again."""
@@ -98,7 +100,7 @@ def decode_header(data: Buffer, what: str = "container") -> Header:
     if len(data) < HEADER_BYTES:
         raise DamagedError(f"{what} is cut short in its header")
     magic, container, medium, origin, created_ns, content, digest_id, zero = _HEADER.unpack_from(data)
-    _check_magic(magic, HEADER_MAGIC, what)
+    check_magic(magic, HEADER_MAGIC, what)
     view = memoryview(data)
     if digest(view[: _HEADER.size])[:8] != bytes(view[_HEADER.size : HEADER_BYTES]):
         raise DamagedError(f"the header of {what} was changed")
@@ -211,7 +213,7 @@ def decode_tail(data: Buffer, file_bytes: int, what: str = "container") -> Tail:
     if len(data) != TAIL_BYTES or file_bytes > MAX_CONTAINER_BYTES:
         raise DamagedError(f"{what} is cut short in its tail, or longer than a container can be")
     offset, length, total, mark, zero, magic = _TAIL.unpack(data)
-    _check_magic(magic, TAIL_MAGIC, what)
+    check_magic(magic, TAIL_MAGIC, what)
     fits = offset >= HEADER_BYTES and _FOOTER.size <= length <= MAX_FOOTER_BYTES
     if not fits or offset + length + TAIL_BYTES != file_bytes or zero != bytes(8):
         raise DamagedError(f"the footer of {what} does not fit between header and tail")
@@ -260,7 +262,7 @@ def decode_footer(header: bytes, footer: bytes, tail: Tail, what: str = "contain
     if blake3(header[:HEADER_BYTES]).update(footer).digest() != tail.digest:
         raise DamagedError(f"header or footer of {what} was changed")
     magic, items, segments = _FOOTER.unpack_from(footer)
-    _check_magic(magic, FOOTER_MAGIC, what)
+    check_magic(magic, FOOTER_MAGIC, what)
     if not 1 <= items <= MAX_ITEMS or segments > MAX_SEGMENTS:
         raise DamagedError(f"the footer of {what} claims {items} items and {segments} segments")
     if len(footer) != _FOOTER.size + _ITEM.size * items + frame.ROW.size * segments:
@@ -273,9 +275,12 @@ def decode_footer(header: bytes, footer: bytes, tail: Tail, what: str = "contain
 
 def _check_items(footer: Footer, tail: Tail, is_pages: bool, what: str) -> None:
     expected, previous_first = HEADER_BYTES, -1
+    longest = MAX_PAGE_BYTES if is_pages else frame.MAX_FRAME_BYTES
     for before, item in enumerate(footer.items()):
         if item.offset != expected or item.length == 0:
             raise DamagedError(f"the items of {what} leave a gap or overlap at {expected}")
+        if item.length > longest:  # nobody signed it, and whoever reads the item asks for so many bytes
+            raise DamagedError(f"the footer of {what} lists an item of {item.length} bytes at {expected}")
         if is_pages:
             right = item.first_segment == 0 and item.data_key == frame.NO_KEY
         else:
@@ -336,12 +341,3 @@ def _page_length_at(fixed: Buffer) -> int:
     if bytes(fixed[: len(key_page.MAGIC)]) == key_page.MAGIC:
         return key_page.length_at(fixed)
     return manifest_page.length_at(fixed)
-
-
-def _check_magic(magic: bytes, expected: bytes, what: str) -> None:
-    if magic == expected:
-        return
-    prefix = expected.rstrip(b"0123456789")
-    if magic.startswith(prefix) and magic[len(prefix) :].isdigit() and magic > expected:
-        raise NewerFormatError(f"{what} has version {magic[len(prefix) :].decode()}, which this program does not have")
-    raise DamagedError(f"{what} has {magic!r} where {expected!r} belongs")

@@ -33,7 +33,6 @@ MAX_COMPARED_BYTES: Final = 64 << 20
 """So many bytes of items in a container are compared with their ids, or looked for in one that is not sealed."""
 
 _TAIL_NAME: Final = container.TAIL_MAGIC[:5]
-_MAGICS: Final = (frame.MAGIC, manifest_page.MAGIC, key_page.MAGIC)
 
 
 def _container(source: Source, knowledge: Knowledge) -> Explanation:

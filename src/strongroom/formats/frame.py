@@ -27,7 +27,8 @@ from strongroom.formats.algorithms import (
     digest,
     known,
 )
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.magic import check_magic
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, NAME_BYTES, Buffer
 
 MAGIC: Final = b"SRF1"
@@ -44,7 +45,6 @@ MAX_WINDOW_BYTES: Final = 8 << 20
 
 _FIXED: Final = struct.Struct(f">4sBBBBIII16s{NONCE_BYTES}s")
 _COUNTER: Final = struct.Struct(">IQ")
-_ZSTD_MAGIC: Final = 0xFD2FB528
 _ZSTD_SKIPPABLE: Final = 0x184D2A50
 
 
@@ -272,10 +272,7 @@ def _parse_fixed(data: Buffer, what: str) -> _Fixed:
     magic, cipher, compression, name_hash, digest_id, count, plain_bytes, body_bytes, key, nonce = _FIXED.unpack_from(
         data
     )
-    if magic != MAGIC:
-        if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
-        raise DamagedError(f"{what} begins with {magic!r}")
+    check_magic(magic, MAGIC, what)
     if not 1 <= count <= MAX_SEGMENTS:
         raise DamagedError(f"{what} claims {count} segments")
     if not 1 <= plain_bytes <= MAX_PLAIN_BYTES or body_bytes > MAX_BODY_BYTES:
@@ -300,30 +297,23 @@ def _decompress(body: memoryview, plain_bytes: int, what: str) -> bytes:
     The content size is compared before anything is allocated, and the output buffer is of that size, so a
     small body cannot grow beyond what the head says, whatever its blocks claim.
     """
-    end = _zstd_frame_end(body, what)
-    _check_skippable(body, end, what)
-    first = body[:end]
+    if bytes(body[:4]) != zstandard.FRAME_HEADER:
+        raise DamagedError(f"{what} does not begin with Zstandard data")
     try:
-        if zstandard.frame_content_size(first) != plain_bytes:
+        parameters = zstandard.get_frame_parameters(body)
+        if parameters.content_size != plain_bytes:
             raise DamagedError(f"{what} does not state its content size as {plain_bytes}")
-        if zstandard.get_frame_parameters(first).window_size > MAX_WINDOW_BYTES:
-            raise DamagedError(f"{what} needs a larger window than {MAX_WINDOW_BYTES} bytes")
-        return zstandard.ZstdDecompressor().decompress(first)
+        if parameters.dict_id or parameters.window_size > MAX_WINDOW_BYTES:
+            raise DamagedError(f"{what} needs a dictionary, or a larger window than {MAX_WINDOW_BYTES} bytes")
+        end = _zstd_frame_end(body, zstandard.frame_header_size(body), what) + (4 if parameters.has_checksum else 0)
+        _check_skippable(body, end, what)
+        return zstandard.ZstdDecompressor().decompress(body[:end])
     except zstandard.ZstdError as error:
         raise DamagedError(f"{what} does not decompress: {error}") from error
 
 
-def _zstd_frame_end(body: memoryview, what: str) -> int:
-    """Find where the first Zstandard frame ends, from its block headers (RFC 8878, section 3.1.1)."""
-    if len(body) < 5 or int.from_bytes(body[:4], "little") != _ZSTD_MAGIC:
-        raise DamagedError(f"{what} does not begin with Zstandard data")
-    descriptor = body[4]
-    single_segment = bool(descriptor & 0x20)
-    content_size_bytes = (1 if single_segment else 0, 2, 4, 8)[descriptor >> 6]
-    dictionary_bytes = (0, 1, 2, 4)[descriptor & 3]
-    if dictionary_bytes:
-        raise DamagedError(f"{what} was compressed with a dictionary")
-    at = 5 + (0 if single_segment else 1) + content_size_bytes
+def _zstd_frame_end(body: memoryview, at: int, what: str) -> int:
+    """Find where the last block of a Zstandard frame ends, from the heads of its blocks (RFC 8878, section 3.1.1)."""
     last = False
     while not last:
         if at + 3 > len(body):
@@ -332,9 +322,6 @@ def _zstd_frame_end(body: memoryview, what: str) -> int:
         last = bool(block & 1)
         is_run = block >> 1 & 3 == 1
         at += 3 + (1 if is_run else block >> 3)
-    at += 4 if descriptor & 4 else 0
-    if at > len(body):
-        raise DamagedError(f"{what} has Zstandard data that are cut short")
     return at
 
 
@@ -345,4 +332,4 @@ def _check_skippable(body: memoryview, at: int, what: str) -> None:
             raise DamagedError(f"{what} has something behind its data that is not padding")
         at += 8 + int.from_bytes(body[at + 4 : at + 8], "little")
     if at > len(body):
-        raise DamagedError(f"{what} has padding that is cut short")
+        raise DamagedError(f"{what} has Zstandard data or padding that is cut short")

@@ -16,6 +16,7 @@ import msgspec
 from strongroom.formats import entries, records
 from strongroom.formats.entries import Entry, MoreAttributes, Path
 from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.magic import check_magic
 from strongroom.formats.records import Count
 
 MAGIC: Final = b"SRSTRM01"
@@ -189,7 +190,7 @@ class BlockReader:
             if len(view) < len(MAGIC):
                 self._wanted = len(MAGIC)
                 return 0
-            _check_magic(bytes(view[: len(MAGIC)]))
+            check_magic(bytes(view[: len(MAGIC)]), MAGIC, "the image stream")
             self._begun = True
             return len(MAGIC)
         if len(view) < _HEAD.size:
@@ -225,14 +226,6 @@ def read_blocks(chunks: Iterable[Buffer]) -> Iterator[Block]:
     for chunk in chunks:
         yield from reader.feed(chunk)
     reader.finish()
-
-
-def _check_magic(magic: bytes) -> None:
-    if magic == MAGIC:
-        return
-    if magic[:6] == MAGIC[:6] and magic[6:].isdigit():
-        raise NewerFormatError(f"the image stream has version {magic[6:].decode()}, which this program does not have")
-    raise DamagedError(f"this is not an image stream: it begins with {magic!r}")
 
 
 def _read_block(kind: int, body: bytes) -> Block:

@@ -16,8 +16,6 @@ from strongroom.core.errors import IntegrityError
 from strongroom.core.ids import UUID_BYTES, DataKeyId, to_text
 from strongroom.core.secret import Secret
 from strongroom.formats.algorithms import Cipher, derive, known, label
-from strongroom.formats.errors import DamagedError, ForeignError
-from strongroom.formats.image_header import ImageHeader
 from strongroom.formats.records import (
     Bytes12,
     Bytes16,
@@ -198,40 +196,3 @@ def commitment(data_key: Secret) -> bytes:
 def frame_key(data_key: Secret) -> Secret:
     """Derive the key that encrypts frames from a data key of that purpose, 32 bytes."""
     return derive(data_key, _FRAME_LABEL)
-
-
-def check_generations(one: KeyEnvelope, other: KeyEnvelope) -> None:
-    """Check that two generations of an envelope hold the same data keys.
-
-    The domain may differ: a target wraps what it was given anew, under its own key.
-
-    Raises:
-        ForeignError: they are not of one envelope.
-        DamagedError: origin or group, or a row's key, purpose, medium or commitment differs.
-    """
-    if one.envelope != other.envelope:
-        raise ForeignError(f"{to_text(one.envelope)} and {to_text(other.envelope)} are two key envelopes")
-    if (one.origin, one.group) != (other.origin, other.group) or list(map(_kept, one.keys)) != list(
-        map(_kept, other.keys)
-    ):
-        raise DamagedError(
-            f"generations {one.generation} and {other.generation} of the key envelope "
-            f"{to_text(one.envelope)} do not hold the same data keys"
-        )
-
-
-def check_opens(envelope: KeyEnvelope, image: ImageHeader) -> None:
-    """Check that data keys of an envelope may be used for an image.
-
-    Raises:
-        ForeignError: the envelope is of another origin or key group than the image.
-    """
-    if (envelope.origin, envelope.group) != (image.domain, image.key_group):
-        raise ForeignError(
-            f"the key envelope {to_text(envelope.envelope)} is of another origin or key group "
-            f"than the image {to_text(image.image)}"
-        )
-
-
-def _kept(row: WrappedKey) -> tuple[bytes, int, bytes, bytes]:
-    return row.key, row.purpose, row.medium, row.commitment

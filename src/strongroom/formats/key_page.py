@@ -12,7 +12,8 @@ from typing import Final
 
 from strongroom.core.ids import UUID_BYTES, EnvelopeId, PageId
 from strongroom.formats.algorithms import Digest, digest, known
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.magic import check_magic
 from strongroom.formats.segment import Buffer
 
 MAGIC: Final = b"SRK1"
@@ -38,10 +39,7 @@ def length_at(fixed: Buffer, what: str = "key page") -> int:
     if len(fixed) < FIXED_BYTES:
         raise DamagedError(f"{what} is cut short")
     magic, zero, digest_id, zeros, count, last = _FIXED.unpack_from(fixed)
-    if magic != MAGIC:
-        if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
-        raise DamagedError(f"{what} begins with {magic!r}")
+    check_magic(magic, MAGIC, what)
     known(Digest, digest_id, f"digest algorithm of {what}")
     if zero or zeros != bytes(2) or last or not 1 <= count <= MAX_ENVELOPES:
         raise DamagedError(f"{what} has a reserved byte that is not zero, or claims {count} envelopes")

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from strongroom.core.ids import PageId
 from strongroom.formats.algorithms import Digest, digest, known
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.errors import DamagedError
 from strongroom.formats.frame import MAX_FRAME_BYTES, MAX_PLAIN_BYTES
 from strongroom.formats.frame import MAX_SEGMENTS as MAX_FRAME_SEGMENTS
+from strongroom.formats.magic import check_magic
 from strongroom.formats.segment import MAX_SEGMENT_BYTES, Buffer
 
 MAGIC: Final = b"SRP1"
@@ -164,10 +165,7 @@ def _parse_fixed(data: Buffer, what: str) -> tuple[int, int, int, int]:
     if len(data) < FIXED_BYTES:
         raise DamagedError(f"{what} is cut short")
     magic, level, digest_id, zero, first, second = _FIXED.unpack_from(data)
-    if magic != MAGIC:
-        if magic[:3] == MAGIC[:3] and magic[3:].isdigit() and magic[3:] > MAGIC[3:]:
-            raise NewerFormatError(f"{what} has version {magic[3:].decode()}, which this program does not have")
-        raise DamagedError(f"{what} begins with {magic!r}")
+    check_magic(magic, MAGIC, what)
     known(Digest, digest_id, f"digest algorithm of {what}")
     if zero != bytes(2) or level > MAX_LEVEL or first > MAX_ROWS or second > MAX_ROWS:
         raise DamagedError(f"{what} has a level or a count that is not allowed")

@@ -5,7 +5,6 @@ Source: ``docs/reference/formats/identity.md``, section *Root key file*.
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 import msgspec
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.core.entropy import Entropy
 from strongroom.core.secret import Secret
-from strongroom.formats import passphrase, records
+from strongroom.formats import passphrase
 from strongroom.formats.algorithms import (
     GCM_TAG_BYTES,
     KEY_BYTES,
@@ -30,13 +29,12 @@ from strongroom.formats.errors import DamagedError
 from strongroom.formats.identity import RootKeySigner
 from strongroom.formats.passphrase import SALT_BYTES, WrongPassPhraseError
 from strongroom.formats.records import Bytes12, Bytes16, Bytes32
-from strongroom.formats.signed import MAGIC_BYTES, check_name, domain_id_of
+from strongroom.formats.sealed import FRONT_BYTES, MAX_HEAD_BYTES, decode_head, split_head, write_front
+from strongroom.formats.signed import domain_id_of
 
 MAGIC: Final = b"SRROOT01"
-MAX_HEAD_BYTES: Final = 1_024
 _SEALED_BYTES: Final = KEY_BYTES + GCM_TAG_BYTES
-MAX_BYTES: Final = MAGIC_BYTES + 4 + MAX_HEAD_BYTES + _SEALED_BYTES
-_U32: Final = struct.Struct(">I")
+MAX_BYTES: Final = FRONT_BYTES + MAX_HEAD_BYTES + _SEALED_BYTES
 _LABEL: Final = label("root-key-file")
 _WHAT: Final = "root key file"
 
@@ -85,8 +83,7 @@ def seal(seed: Secret, phrase: Secret, entropy: Entropy) -> bytes:
         cipher=Cipher.AES_256_GCM,
         nonce=entropy.bytes(NONCE_BYTES),
     )
-    body = records.encode(head)
-    front = MAGIC + _U32.pack(len(body)) + body
+    front = write_front(MAGIC, head)
     return front + _cipher(phrase, head).encrypt(head.nonce, seed.reveal(), front)
 
 
@@ -127,17 +124,10 @@ def open_sealed(data: bytes, phrase: Secret) -> Secret:
 
 
 def _split(data: bytes) -> tuple[RootKeyHead, bytes, bytes]:
-    check_name(MAGIC, data[:MAGIC_BYTES], _WHAT)
-    if len(data) < MAGIC_BYTES + 4:
-        raise DamagedError(f"the {_WHAT} is cut short")
-    (length,) = _U32.unpack_from(data, MAGIC_BYTES)
-    end = MAGIC_BYTES + 4 + length
-    if length > MAX_HEAD_BYTES or len(data) != end + _SEALED_BYTES:
+    front, sealed = split_head(data, MAGIC, _WHAT, MAX_BYTES)
+    if len(sealed) != _SEALED_BYTES:
         raise DamagedError(f"the {_WHAT} has not the length that it should have")
-    head = records.decode(
-        data[MAGIC_BYTES + 4 : end], RootKeyHead, max_bytes=MAX_HEAD_BYTES, what=f"head of the {_WHAT}"
-    )
-    return head, data[:end], data[end:]
+    return decode_head(front, RootKeyHead, f"head of the {_WHAT}"), front, sealed
 
 
 def _cipher(phrase: Secret, head: RootKeyHead) -> AESGCM:

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from strongroom.core.secret import Secret
 from strongroom.formats import records
 from strongroom.formats.algorithms import GCM_TAG_BYTES, Cipher, known
-from strongroom.formats.errors import DamagedError, NewerFormatError
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.magic import check_magic
 
 MAGIC_BYTES: Final = 8
 FRONT_BYTES: Final = MAGIC_BYTES + 4
@@ -35,12 +36,7 @@ def split_head(data: bytes, magic: bytes, what: str, max_bytes: int) -> tuple[by
     """
     if len(data) > max_bytes:
         raise DamagedError(f"the {what} has {len(data)} bytes, more than its bound {max_bytes}")
-    found = data[:MAGIC_BYTES]
-    if found != magic:
-        if found[:6] == magic[:6] and found[6:].isdigit() and found[6:] > magic[6:]:
-            raise NewerFormatError(f"the {what} has version {found[6:].decode()}, which is not known here")
-        # The bytes are not quoted: they may be a bare key that somebody put there.
-        raise DamagedError(f"this is not a {what}")
+    check_magic(data[:MAGIC_BYTES], magic, f"the {what}")
     if len(data) < MAGIC_BYTES + 4:
         raise DamagedError(f"the {what} is cut short")
     (length,) = _U32.unpack_from(data, MAGIC_BYTES)

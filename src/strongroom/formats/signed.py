@@ -6,7 +6,6 @@ Source: ``docs/reference/formats/signed-object.md`` and ``identity.md``. The dom
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,14 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from strongroom.core.ids import DomainId
 from strongroom.formats import ed25519, records
 from strongroom.formats.algorithms import Signature, known, label
-from strongroom.formats.errors import DamagedError, ForeignError, NewerFormatError, SignatureError
+from strongroom.formats.errors import DamagedError, ForeignError, SignatureError
+from strongroom.formats.magic import check_magic
 from strongroom.formats.records import Bytes32, Moment, Number
 
 MAGIC_BYTES: Final = 8
 MAX_SEAL_BYTES: Final = 2_048
 MAX_CERTIFICATE_BYTES: Final = 1_024
 _U32: Final = struct.Struct(">I")
-_VERSION: Final = re.compile(rb"[0-9]{2}")
 _SIGNED_LABEL: Final = label("signed-object")
 _DOMAIN_LABEL: Final = label("domain-id")
 
@@ -193,25 +192,11 @@ def length_at(kind: Kind[P], data: bytes | memoryview, offset: int = 0) -> int:
         DamagedError: not an object of this kind, or its lengths go beyond its bounds or the data.
         NewerFormatError: a later version of this kind.
     """
-    check_name(kind.magic, bytes(data[offset : offset + MAGIC_BYTES]), kind.what)
+    check_magic(bytes(data[offset : offset + MAGIC_BYTES]), kind.magic, f"the {kind.what}")
     payload_length = _length_field(data, offset + MAGIC_BYTES, kind.max_payload_bytes, kind.what)
     seal_at = MAGIC_BYTES + 4 + payload_length
     seal_length = _length_field(data, offset + seal_at, MAX_SEAL_BYTES, f"seal of the {kind.what}")
     return seal_at + 4 + seal_length
-
-
-def check_name(expected: bytes, magic: bytes, what: str) -> None:
-    """Refuse what does not begin with the magic of its kind: six letters and two digits, the version.
-
-    Raises:
-        NewerFormatError: the same letters with a higher number.
-        DamagedError: anything else.
-    """
-    if magic == expected:
-        return
-    if magic[:6] == expected[:6] and _VERSION.fullmatch(magic[6:]) and magic[6:] > expected[6:]:
-        raise NewerFormatError(f"this {what} has version {magic[6:].decode()}, which is not known here")
-    raise DamagedError(f"this is not a {what}: it begins with {magic!r}")
 
 
 def _seal_offset(kind: Kind[P], data: bytes) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -202,9 +203,9 @@ class BackupSession:
 
     def abort(self) -> None:
         """Drop what is not sealed; does nothing to what :meth:`finish` made durable."""
-        self._session.abort()
-        self._pages.abort()
-        self._cut.close()
+        with ExitStack() as each:  # one that the storage refuses does not keep the others open
+            for drop in (self._cut.close, self._pages.abort, self._session.abort):
+                each.callback(drop)
 
     def _take(self, block: image_stream.Block) -> None:
         match block:

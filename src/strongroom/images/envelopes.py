@@ -1,13 +1,12 @@
 """Which key envelopes lie in a pool, and which data keys they hold: a cache over the envelope files.
 
 Every envelope is checked (signature, agreement of its generations) before it is entered. The cache lies beside the
-pool's index and is made again from the files when it is missing.
+pool's index and is made again from the files when it is missing or damaged.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,8 @@ from strongroom.formats import key_envelope, signed
 from strongroom.formats.errors import DamagedError, ForeignError
 from strongroom.formats.key_envelope import KeyEnvelope, Purpose
 from strongroom.pool import names
+from strongroom.pool.cache_file import CacheFile
+from strongroom.pool.errors import IndexDamagedError, ObjectMissingError, PoolReadError
 from strongroom.pool.store import Store
 
 FILE_NAME: Final = "envelopes.sqlite"
@@ -50,12 +51,11 @@ class Envelopes:
     def __init__(self, store: Store, folder: Path, domain: DomainId) -> None:
         self._store = store
         self._domain = domain
-        self._lock = threading.RLock()
-        self._db = _open(folder / FILE_NAME)
+        self._file = CacheFile(folder / FILE_NAME, schema=_SCHEMA, tables=lambda: _TABLES)
 
     def close(self) -> None:
         """Close the cache."""
-        self._db.close()
+        self._file.close()
 
     def refresh(self) -> list[str]:
         """Enter envelopes that came from elsewhere.
@@ -63,25 +63,35 @@ class Envelopes:
         Returns:
             What was refused, in sentences: files that are not the envelopes that their names say.
         """
+        try:
+            return self._refresh()
+        except IndexDamagedError:
+            self._file.empty()
+            return self._refresh()
+
+    def _refresh(self) -> list[str]:
         refused = []
-        with self._lock:
-            known = {row[0] for row in self._db.execute("SELECT key FROM generation")}
+        with self._file.using() as db:
+            # in this order: another process may put an envelope in between
+            known = {row[0] for row in db.execute("SELECT key FROM generation")}
             found = {item.key for item in self._store.list(names.ENVELOPES)}
-            for key in sorted(found - known):
+            # what others signed first: of generations that disagree, the lowest one of the origin holds
+            own = f"-{self._domain.hex()}-"
+            for key in sorted(found - known, key=lambda key: (own in key, key)):
                 try:
-                    payload = self._check(self._read(key))
+                    payload = self._check(db, self._read(key))
                     said = _key_of(payload)
                     if said != key:
                         raise DamagedError(f"the envelope says that its name is '{said}'")
-                    self._enter(payload)
-                except IntegrityError as error:
+                except ObjectMissingError:
+                    continue  # removed since it was listed
+                except (IntegrityError, PoolReadError) as error:
                     refused.append(f"'{key}': {error.message}")
+                    continue
+                _enter(db, payload)
             for key in known - found:
-                self._db.execute("DELETE FROM generation WHERE key = ?", (key,))
-            self._db.execute(
-                "DELETE FROM data_key WHERE (envelope, origin) NOT IN (SELECT envelope, origin FROM generation)"
-            )
-            self._db.commit()
+                db.execute("DELETE FROM generation WHERE key = ?", (key,))
+            db.execute("DELETE FROM data_key WHERE (envelope, origin) NOT IN (SELECT envelope, origin FROM generation)")
         return refused
 
     def put(self, data: bytes) -> KeyEnvelope:
@@ -92,11 +102,10 @@ class Envelopes:
             ForeignError: neither its origin nor the pool's domain signed it.
             PoolFullError, PoolWriteError: the storage refused.
         """
-        with self._lock:
-            payload = self._check(data)
+        with self._file.using() as db:
+            payload = self._check(db, data)
             self._store.put(_key_of(payload), data)
-            self._enter(payload)
-            self._db.commit()
+            _enter(db, payload)
             return payload
 
     def lacking(self, origin: DomainId, envelopes: Collection[EnvelopeId]) -> list[EnvelopeId]:
@@ -120,8 +129,8 @@ class Envelopes:
 
     def read(self, envelope: EnvelopeId, origin: DomainId) -> list[bytes]:
         """Give all generations of an envelope, the newest first."""
-        with self._lock:
-            rows = self._db.execute(
+        with self._file.using() as db:
+            rows = db.execute(
                 "SELECT key FROM generation WHERE envelope = ? AND origin = ? ORDER BY created DESC, number DESC",
                 (envelope, origin),
             ).fetchall()
@@ -129,8 +138,8 @@ class Envelopes:
 
     def read_newest(self, envelope: EnvelopeId, origin: DomainId) -> bytes | None:
         """Give the newest generation that the origin signed, if there is one."""
-        with self._lock:
-            row = self._db.execute(
+        with self._file.using() as db:
+            row = db.execute(
                 "SELECT key FROM generation WHERE envelope = ? AND origin = ? AND domain = origin"
                 " ORDER BY number DESC LIMIT 1",
                 (envelope, origin),
@@ -142,8 +151,8 @@ class Envelopes:
         found: set[DataKeyId] = set()
         for batch in _batched(envelopes):
             marks = ",".join("?" * len(batch))
-            with self._lock:
-                rows = self._db.execute(
+            with self._file.using() as db:
+                rows = db.execute(
                     "SELECT DISTINCT data_key.id FROM data_key JOIN generation USING (envelope, origin)"  # noqa: S608 - marks only
                     f" WHERE envelope IN ({marks}) AND origin = ? AND grp = ? AND purpose = {Purpose.FRAMES:d}",
                     (*batch, origin, group),
@@ -170,8 +179,8 @@ class Envelopes:
         found: set[DataKeyId] = set()
         for batch in _batched(keys):
             marks = ",".join("?" * len(batch))
-            with self._lock:
-                rows = self._db.execute(
+            with self._file.using() as db:
+                rows = db.execute(
                     "SELECT data_key.id, generation.tag FROM data_key JOIN generation USING (envelope, origin)"  # noqa: S608 - marks only
                     f" WHERE data_key.id IN ({marks}) AND origin = ? AND domain = origin AND grp = ?",
                     (*batch, origin, group),
@@ -181,8 +190,8 @@ class Envelopes:
 
     def naming(self, *, origin: DomainId, group: KeyGroupId, medium: MediumId) -> list[EnvelopeId]:
         """Tell the envelopes with a naming key of a group for this pool, the newest first."""
-        with self._lock:
-            rows = self._db.execute(
+        with self._file.using() as db:
+            rows = db.execute(
                 "SELECT DISTINCT generation.envelope, MIN(generation.created) FROM generation JOIN data_key"
                 " USING (envelope, origin) WHERE origin = ? AND grp = ? AND medium = ? AND purpose = ?"
                 " GROUP BY generation.envelope ORDER BY 2 DESC",
@@ -193,46 +202,24 @@ class Envelopes:
     def _read(self, key: str) -> bytes:
         return self._store.read(key, 0, key_envelope.KEY_ENVELOPE.max_bytes + 1)
 
-    def _check(self, data: bytes) -> KeyEnvelope:
+    def _check(self, db: sqlite3.Connection, data: bytes) -> KeyEnvelope:
         payload = signed.verify(key_envelope.KEY_ENVELOPE, data).payload
         if payload.domain not in (payload.origin, self._domain):
             raise ForeignError(
                 f"the key envelope '{payload.envelope.hex()}' was signed by '{payload.domain.hex()}', which is neither"
                 " its origin nor the domain of the pool"
             )
-        self._check_agreement(payload)
+        self._check_agreement(db, payload)
         return payload
 
-    def _enter(self, payload: KeyEnvelope) -> None:
-        self._db.execute(
-            "INSERT OR IGNORE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                _key_of(payload),
-                payload.envelope,
-                payload.origin,
-                payload.domain,
-                payload.generation,
-                payload.tag,
-                payload.group,
-                payload.created,
-            ),
-        )
-        self._db.executemany(
-            "INSERT OR IGNORE INTO data_key VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (item.key, payload.envelope, payload.origin, item.purpose, item.medium, item.commitment)
-                for item in payload.keys
-            ],
-        )
-
-    def _check_agreement(self, payload: KeyEnvelope) -> None:
+    def _check_agreement(self, db: sqlite3.Connection, payload: KeyEnvelope) -> None:
         """All generations of an envelope hold the same keys, and a data key lies in one envelope of an origin."""
-        rows = self._db.execute(
+        rows = db.execute(
             "SELECT id, purpose, medium, commitment FROM data_key WHERE envelope = ? AND origin = ? ORDER BY id",
             (payload.envelope, payload.origin),
         ).fetchall()
         mine = [(item.key, item.purpose, item.medium, item.commitment) for item in payload.keys]
-        groups = self._db.execute(
+        groups = db.execute(
             "SELECT DISTINCT grp FROM generation WHERE envelope = ? AND origin = ?", (payload.envelope, payload.origin)
         ).fetchall()
         if (rows and rows != mine) or (groups and groups != [(payload.group,)]):
@@ -248,8 +235,31 @@ class Envelopes:
     ) -> list[tuple[Any, ...]]:
         marks = ",".join("?" * len(batch))
         statement = f"SELECT {columns} FROM {table} WHERE {column} IN ({marks}) AND {where}"  # noqa: S608 - names of ours
-        with self._lock:
-            return self._db.execute(statement, (*batch, origin)).fetchall()
+        with self._file.using() as db:
+            return db.execute(statement, (*batch, origin)).fetchall()
+
+
+def _enter(db: sqlite3.Connection, payload: KeyEnvelope) -> None:
+    db.execute(
+        "INSERT OR IGNORE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            _key_of(payload),
+            payload.envelope,
+            payload.origin,
+            payload.domain,
+            payload.generation,
+            payload.tag,
+            payload.group,
+            payload.created,
+        ),
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO data_key VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (item.key, payload.envelope, payload.origin, item.purpose, item.medium, item.commitment)
+            for item in payload.keys
+        ],
+    )
 
 
 def _key_of(payload: KeyEnvelope) -> str:
@@ -260,19 +270,3 @@ def _batched(items: Iterable[bytes]) -> Iterator[list[bytes]]:
     rest = iter(items)
     while batch := list(islice(rest, _BATCH)):
         yield batch
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False)
-    try:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-    except sqlite3.DatabaseError:
-        version = -1
-    if version != _SCHEMA:
-        db.close()
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        db = sqlite3.connect(path, check_same_thread=False)
-        db.executescript(f"PRAGMA journal_mode=WAL; {_TABLES} PRAGMA user_version={_SCHEMA};")
-    db.execute("PRAGMA synchronous=NORMAL")
-    return db

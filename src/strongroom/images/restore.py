@@ -26,18 +26,22 @@ class _Batch:
 
     items: list[bytes | _Piece] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
-    bytes: int = 0
+    held_bytes: int = 0
 
     @property
     def is_full(self) -> bool:
-        return self.bytes >= _BATCH_BYTES or len(self.items) >= _BATCH_ITEMS
+        return self.held_bytes >= _BATCH_BYTES or len(self.items) >= _BATCH_ITEMS
+
+    def add_records(self, records: list[bytes]) -> None:
+        self.items += records
+        self.held_bytes += sum(map(len, records))
 
     def add_piece(self, piece: _Piece) -> None:
         self.items.append(piece)
         reference = piece[0]
         if reference is not None and (not self.references or self.references[-1] is not reference):
             self.references.append(reference)
-            self.bytes += reference.length
+            self.held_bytes += reference.length
 
 
 class _Blocks:
@@ -114,7 +118,7 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
     for file in _selected(image, selection or Selection()):
         files += 1
         content += file.entry.size
-        batch.items.extend(_records_of(file))
+        batch.add_records(_records_of(file))
         for piece in file.extents:
             batch.add_piece(piece)
             if batch.is_full:

@@ -11,6 +11,8 @@ from strongroom.core.ids import DataKeyId, EnvelopeId, PageId
 from strongroom.formats import frame, key_page
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.formats.entries import End, Record
+from strongroom.formats.errors import DamagedError
+from strongroom.formats.records import check_ascending
 from strongroom.images.errors import BrokenImageError
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
@@ -43,6 +45,10 @@ def envelopes_of(pool: OpenPool, copy: CheckedCopy) -> list[EnvelopeId]:
     found: list[EnvelopeId] = []
     for page in copy.copy.payload.key_pages:
         found.extend(key_page.decode(pages.page(PageId(page)), PageId(page)))
+    try:
+        check_ascending(found, "key pages")
+    except ValueError as error:
+        raise DamagedError(f"the key pages of the copy are not in order: {error}") from error
     return found
 
 

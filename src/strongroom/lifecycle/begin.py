@@ -11,12 +11,14 @@ from strongroom.catalog.images import get_image
 from strongroom.catalog.model import Copy, CopyState, Image
 from strongroom.catalog.tables import copies as copy_rows
 from strongroom.catalog.tables import fragments
-from strongroom.core.ids import DomainId, ImageId
+from strongroom.core.ids import UUID_BYTES, DomainId, ImageId
 from strongroom.formats import copy_header
 from strongroom.lifecycle.planner import ImageFacts, Plan, plan, promises
 from strongroom.lifecycle.policies import StoredPolicy, get_policy
 from strongroom.lifecycle.replications import promise_all, replications_of
 from strongroom.lifecycle.tables import image_lifecycles
+
+FIRST_IMAGE = ImageId(bytes(UUID_BYTES))
 
 
 def begin_lifecycle(
@@ -59,11 +61,20 @@ def begin_lifecycle(
     return stored
 
 
-def without_lifecycle(connection: Connection, *, own: DomainId, limit: int = 1_000) -> list[ImageId]:
-    """Give images with a complete copy of this domain that follows a policy, and whose lifecycle has not begun."""
+def without_lifecycle(
+    connection: Connection, *, own: DomainId, after: ImageId = FIRST_IMAGE, limit: int = 1_000
+) -> list[ImageId]:
+    """Give images with a complete copy of this domain that follows a policy, and whose lifecycle has not begun.
+
+    They come in the order of their identities, from behind ``after``.
+    """
     begun = exists().where(image_lifecycles.c.image == copy_rows.c.image)
     query = select(copy_rows.c.image).where(
-        copy_rows.c.domain == own, copy_rows.c.state == CopyState.COMPLETE, copy_rows.c.slp != "", ~begun
+        copy_rows.c.domain == own,
+        copy_rows.c.state == CopyState.COMPLETE,
+        copy_rows.c.slp != "",
+        ~begun,
+        copy_rows.c.image > after,
     )
     found = connection.execute(query.distinct().order_by(copy_rows.c.image).limit(limit))
     return [ImageId(image) for image in found.scalars()]

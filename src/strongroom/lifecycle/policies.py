@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from strongroom.core.ids import DomainId
 from strongroom.lifecycle.errors import PolicyNotActiveError, PolicyNotFoundError
-from strongroom.lifecycle.policy import AllTargets, Policy, Replication, check, check_name
+from strongroom.lifecycle.policy import Policy, check, check_name
 from strongroom.lifecycle.tables import policies, policy_versions
 
 
@@ -102,10 +102,7 @@ def policies_naming(connection: Connection, target: DomainId) -> list[str]:
     return [
         stored.policy.name
         for stored in list_policies(connection)
-        if any(
-            isinstance(operation, Replication) and (isinstance(operation.to, AllTargets) or operation.to.id == target)
-            for operation in stored.policy.operations
-        )
+        if stored.policy.sends_to_all or target in stored.policy.named_targets
     ]
 
 

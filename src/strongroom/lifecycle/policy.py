@@ -113,6 +113,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether images of other domains begin with this policy."""
         return isinstance(self.operations[0], Import)
 
+    @property
+    def named_targets(self) -> frozenset[DomainId]:
+        """The domains that it sends to by name, not as some of all targets."""
+        sendings = [operation.to for operation in self.operations if isinstance(operation, Replication)]
+        return frozenset(to.id for to in sendings if isinstance(to, Target))
+
+    @property
+    def sends_to_all(self) -> bool:
+        """Whether it sends to every target that is defined."""
+        return any(isinstance(one, Replication) and isinstance(one.to, AllTargets) for one in self.operations)
+
 
 _decoder: Final = msgspec.json.Decoder(Policy)
 

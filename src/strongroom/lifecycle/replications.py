@@ -1,9 +1,9 @@
 """Promised sendings: one row for each image and target, from the promise to the receipt.
 
-    waiting ──start──► sending ──mark_sent──► sent ──confirm──► confirmed
-       ▲                 │  │
-       │                 │  └──refuse──► refused ──try_again──┐
-       └── failed-will-retry ◄──fail──┘                       └──► failed-will-retry
+    waiting, failed-will-retry ──start──► sending ──mark_sent──► sent ──confirm──► confirmed
+                                           │  ▲
+                                           │  └──start, when an administrator resumes its job── refused
+                                           └──fail──► failed-will-retry, or refused
 
 A receipt confirms a row in any state in which something was sent: it may overtake the news that it was. Each attempt
 has a fence that is higher than the one before; whoever comes with a lower one is told to stop.
@@ -35,7 +35,7 @@ from strongroom.lifecycle.tables import ReplicationState, replications
 
 ALARM_AFTER = timedelta(hours=24)
 LONGEST_ERROR = 1_024
-_TO_START = frozenset({ReplicationState.WAITING, ReplicationState.FAILED, ReplicationState.SENDING})
+_TO_START = frozenset(ReplicationState) - {ReplicationState.SENT, ReplicationState.CONFIRMED}
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,14 @@ def unconfirmed(
     return _list(connection, and_(*conditions), limit)
 
 
+def images_to_send(connection: Connection, *, after: ImageId, limit: int) -> list[ImageId]:
+    """Give images of which the plan may send something, now or later, in their order from behind ``after``."""
+    wanted = replications.c.state.in_([ReplicationState.WAITING, ReplicationState.FAILED])
+    query = select(replications.c.image).where(wanted, replications.c.image > after)
+    found = connection.execute(query.distinct().order_by(replications.c.image).limit(limit))
+    return [ImageId(image) for image in found.scalars()]
+
+
 def pending_over(
     connection: Connection, *, now: datetime, age: timedelta = ALARM_AFTER, limit: int = 1_000
 ) -> list[Replicated]:
@@ -160,7 +168,7 @@ def start(
 
     Raises:
         ReplicationNotFoundError: nothing was promised.
-        ReplicationStateError: it is sent, confirmed or refused; or the hop is not of this promise.
+        ReplicationStateError: it is sent or confirmed; or the hop is not of this promise.
         FencedError: a newer attempt is at it.
     """
     row = get_replication(connection, image, target)
@@ -191,16 +199,6 @@ def start(
         )
     )
     return get_replication(connection, image, target)
-
-
-def note_progress(connection: Connection, image: ImageId, target: DomainId, *, fence: int, sent_bytes: int) -> None:
-    """Note how many bytes this attempt has sent.
-
-    Raises:
-        ReplicationNotFoundError: nothing was promised.
-        FencedError: this attempt is not the one at it.
-    """
-    _attempt(connection, image, target, fence, sent_bytes=sent_bytes)
 
 
 def mark_sent(
@@ -240,21 +238,6 @@ def fail(
         error=error.message[:LONGEST_ERROR],
     )
     return again
-
-
-def try_again(connection: Connection, image: ImageId, target: DomainId, *, now: datetime) -> None:
-    """Note an administrator's word to try a refused, failed or unconfirmed sending now.
-
-    Raises:
-        ReplicationNotFoundError: nothing was promised.
-        ReplicationStateError: it is being sent, or confirmed.
-    """
-    row = get_replication(connection, image, target)
-    if row.state in (ReplicationState.SENDING, ReplicationState.CONFIRMED):
-        raise ReplicationStateError(f"the replication to '{to_text(target)}' is {row.state}")
-    connection.execute(
-        update(replications).where(_same(image, target)).values(state=ReplicationState.FAILED, retry_at=now)
-    )
 
 
 def confirm(connection: Connection, receipt: Verified[Receipt], *, now: datetime) -> bool:

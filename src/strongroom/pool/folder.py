@@ -30,6 +30,7 @@ from strongroom.pool.incoming import (
     FolderUpload,
     leftovers,
     sync_folder,
+    sync_name,
     writing,
 )
 from strongroom.pool.store import StoredObject
@@ -93,6 +94,7 @@ class Folder:
         with writing(path):
             for name in _TOP:
                 (path / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
+            sync_folder(path)
         return folder
 
     @property
@@ -113,6 +115,9 @@ class Folder:
         except ObjectExistsError:
             if self.read(key) != data:
                 raise
+            # Whoever gave the name may have been killed before it was stable.
+            with writing(self.path / key):
+                sync_name(self.path, self.path / key)
         finally:
             upload.abort()
 
@@ -146,37 +151,38 @@ class Folder:
             raise ValueError("a prefix ends with a slash")
         try:
             with os.scandir(self.path / prefix) as scan:
-                entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in scan)
+                found = sorted(scan, key=lambda entry: entry.name)
         except FileNotFoundError:
             return
         except OSError as error:
             raise PoolReadError(f"cannot list '{self.path / prefix}': {error.strerror}") from error
-        for name, is_folder in entries:
-            if is_folder:
-                yield from self.list(f"{prefix}{name}/")
-                continue
-            try:
-                size = self.size(prefix + name)
-            except ObjectMissingError:
-                continue  # removed since it was listed
-            yield StoredObject(prefix + name, size)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self.list(f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):  # what else is planted there is no object, and ends nothing
+                try:
+                    size = entry.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue  # removed since it was listed
+                except OSError as error:
+                    raise PoolReadError(f"cannot read '{entry.path}': {error.strerror}") from error
+                yield StoredObject(prefix + entry.name, size)
 
     def remove(self, key: str) -> None:
         """Remove an object, if it is there."""
         path = self.path / key
         with writing(path):
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                return
-            sync_folder(path.parent)
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():  # also when it was gone: whoever removed it may have been killed before this
+                sync_folder(path.parent)
 
 
 @contextmanager
 def _reading(key: str, path: Path) -> Iterator[int]:
     """Open a file to read, and turn what the system says into the pool's words."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # not waiting: a pipe that was planted in the pool would hold whoever opens it
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ObjectMissingError(f"the pool has no '{key}'") from error
     except OSError as error:

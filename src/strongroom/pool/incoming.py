@@ -147,7 +147,7 @@ def _give_name(root: Path, path: Path, handle: int, key: str) -> None:
         except FileExistsError as error:
             raise ObjectExistsError(f"the pool already holds '{key}'") from error
         path.unlink()
-        sync_folder(target.parent)
+        sync_name(root, target)
 
 
 def _new_incoming(folder: Path, entropy: Entropy) -> tuple[Path, int]:
@@ -162,12 +162,22 @@ def _new_incoming(folder: Path, entropy: Entropy) -> tuple[Path, int]:
 
 
 def _make_folders(root: Path, folder: Path) -> None:
-    """Make the folders between the root and a file, each durable in its parent."""
-    if folder == root or folder.is_dir():
-        return
-    _make_folders(root, folder.parent)
-    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    sync_folder(folder.parent)
+    """Make the folders between the root and a file."""
+    if folder != root and not folder.is_dir():
+        _make_folders(root, folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def sync_name(root: Path, path: Path) -> None:
+    """Make a name durable, and the names of the folders on the way to it.
+
+    That a folder is there does not say that its name is stable: another thread may be about to make it so, or whoever
+    made it was killed. Those directly below the root are as old as the pool.
+    """
+    for folder in path.parents:
+        sync_folder(folder)
+        if root in (folder, folder.parent):
+            return
 
 
 def sync_folder(path: Path) -> None:

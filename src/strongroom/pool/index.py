@@ -9,34 +9,25 @@ never a hit.
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from strongroom.core.entropy import Entropy
-from strongroom.core.errors import IntegrityError, StrongroomError
+from strongroom.core.errors import IntegrityError
 from strongroom.core.ids import ContainerId, DataKeyId, DomainId, FrameId, MediumId, PageId, SegmentName
 from strongroom.formats.container import NO_MARK, Content
+from strongroom.pool.cache_file import CacheFile
 from strongroom.pool.containers import Contents, list_containers, read_contents, scan_contents
-from strongroom.pool.errors import (
-    IndexBusyError,
-    IndexDamagedError,
-    ObjectMissingError,
-    PoolFullError,
-    PoolReadError,
-    PoolWriteError,
-)
+from strongroom.pool.errors import IndexDamagedError, ObjectMissingError, PoolFullError, PoolReadError
 from strongroom.pool.store import Store
 
 SCHEMA: Final = 1
 DEFAULT_MEMORY_BYTES: Final = 48 << 20
 FILE_NAME: Final = "index.sqlite"
 _BATCH: Final = 500
-_BUSY_SECONDS: Final = 30.0
 _ROWS: Final = 1_000
 
 _TABLES: Final = """
@@ -121,31 +112,28 @@ class Index:
     def __init__(
         self, folder: Path, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
     ) -> None:
-        self._path = folder / FILE_NAME
-        self._entropy = entropy
         self._medium = medium
-        self._memory_bytes = memory_bytes
-        self._lock = threading.RLock()
-        self._db = self._open()
+        self._file = CacheFile(
+            folder / FILE_NAME,
+            schema=SCHEMA,
+            tables=lambda: f"{_TABLES} INSERT INTO about VALUES ('{entropy.bytes(16).hex()}');",  # noqa: S608 - hexadecimal
+            memory_bytes=memory_bytes,
+        )
 
     @property
     def generation(self) -> str:
         """Changes when the index is made anew; events of two generations are not comparable."""
-        with self._using() as db:
+        with self._file.using() as db:
             return str(db.execute("SELECT generation FROM about").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
     def rebuild(self, store: Store) -> RefreshReport:
         """Throw everything away and read all footers."""
-        with self._lock:
-            self._db.close()
-            self._drop_files()
-            self._db = self._open()
-            return self.refresh(store)
+        self._file.empty()
+        return self.refresh(store)
 
     def refresh(self, store: Store) -> RefreshReport:
         """Take in the containers that are new in the store, and forget those that are gone.
@@ -156,7 +144,7 @@ class Index:
             PoolReadError: the store cannot be listed.
         """
         report = RefreshReport()
-        with self._using() as db:
+        with self._file.using() as db:
             known = {ContainerId(row[0]) for row in db.execute("SELECT id FROM container")}
         for container in list_containers(store):
             if container in known:
@@ -182,7 +170,7 @@ class Index:
     def add(self, contents: Contents) -> None:
         """Take in a sealed container. Doing it again changes nothing."""
         header = contents.header
-        with self._using() as db:
+        with self._file.using() as db:
             row = (
                 header.container,
                 header.origin,
@@ -204,7 +192,7 @@ class Index:
 
     def remove(self, container: ContainerId) -> None:
         """Forget a container that is gone."""
-        with self._using() as db:
+        with self._file.using() as db:
             row = db.execute("SELECT num FROM container WHERE id = ?", (container,)).fetchone()
             if row is None:
                 return
@@ -214,7 +202,7 @@ class Index:
 
     def purge(self) -> None:
         """Free the room of segments whose containers are gone: one pass over all, after a collection."""
-        with self._using() as db:
+        with self._file.using() as db:
             db.execute("DELETE FROM segment WHERE item NOT IN (SELECT num FROM item)")
 
     def find_segments(self, names: Collection[SegmentName], origin: DomainId) -> dict[SegmentName, list[SegmentHit]]:
@@ -236,7 +224,7 @@ class Index:
 
     def mark(self, container: ContainerId) -> tuple[bytes, bytes]:
         """Give the digest and the mark of a container, zeros for one that is gone."""
-        with self._using() as db:
+        with self._file.using() as db:
             row = db.execute("SELECT digest, mark FROM container WHERE id = ?", (container,)).fetchone()
         return (row[0], row[1]) if row else (NO_MARK, NO_MARK)
 
@@ -264,14 +252,14 @@ class Index:
 
     def containers(self) -> Iterator[tuple[ContainerId, DomainId, Content, int]]:
         """Give id, origin, content and length of every container."""
-        with self._using() as db:
+        with self._file.using() as db:
             rows = db.execute("SELECT id, origin, content, size_bytes FROM container ORDER BY id").fetchall()
         for container, origin, content, size_bytes in rows:
             yield ContainerId(container), DomainId(origin), Content(content), size_bytes
 
     def events(self, after: int = 0, limit: int = 1_000) -> list[Event]:
         """Give the events behind a number, oldest first."""
-        with self._using() as db:
+        with self._file.using() as db:
             rows = db.execute(
                 "SELECT number, container, is_sealed FROM event WHERE number > ? ORDER BY number LIMIT ?",
                 (after, limit),
@@ -283,8 +271,9 @@ class Index:
         ordered = sorted(ids)
         for start in range(0, len(ordered), _BATCH):
             batch = ordered[start : start + _BATCH]
-            with self._lock:
-                yield from self._db.execute(sql.format(",".join("?" * len(batch))), (origin, *batch)).fetchall()
+            with self._file.using() as db:
+                rows = db.execute(sql.format(",".join("?" * len(batch))), (origin, *batch)).fetchall()
+            yield from rows
 
     def _add_items(self, db: sqlite3.Connection, container: int, contents: Contents) -> None:
         rest = iter(contents.items)
@@ -305,53 +294,6 @@ class Index:
             )
             db.executemany("INSERT OR IGNORE INTO segment (name, item, position) VALUES (?, ?, ?)", rows)
 
-    @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to one thread, for one transaction."""
-        with self._lock:
-            try:
-                with self._db as db:
-                    yield db
-            except sqlite3.Error as error:
-                raise _translated(error, self._path) from error
-
-    def _open(self) -> sqlite3.Connection:
-        """Open the file; one that holds no index, or a damaged one, is replaced by an empty one."""
-        try:
-            return self._connect()
-        except sqlite3.Error as error:
-            # only then: what is merely busy belongs to another process
-            if not _is_damage(error):
-                raise _translated(error, self._path) from error
-            self._drop_files()
-            return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, check_same_thread=False, timeout=_BUSY_SECONDS)
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            # not OFF: after a power cut a file of old and new pages mixed could answer with the wrong frame
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute(f"PRAGMA cache_size = -{self._memory_bytes >> 10:d}")
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-            if version != SCHEMA:
-                if tables:
-                    raise _OtherSchemaError("the index has another schema")
-                generation = self._entropy.bytes(16).hex()
-                db.executescript(
-                    f"BEGIN EXCLUSIVE; {_TABLES} INSERT INTO about VALUES ('{generation}');"  # noqa: S608 - hexadecimal
-                    f" PRAGMA user_version = {SCHEMA:d}; COMMIT;"
-                )
-        except sqlite3.Error:
-            db.close()
-            raise
-        return db
-
-    def _drop_files(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
-
 
 def open_index(
     folder: Path, store: Store, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
@@ -362,27 +304,6 @@ def open_index(
         return index, index.refresh(store)
     except IndexDamagedError:
         return index, index.rebuild(store)
-
-
-class _OtherSchemaError(sqlite3.DatabaseError):
-    """The file was made by another release."""
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, _OtherSchemaError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _translated(error: sqlite3.Error, path: Path) -> StrongroomError:
-    """Turn what SQLite says into the pool's words."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if _is_damage(error):
-        return IndexDamagedError(f"the index '{path}' is damaged: {error}")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return IndexBusyError(f"the index '{path}' is in use: {error}")
-    if code == sqlite3.SQLITE_FULL:
-        return PoolFullError(f"no room for the index '{path}'")
-    return PoolWriteError(f"the index '{path}' cannot be used: {error}")
 
 
 def _read_tolerantly(store: Store, container: ContainerId, medium: MediumId, report: RefreshReport) -> Contents | None:

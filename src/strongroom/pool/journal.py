@@ -7,15 +7,13 @@ whether their signatures and their chain hold is judged by whoever reads them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from strongroom.formats.algorithms import digest
 from strongroom.formats.errors import DamagedError
+from strongroom.formats.journal import BATCH, NO_BATCH
 from strongroom.pool import names
 from strongroom.pool.store import Store
-
-MAX_BATCH_BYTES: Final = (4 << 20) + 4_096
-"""A whole signed batch: payload of at most 4 MiB, lengths and seal."""
 
 
 class JournalHead(NamedTuple):
@@ -43,7 +41,7 @@ class Journal:
         """
         sequence = max(self.sequences(), default=0)
         if sequence == 0:
-            return JournalHead(0, bytes(32))
+            return JournalHead(0, NO_BATCH)
         return JournalHead(sequence, digest(self.read(sequence)))
 
     def sequences(self) -> Iterator[int]:
@@ -65,7 +63,7 @@ class Journal:
                 sign anew.
             PoolFullError, PoolWriteError: the storage refused.
         """
-        if sequence < 1 or len(batch) > MAX_BATCH_BYTES:
+        if sequence < 1 or len(batch) > BATCH.max_bytes:
             raise ValueError("a batch is numbered from 1 and bounded")
         self._store.put(names.journal_key(sequence), batch)
 
@@ -76,7 +74,7 @@ class Journal:
             ObjectMissingError: it is not here.
             DamagedError: it is longer than a batch can be.
         """
-        batch = self._store.read(names.journal_key(sequence), 0, MAX_BATCH_BYTES + 1)
-        if len(batch) > MAX_BATCH_BYTES:
+        batch = self._store.read(names.journal_key(sequence), 0, BATCH.max_bytes + 1)
+        if len(batch) > BATCH.max_bytes:
             raise DamagedError(f"journal batch {sequence} is longer than a batch can be")
         return batch

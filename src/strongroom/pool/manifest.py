@@ -5,7 +5,7 @@ Source: ``docs/reference/formats/manifest-page.md``. Memory is a few pages for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ from strongroom.core.ids import DataKeyId, FrameId, PageId, SegmentName
 from strongroom.formats import manifest_page
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.frame import NO_KEY
-from strongroom.formats.manifest_page import MAX_LEVEL, MAX_ROWS, ChildRow, Interior, Leaf, Page
+from strongroom.formats.manifest_page import MAX_LEVEL, MAX_ROWS, ChildRow, Leaf, Page
 from strongroom.pool.errors import PoolReadError
 from strongroom.pool.references import Reference
 
@@ -22,15 +22,12 @@ PutPage: TypeAlias = Callable[[bytes], PageId]
 """Stores a page and gives its id."""
 FetchPage: TypeAlias = Callable[[PageId], bytes]
 """Gives a page's bytes, which are verified by whoever asked."""
-FetchPages: TypeAlias = Callable[[Sequence[PageId]], Iterable[bytes]]
-"""Gives the bytes of several pages, in order."""
-KnownPages: TypeAlias = Callable[[Sequence[PageId]], Collection[PageId]]
-"""Tells which pages need no visit, nor anything below them."""
+SeenPages: TypeAlias = dict[PageId, tuple[ChildRow, int | None]]
+"""What was said of each page that was gone through, and the level at which it stood."""
 
 _LEAF_LEAST: Final = 64
 _INTERIOR_LEAST: Final = 16
 _INTERIOR_CUT_BELOW: Final = 8
-_WALK_BATCH: Final = 64
 
 
 class StreamRoot(NamedTuple):
@@ -148,7 +145,7 @@ def leaves(
     *,
     is_encrypted: bool,
     on_damage: Callable[[PageDamage], None] | None = None,
-    seen: dict[PageId, ChildRow] | None = None,
+    seen: SeenPages | None = None,
 ) -> Iterator[tuple[int, Leaf]]:
     """Go through the leaf pages of a stream in order, verifying every page.
 
@@ -178,7 +175,7 @@ def leaves(
         if row is None:
             stack.pop()
             continue
-        if seen is not None and seen.get(PageId(row.page)) == row:
+        if seen is not None and seen.get(PageId(row.page)) == (row, level):
             number += row.references
             continue
         try:
@@ -192,7 +189,7 @@ def leaves(
             number += row.references
             continue
         if seen is not None:
-            seen[PageId(row.page)] = row
+            seen[PageId(row.page)] = row, level
         if isinstance(page, Leaf):
             yield number, page
             number += row.references
@@ -244,39 +241,6 @@ def without_repeats(references: Iterable[Reference]) -> Iterator[Reference]:
         yield reference
 
 
-def walk_unknown(
-    roots: Sequence[StreamRoot], fetch: FetchPages, known: KnownPages
-) -> Iterator[tuple[PageId, bytes, Page]]:
-    """Visit the pages of some trees, each parent before its children, without what is known.
-
-    For replication and collection: a page that ``known`` names is skipped with all that is below it. A caller
-    that lets ``known`` name what it has been given visits a shared page once.
-
-    Yields:
-        Id, bytes and contents of each page, verified.
-
-    Raises:
-        DamagedError, NewerFormatError, PageMissingError, PoolReadError: as in :func:`leaves`.
-    """
-    stack: list[tuple[int | None, list[ChildRow]]] = [
-        (None, [ChildRow(root.page, root.segments, root.bytes)]) for root in reversed(roots)
-    ]
-    while stack:
-        level, rows = stack.pop()
-        unknown = _without_known(rows, known)
-        if len(unknown) > _WALK_BATCH:
-            stack.append((level, unknown[_WALK_BATCH:]))
-            unknown = unknown[:_WALK_BATCH]
-        below = []
-        pages = fetch([PageId(row.page) for row in unknown])
-        for row, data in zip(unknown, pages, strict=True):
-            page = check_page(data, row, level)
-            yield PageId(row.page), data, page
-            if isinstance(page, Interior):
-                below.append((page.level - 1, list(page.children)))
-        stack.extend(reversed(below))
-
-
 def check_page(data: bytes, row: ChildRow, level: int | None) -> Page:
     """Verify a page against what its parent, or the image header, says of it.
 
@@ -304,10 +268,3 @@ def _check_ciphers(leaf: Leaf, row: ChildRow, is_encrypted: bool) -> None:
     if any((frame.data_key == NO_KEY) == is_encrypted for frame in leaf.frames):
         wrong = "a frame that is not encrypted" if is_encrypted else "an encrypted frame"
         raise DamagedError(f"page '{row.page.hex()}' names {wrong}, unlike its image")
-
-
-def _without_known(rows: list[ChildRow], known: KnownPages) -> list[ChildRow]:
-    """Leave out known pages, and all but the first of equal ones."""
-    by_page = {row.page: row for row in reversed(rows)}
-    skipped = set(known([PageId(page) for page in by_page]))
-    return [row for row in rows if row.page not in skipped and by_page.get(row.page) is row]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -110,22 +110,9 @@ class PageReader:
             DamagedError: it is there, and changed.
             PoolReadError: the storage refused.
         """
-        return next(self.pages([page_id]))
-
-    def pages(self, ids: Sequence[PageId]) -> Iterator[bytes]:
-        """Give several pages in order.
-
-        Raises:
-            PageMissingError, DamagedError, PoolReadError: as in :meth:`page`.
-        """
-        places = self._index.locate(ids, self._origin)
-        for page_id in ids:
-            what = f"page '{page_id.hex()}'"
-            missing = PageMissingError(f"no container holds {what}")
-            yield self._read(places.get(page_id, []), page_id, what, missing)
-
-    def _read(self, places: list[Location], page_id: PageId, what: str, failure: StrongroomError) -> bytes:
-        for place in places:
+        what = f"page '{page_id.hex()}'"
+        failure: StrongroomError = PageMissingError(f"no container holds {what}")
+        for place in self._index.locate([page_id], self._origin).get(page_id, []):
             try:
                 data = _read_item(self._store, place)
                 if len(data) > manifest_page.MAX_PAGE_BYTES or manifest_page.page_id(data) != page_id:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -158,8 +159,9 @@ class FrameSink:
             self._is_closed = True
             self._current = None
         self._sealer.shutdown(cancel_futures=True)
-        for place in self._open:
-            place.container.abort()
+        with ExitStack() as each:  # one that the storage refuses does not keep the others open
+            for place in self._open:
+                each.callback(place.container.abort)
         self._open.clear()
 
     def _append(self, place: _OpenContainer, frame_id: FrameId, data: bytearray) -> None:

@@ -12,11 +12,11 @@ from strongroom.core.errors import IntegrityError, KeyUnavailableError, NotFound
 from strongroom.core.ids import ContainerId, DataKeyId, FrameId, MediumId, PageId
 from strongroom.formats import container as container_format
 from strongroom.formats import frame, key_page, manifest_page
-from strongroom.formats.manifest_page import ChildRow, FrameRow, Leaf
+from strongroom.formats.manifest_page import FrameRow, Leaf
 from strongroom.pool import names
 from strongroom.pool.containers import Contents, read_contents
 from strongroom.pool.errors import PoolReadError
-from strongroom.pool.manifest import PageDamage, StreamRoot, leaves, references_of
+from strongroom.pool.manifest import PageDamage, SeenPages, StreamRoot, leaves, references_of
 from strongroom.pool.reader import FrameReader, PageReader, check_reference
 from strongroom.pool.store import Store
 
@@ -94,7 +94,7 @@ class ImageVerifier:
             Every problem; nothing when the image is whole.
         """
         keys: set[DataKeyId] = set()
-        seen: dict[PageId, ChildRow] = {}
+        seen: SeenPages = {}
         heads = _Heads()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="verify") as executor:
             for stream, root in streams.items():

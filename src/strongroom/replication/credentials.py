@@ -126,11 +126,13 @@ def revoke(connection: Connection, identity: bytes, *, now: datetime) -> Credent
     Raises:
         CredentialNotFoundError: there is none.
     """
-    row = connection.execute(select(storage_credentials).where(storage_credentials.c.id == identity)).one_or_none()
+    this = storage_credentials.c.id == identity
+    connection.execute(
+        update(storage_credentials).where(this, storage_credentials.c.revoked.is_(None)).values(revoked=now)
+    )
+    row = connection.execute(select(storage_credentials).where(this)).one_or_none()
     if row is None:
         raise CredentialNotFoundError("there is no such storage credential")
-    if row.revoked is None:
-        connection.execute(update(storage_credentials).where(storage_credentials.c.id == identity).values(revoked=now))
     return _credential(row)
 
 

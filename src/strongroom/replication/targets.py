@@ -5,7 +5,6 @@ The secret of a target's credential is sealed with the service keys; the table h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -33,6 +32,13 @@ class TargetExistsError(RefusedError):
 
     code = "storage.target-exists"
     default_hint = "remove the other one first, or choose another name"
+
+
+class TargetNeededError(RefusedError):
+    """An active lifecycle policy sends to this storage target."""
+
+    code = "storage.target-needed"
+    default_hint = "change or deactivate the policies first"
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,6 @@ def remove(connection: Connection, name: str) -> StorageTarget:
     target = get(connection, name)
     connection.execute(delete(storage_targets).where(storage_targets.c.name == name))
     return target
-
-
-def domains(targets: Sequence[StorageTarget]) -> list[DomainId]:
-    """Give the domains of targets."""
-    return [target.domain for target in targets]
 
 
 def _target(row: Row[Any]) -> StorageTarget:

@@ -51,6 +51,9 @@ class Redeem(msgspec.Struct, frozen=True, kw_only=True):
     job: Count
     grant: _Secret32
 
+    def __repr__(self) -> str:
+        return f"Redeem(job={self.job}, ***)"
+
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the media server may do for a job: write an image, or read one."""

@@ -7,6 +7,7 @@ import logging
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -107,7 +108,7 @@ class RecordClient:
         self._domain = domain
         self._primary = primary
         self._lock = threading.Lock()
-        self._idle: list[tuple[http.client.HTTPSConnection, float]] = []
+        self._idle: deque[tuple[http.client.HTTPSConnection, float]] = deque()
 
     def ask(self, path: str, message: msgspec.Struct, kind: type[T], *, timeout: float = TIMEOUT_SECONDS) -> T:
         """Ask one question.
@@ -136,14 +137,12 @@ class RecordClient:
             if response.status != http.HTTPStatus.OK:
                 raise _refused(response)
             yield response
-            response.read()
-            is_spent = True
+            is_spent = not response.read(1)  # what the caller left unread is not read for its own sake
         except (OSError, http.client.HTTPException) as error:
             raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
         finally:
             if is_spent:
-                with self._lock:
-                    self._idle.append((connection, time.monotonic()))
+                self._keep(connection)
             else:
                 connection.close()  # what is left of the answer is of no use to the next question
 
@@ -174,11 +173,20 @@ class RecordClient:
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if connection is not kept:
+                # A time-out does not tell that the question was not heard: asked again, it might be done twice.
+                if connection is not kept or isinstance(error, TimeoutError):
                     raise UnreachableError(f"'{self._address}' does not answer: {error}") from error
             else:
                 return connection, response
         raise UnreachableError(f"'{self._address}' does not answer")
+
+    def _keep(self, connection: http.client.HTTPSConnection) -> None:
+        """Keep a connection, and let go of those that nobody wanted for long: the last one kept is used first."""
+        now = time.monotonic()
+        with self._lock:
+            while self._idle and now - self._idle[0][1] >= KEPT_SECONDS:
+                self._idle.popleft()[0].close()
+            self._idle.append((connection, now))
 
     def _take_idle(self) -> http.client.HTTPSConnection | None:
         with self._lock:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,7 @@ from typing import Final
 import msgspec
 
 from strongroom.core.errors import RefusedError, UnavailableError
+from strongroom.kms import durable
 from strongroom.services.stopping import READY
 from strongroom.settings.home import Home
 
@@ -32,6 +34,7 @@ STOP_SECONDS: Final = 20.0
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 INSTANCE: Final = "instance"
+_WAKE_BYTES: Final = 4_096
 
 
 class HomeInUseError(RefusedError):
@@ -69,7 +72,7 @@ class _Role:
     name: str
     process: subprocess.Popen[bytes]
     told: int
-    served: bool = False
+    """Where it says that it serves; closed once that was awaited."""
 
 
 class Supervisor:
@@ -88,6 +91,7 @@ class Supervisor:
         self._moved = moved
         self._announce = announce
         self._stopping = False
+        self._woken = -1
         self._pause = FIRST_PAUSE_SECONDS
 
     def run(self) -> None:
@@ -100,23 +104,48 @@ class Supervisor:
         lock = _lock(self._home)
         try:
             _check_instance(self._home, moved=self._moved)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._stop)
-            # The read end goes to the roles; when this process ends, they read the end of it.
-            watched, held = os.pipe()
-            roles: list[_Role] = []
-            try:
-                for name in self._names:
-                    roles.append(self._start(name, watched))
-                    self._await(roles[-1])
-                self._announce()
-                self._watch(roles, watched)
-            finally:
-                _end(roles)
-                os.close(watched)
-                os.close(held)
+            with self._signals():
+                self._serve()
         finally:
             os.close(lock)
+
+    def _serve(self) -> None:
+        # The read end goes to the roles; when this process ends, they read the end of it.
+        watched, held = os.pipe()
+        roles: list[_Role] = []
+        try:
+            for name in self._names:
+                roles.append(self._start(name, watched))
+                self._await(roles[-1])
+            self._announce()
+            self._watch(roles, watched)
+        finally:
+            _end(roles)
+            os.close(watched)
+            os.close(held)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Have signals end :meth:`_rest`: those that stop, and the one that tells that a role ended."""
+        self._woken, wake = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(wake, False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, _note)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)  # one byte in it is as good as many
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(self._woken)
+            os.close(wake)
+
+    def _rest(self, seconds: float | None) -> None:
+        """Wait for a signal, at most so long; one that came since the last rest counts."""
+        if select.select([self._woken], [], [], seconds)[0]:
+            os.read(self._woken, _WAKE_BYTES)
 
     def _start(self, name: str, watched: int) -> _Role:
         told, tell = os.pipe()
@@ -136,50 +165,60 @@ class Supervisor:
             RoleFailedError: it ended, or took too long.
         """
         deadline = time.monotonic() + START_SECONDS
-        with selectors.DefaultSelector() as selector:
-            selector.register(role.told, selectors.EVENT_READ)
+        try:
             while not self._stopping:
-                if not selector.select(timeout=0.2):
-                    if time.monotonic() > deadline:
-                        raise RoleFailedError(f"the {role.name} did not serve within {START_SECONDS:.0f} seconds")
-                    continue
-                if os.read(role.told, len(READY)) != READY:
-                    code = role.process.wait()
-                    raise RoleFailedError(f"the {role.name} ended with exit code {code} before it served")
-                break
-        os.close(role.told)
-        role.served = True
+                ready, _, _ = select.select([role.told, self._woken], [], [], max(0.0, deadline - time.monotonic()))
+                if role.told in ready:
+                    if os.read(role.told, len(READY)) != READY:
+                        code = role.process.wait()
+                        raise RoleFailedError(f"the {role.name} ended with exit code {code} before it served")
+                    return
+                if not ready:
+                    raise RoleFailedError(f"the {role.name} did not serve within {START_SECONDS:.0f} seconds")
+                os.read(self._woken, _WAKE_BYTES)
+        finally:
+            os.close(role.told)
 
     def _watch(self, roles: list[_Role], watched: int) -> None:
         """Start roles again that end, ever more slowly while they keep ending."""
         while not self._stopping:
-            time.sleep(0.2)
             for place, role in enumerate(roles):
-                if role.process.poll() is None or self._stopping:
+                if role.process.poll() is None:
                     continue
                 print(  # noqa: T201 - the supervisor's log is its terminal
                     f"strongroom: the {role.name} ended with exit code {role.process.returncode}; it is started again",
                     file=sys.stderr,
                     flush=True,
                 )
-                time.sleep(self._pause)
-                self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+                self._wait_out_the_pause()
+                if self._stopping:
+                    return
                 roles[place] = self._start(role.name, watched)
                 try:
                     self._await(roles[place])
                 except RoleFailedError:
                     continue  # it is tried again, later
                 self._pause = FIRST_PAUSE_SECONDS
+            if all(role.process.poll() is None for role in roles):
+                self._rest(None)
+
+    def _wait_out_the_pause(self) -> None:
+        until = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            self._rest(left)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
 
+def _note(_number: int, _frame: FrameType | None) -> None:
+    """Take SIGCHLD, which is ignored without a handler and would wake nobody."""
+
+
 def _end(roles: list[_Role]) -> None:
     """End the roles, the last one first."""
     for role in reversed(roles):
-        if not role.served:
-            os.close(role.told)
         role.process.terminate()
         try:
             role.process.wait(STOP_SECONDS)
@@ -204,11 +243,13 @@ def _check_instance(home: Home, *, moved: bool) -> None:
     here = _Instance(_machine(), status.st_dev, status.st_ino)
     path = home.path / INSTANCE
     if path.exists() and not moved:
-        before = msgspec.json.decode(path.read_bytes(), type=_Instance)
-        if (before.machine, before.inode) != (here.machine, here.inode):
+        try:
+            before = msgspec.json.decode(path.read_bytes(), type=_Instance)
+        except msgspec.DecodeError as error:
+            raise HomeMovedError(f"'{path}' cannot be read, so nothing says where the home was last served") from error
+        if (before.machine, before.inode) != (here.machine, here.inode):  # a device's number changes with a restart
             raise HomeMovedError(f"'{home.path}' is not where it was when it was last served")
-    path.write_bytes(msgspec.json.encode(here))
-    path.chmod(0o600)
+    durable.replace_file(path, msgspec.json.encode(here))
 
 
 def _machine() -> str:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from strongroom.cli import logins
 from strongroom.cli.main import main
 from strongroom.core.secret import Secret
-from tests.support.contract_server import Authority
+from tests.support.contract_server import DOMAIN, Authority, Contract, serve_tls
 from tests.unit.cli.conftest import Domain
 
 ME = {"user": "root", "roles": ["administrator"], "permissions": ["*"], "expires": "2026-01-02T00:00:00Z"}
@@ -61,6 +61,17 @@ def test_login_with_a_wrong_pin_sends_nothing(domain: Domain) -> None:
     assert result.exit_code == 8
     assert "cli.untrusted-server" in result.stderr
     assert domain.primary.paths() == ["GET /ca/roots"]
+
+
+def test_login_sends_nothing_to_another_host_of_the_pinned_domain(domain: Domain, tmp_path: Path) -> None:
+    host = Authority.make(tmp_path, "host", leaf=f"strongroom:host:{DOMAIN}:01234567-89ab-cdef-0123-456789abcdef")
+    contract = Contract(routes={"GET /ca/roots": {"roots": [host.root_pem]}})
+    with serve_tls(contract, host) as url:
+        words = ["login", "--server", url, "--user", "eva", "--fingerprint", host.fingerprint, "--password-file", "-"]
+        result = CliRunner().invoke(main, words, input="open sesame\n")
+    assert result.exit_code == 8
+    assert "not the primary of its domain" in result.stderr
+    assert contract.paths() == ["GET /ca/roots"]
 
 
 def test_login_refuses_a_server_that_does_not_come_from_the_pinned_root(domain: Domain, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from strongroom.core.secret import Secret
-from strongroom.formats import signed
-from strongroom.formats.errors import ForeignError, OutOfBoundsError, RevokedError, SignatureError
+from strongroom.formats import key_file, root_key, signed
+from strongroom.formats.errors import DamagedError, ForeignError, OutOfBoundsError, RevokedError, SignatureError
 from strongroom.formats.hop import HOP, Hop
 from strongroom.formats.identity import (
     REVOCATION_LIST,
@@ -70,3 +72,13 @@ def test_what_a_reader_would_refuse_is_not_signed() -> None:
         signed.sign(REVOCATION_LIST, too_long, ROOT)
     with pytest.raises(OutOfBoundsError):
         ROOT.certify(b"short", number=1, issued=0)
+
+
+@pytest.mark.parametrize(
+    "read", [root_key.read_head, lambda data: signed.verify(ARCHIVE_CERTIFICATE, data), key_file.read_facts]
+)
+def test_a_bare_key_in_the_place_of_a_file_is_not_quoted(read: Callable[[bytes], object]) -> None:
+    bare = b"hunter2-hunter2-hunter2-hunter2-"
+    with pytest.raises(DamagedError) as refused:
+        read(bare)
+    assert "hunt" not in str(refused.value)

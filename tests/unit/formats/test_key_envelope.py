@@ -9,8 +9,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from strongroom.core.secret import Secret
 from strongroom.formats import key_envelope as k
 from strongroom.formats import signed
-from strongroom.formats.errors import DamagedError, ForeignError
-from strongroom.formats.image_header import IMAGE_HEADER
 from tests.formats import samples as s
 
 ONE = signed.verify(k.KEY_ENVELOPE, s.ENVELOPES[0]).payload
@@ -77,42 +75,6 @@ def test_a_key_under_the_name_of_another_is_refused() -> None:
     )
     with pytest.raises(k.CommitmentError):
         k.unwrap(row, wrapping_key=KEY, context=CONTEXT)
-
-
-def test_an_envelope_opens_only_images_of_its_origin_and_group() -> None:
-    image = signed.verify(IMAGE_HEADER, s.HEADER).payload
-    k.check_opens(ONE, image)
-    for change in ({"origin": s.TARGET.id}, {"group": bytes(16)}):
-        with pytest.raises(ForeignError):
-            k.check_opens(msgspec.structs.replace(ONE, **change), image)
-
-
-def test_generations_hold_the_same_keys_under_different_tags_k8() -> None:
-    assert ONE.tag != TWO.tag
-    k.check_generations(ONE, TWO)
-
-
-@pytest.mark.parametrize("field", ["key", "commitment", "purpose"])
-def test_a_generation_with_another_key_in_a_place_is_refused(field: str) -> None:
-    row = TWO.keys[0]
-    value: Any = (3 - row.purpose) if field == "purpose" else bytes(len(getattr(row, field)))
-    medium = s.POOL if value == k.Purpose.NAMES else k.NO_MEDIUM if field == "purpose" else row.medium
-    changed = msgspec.structs.replace(row, **{field: value, "medium": medium})
-    other = msgspec.structs.replace(TWO, keys=(changed, *TWO.keys[1:]))
-    with pytest.raises(DamagedError):
-        k.check_generations(ONE, other)
-
-
-def test_a_generation_without_a_key_or_of_another_group_is_refused() -> None:
-    for other in (
-        msgspec.structs.replace(TWO, keys=TWO.keys[:-1]),
-        msgspec.structs.replace(TWO, group=bytes(16)),
-        msgspec.structs.replace(TWO, origin=s.TARGET.id),
-    ):
-        with pytest.raises(DamagedError):
-            k.check_generations(ONE, other)
-    with pytest.raises(ForeignError):
-        k.check_generations(ONE, msgspec.structs.replace(TWO, envelope=bytes(16)))
 
 
 def test_no_key_shows_in_an_error_or_a_dump() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,14 @@ import pytest
 from strongroom.client.tar import write_tar
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
+from strongroom.images import restore
 from strongroom.images.restore import entry_stream, restore_stream
 from strongroom.images.selection import Selection
+from strongroom.images.stored_image import StoredImage
+from strongroom.pool.errors import PoolWriteError
 from tests.support.trees import make_tree, nanoseconds, rsync_differences
 from tests.support.vault import Vault, random_bytes
+from tests.unit.images.test_hostile_streams import entry, stream
 
 
 @pytest.fixture
@@ -135,6 +141,47 @@ def test_previous_entries_come_without_contents_and_extents(vault: Vault, tree: 
     assert len(files) == totals.files
     assert not any(file.extents or file.flags & entries.EXTENTS_FOLLOW for file in files)
     assert not any(isinstance(block, bytes | memoryview | image_stream.Hole) for block in blocks)
+
+
+def test_a_backup_that_is_dropped_lets_go_of_everything(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the storage refuses: what stays locked in ``incoming`` is there until the process ends."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    session = vault.session()
+    session._payload.feed(random_bytes("a", 8 << 20))
+    session._payload.finish()  # frames and pages lie in containers that are not sealed
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Path, "unlink", refuse)
+        with pytest.raises(PoolWriteError):
+            session.abort()
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
+    assert len(list(vault.pool.folder.leftovers())) == 2
+
+
+def test_what_a_restore_holds_at_once_counts_records_too(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record can have 1 MiB, and thousands of them fit into the number of items that are held."""
+    blocks = []
+    for number in range(24):
+        attributes = [(b"user.%d" % place, bytes(60_000)) for place in range(4)]
+        record = entries.encode_with_attributes(entry(b"/f%02d" % number), attributes)
+        blocks.append(image_stream.head(image_stream.ENTRIES, len(record)) + record)
+    image, _ = vault.store(stream(*blocks, files=24, content=0))
+    monkeypatch.setattr(restore, "_BATCH_BYTES", 1 << 20)
+    held: list[int] = []
+    send = restore._send
+
+    def noted(image: StoredImage, batch: restore._Batch, blocks: restore._Blocks) -> Iterator[bytes]:
+        held.append(sum(len(item) for item in batch.items if isinstance(item, bytes)))
+        return send(image, batch, blocks)
+
+    monkeypatch.setattr(restore, "_send", noted)
+    with vault.reading(image) as stored:
+        assert sum(map(len, restore_stream(stored))) > 24 * 240_000
+    assert max(held) < (1 << 20) + 300_000
+    assert sum(held) > 24 * 240_000
 
 
 def test_only_keys_of_what_is_read_are_opened(vault: Vault, tree: Path) -> None:

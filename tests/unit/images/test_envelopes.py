@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from strongroom.formats.errors import DamagedError, ForeignError
 from strongroom.formats.key_envelope import KEY_ENVELOPE, KeyEnvelope
 from strongroom.images.envelopes import FILE_NAME, Envelopes
 from strongroom.pool import names
-from tests.support.images import OTHER
+from strongroom.pool.errors import IndexBusyError, PoolFullError, PoolReadError
+from tests.support.images import OTHER, Domain
 from tests.support.vault import Vault
 
 
@@ -55,6 +58,67 @@ def test_a_cache_that_is_no_database_is_made_anew(vault: Vault) -> None:
     (vault.path / "index" / FILE_NAME).write_bytes(b"not a database" * 1_000)
     vault.reopen()
     assert vault.pool.envelopes.lacking(vault.id, [batch.identity]) == []
+
+
+def test_a_cache_whose_tables_are_damaged_is_made_anew(vault: Vault) -> None:
+    batch = vault.data_keys.issue(vault.group, 200)
+    vault.pool.envelopes.put(batch.envelope)
+    vault.pool.close()
+    path = vault.path / "index" / FILE_NAME
+    contents = path.read_bytes()
+    path.write_bytes(contents[:4_096] + b"\xff" * (len(contents) - 4_096))
+    vault.reopen()
+    assert vault.pool.envelopes.lacking(vault.id, [batch.identity]) == []
+
+
+def test_a_cache_in_use_by_another_process_is_not_thrown_away(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strongroom.pool.cache_file._BUSY_SECONDS", 0.05)
+    vault.pool.close()
+    path = vault.path / "index" / FILE_NAME
+    before = path.stat().st_ino
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(IndexBusyError):
+            Envelopes(vault.pool.folder, path.parent, vault.id)
+    assert path.stat().st_ino == before
+
+
+def test_an_envelope_is_entered_whole_or_not_at_all(vault: Vault, envelopes: Envelopes) -> None:
+    """A generation without its keys would never be completed: the next opening takes it for known."""
+    batch = vault.data_keys.issue(vault.group, 300)
+    with envelopes._file.using() as db:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(PoolFullError):
+        envelopes.put(batch.envelope)
+    with envelopes._file.using() as db:
+        db.execute("PRAGMA max_page_count = 100000")
+    other = vault.data_keys.issue(vault.group, 1)
+    envelopes.put(other.envelope)
+    envelopes.refresh()
+    assert len(envelopes.holding([key for key, _ in batch.keys], vault.id)) == 300
+
+
+def test_one_envelope_that_cannot_be_read_ends_nothing(vault: Vault, envelopes: Envelopes) -> None:
+    first, second = (vault.data_keys.issue(vault.group, 1) for _ in range(2))
+    read = vault.pool.folder.read
+
+    class Sector:
+        """The pool's folder, with one file that the disk does not give."""
+
+        list = staticmethod(vault.pool.folder.list)
+
+        def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+            if key == key_of(payload_of(first.envelope)):
+                raise PoolReadError(f"cannot read '{key}'")
+            return read(key, offset, length)
+
+    for batch in (first, second):
+        vault.pool.folder.put(key_of(payload_of(batch.envelope)), batch.envelope)
+    envelopes._store = Sector()  # type: ignore[assignment]  # of a store only what refreshing needs
+    assert [text for text in envelopes.refresh() if first.identity.hex() in text]
+    assert envelopes.lacking(vault.id, [first.identity, second.identity]) == [first.identity]
 
 
 def test_the_newest_generation_counts(vault: Vault, envelopes: Envelopes) -> None:
@@ -101,6 +165,20 @@ def test_what_a_stranger_signed_does_not_count(vault: Vault, envelopes: Envelope
     assert planted.envelope.hex() in refusal
     envelopes.put(real.envelope)
     assert envelopes.lacking(vault.id, [real.identity]) == []
+
+
+@pytest.mark.parametrize("name", ["one", "two", "three", "four"])
+def test_the_word_of_the_origin_holds_whichever_name_comes_first(vault: Vault, envelopes: Envelopes, name: str) -> None:
+    """Of generations that disagree, the lowest one that the origin signed."""
+    origin = Domain(name)
+    wrapped = payload_of(vault.data_keys.issue(vault.group, 2).envelope)
+    of_origin = replace(wrapped, domain=origin.id, origin=origin.id)
+    rewrapped = replace(of_origin, domain=vault.id, keys=wrapped.keys[:1])
+    for payload, signer in ((of_origin, origin.signer), (rewrapped, vault.domain.signer)):
+        vault.pool.folder.put(key_of(payload), signed.sign(KEY_ENVELOPE, payload, signer))
+    (refusal,) = envelopes.refresh()
+    assert key_of(rewrapped) in refusal
+    assert envelopes.lacking(origin.id, [EnvelopeId(wrapped.envelope)]) == []
 
 
 def test_a_file_under_another_name_is_refused(vault: Vault, envelopes: Envelopes) -> None:

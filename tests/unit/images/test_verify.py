@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from strongroom.core.ids import EnvelopeId, PageId
-from strongroom.formats import image_stream
+from strongroom.formats import image_stream, key_page
 from strongroom.formats.fragment import Fragment
 from strongroom.images.stored_image import envelopes_of
 from strongroom.images.verify import verify_image
 from strongroom.pool import names
+from strongroom.pool.series import PageSink
 from tests.support.vault import Vault, random_bytes
 from tests.unit.images.test_hostile_streams import data, record, stream
 
@@ -51,6 +53,24 @@ def test_a_whole_image_has_no_problem(vault: Vault, image: Fragment, with_keys: 
 def test_a_changed_frame_is_found_without_a_key(vault: Vault, image: Fragment) -> None:
     damage(vault, 50_000)
     assert problems(vault, image, with_keys=False) == ["format.damaged"]
+
+
+def test_key_pages_that_do_not_ascend_are_refused(vault: Vault) -> None:
+    contents = data(random_bytes("a", 100_000)) + record(b"/a", 100_000)
+    _, result = vault.store(stream(contents, files=1, content=100_000))
+    sink = PageSink(
+        vault.pool.folder,
+        vault.pool.index,
+        medium=vault.medium,
+        origin=vault.id,
+        clock=vault.clock,
+        entropy=vault.entropy,
+    )
+    behind = sink.put(key_page.encode([EnvelopeId(b"\xff" * 16)]))
+    sink.finish()
+    for pages, refused in (([*result.key_pages, behind], False), ([behind, *result.key_pages], True)):
+        image = vault.commit(replace(result, key_pages=pages), name=f"refused {refused}")
+        assert ("format.damaged" in problems(vault, image, with_keys=False)) == refused
 
 
 def test_a_missing_envelope_is_found(vault: Vault, image: Fragment) -> None:

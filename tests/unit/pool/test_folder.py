@@ -140,25 +140,61 @@ def test_a_link_planted_in_a_pool_is_not_followed(folder: Folder, tmp_path: Path
         folder.read("journal/1")
 
 
-def test_bytes_are_stable_before_they_have_a_name_and_the_name_after(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
+@pytest.fixture
+def steps(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was made stable, and when a name was given."""
+    noted: list[str] = []
     fsync, link = os.fsync, os.link
 
     def note_fsync(handle: int) -> None:
-        steps.append("fsync " + str(Path(f"/proc/self/fd/{handle}").readlink().relative_to(folder.path)).split("/")[0])
+        path = Path(f"/proc/self/fd/{handle}").readlink().relative_to(folder.path)
+        noted.append(f"fsync {'incoming' if path.parts[0] == INCOMING else path}")
         fsync(handle)
 
     def note_link(source: Path, target: Path) -> None:
-        steps.append("link")
+        noted.append("link")
         link(source, target)
 
-    folder.put("containers/ab/abce", b"makes the folder")
     monkeypatch.setattr("os.fsync", note_fsync)
     monkeypatch.setattr("os.link", note_link)
+    return noted
+
+
+def test_bytes_are_stable_before_they_have_a_name_and_the_name_after(folder: Folder, steps: list[str]) -> None:
     folder.put("containers/ab/abcd", b"x")
-    assert steps == ["fsync incoming", "link", "fsync containers"]
+    assert steps == ["fsync incoming", "link", "fsync containers/ab", "fsync containers"]
+
+
+def test_a_folder_that_is_there_may_not_be_stable_yet(folder: Folder, steps: list[str]) -> None:
+    (folder.path / "containers" / "ab").mkdir()  # by a writer that was killed, or a thread that is not done
+    folder.put("containers/ab/abcd", b"x")
+    assert steps[2:] == ["fsync containers/ab", "fsync containers"]
+
+
+def test_a_name_that_is_there_may_not_be_stable_yet(folder: Folder, steps: list[str]) -> None:
+    """Its writer may have been killed behind the link: whoever stores the same bytes again acknowledges them."""
+    folder.put("images/ab/abcd", b"x")
+    steps.clear()
+    folder.put("images/ab/abcd", b"x")
+    assert steps == ["fsync incoming", "link", "fsync images/ab", "fsync images"]
+
+
+def test_a_name_that_is_gone_may_not_be_gone_for_good_yet(folder: Folder, steps: list[str]) -> None:
+    folder.put("images/ab/abcd", b"x")
+    (folder.path / "images" / "ab" / "abcd").unlink()
+    steps.clear()
+    folder.remove("images/ab/abcd")
+    assert steps == ["fsync images/ab"]
+    folder.remove("images/no/folder")
+
+
+def test_what_is_planted_in_a_pool_holds_nobody(folder: Folder) -> None:
+    folder.put("containers/ab/abcd", b"x")
+    os.mkfifo(folder.path / "containers" / "ab" / "pipe")
+    (folder.path / "containers" / "ab" / "link").symlink_to("abcd")
+    assert [item.key for item in folder.list("containers/")] == ["containers/ab/abcd"]
+    with pytest.raises(ObjectMissingError):
+        folder.read("containers/ab/pipe")
 
 
 def test_a_pool_without_its_empty_folders_and_index_is_whole(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.formats.container import HEADER_BYTES
+from strongroom.core.ids import ContainerId, FrameId
+from strongroom.formats.container import HEADER_BYTES, Content, FooterBuilder, Header, encode_header
+from strongroom.formats.frame import MAX_FRAME_BYTES, ROW
 from strongroom.pool import names
-from strongroom.pool.errors import IndexBusyError, PoolFullError
+from strongroom.pool.errors import IndexBusyError, PoolFullError, PoolWriteError
 from strongroom.pool.index import FILE_NAME, Index
 from strongroom.pool.references import Reference
 from strongroom.pool.writer import WriterLimits
@@ -65,6 +67,28 @@ def test_an_index_that_is_missing_or_broken_is_made_anew(pool: Pool) -> None:
         assert facts(again) == kept
         assert len(again.index.find_segments([references[0].name], DOMAIN)) == 1
         again.index.close()
+
+
+def test_an_index_whose_tables_are_damaged_is_made_anew(pool: Pool) -> None:
+    references = write(pool)
+    kept = facts(pool)
+    pool.index.close()
+    path = pool.folder.index_path / FILE_NAME
+    contents = path.read_bytes()
+    path.write_bytes(contents[:4_096] + b"\xff" * (len(contents) - 4_096))
+    with pytest.raises(sqlite3.DatabaseError):
+        facts(pool)
+    again = Pool.open(pool.folder.path)
+    assert facts(again) == kept
+    assert again.index.locate([references[0].frame_id], DOMAIN)
+
+
+def test_a_question_that_the_file_cannot_answer_is_told_in_the_words_of_the_pool(pool: Pool) -> None:
+    references = write(pool)
+    with pool.index._file.using() as db:
+        db.execute("DROP TABLE item")
+    with pytest.raises(PoolWriteError, match="cannot be used"):
+        pool.index.locate([references[0].frame_id], DOMAIN)
 
 
 def test_an_index_of_another_schema_is_made_anew(pool: Pool) -> None:
@@ -148,6 +172,23 @@ def test_a_container_with_a_damaged_footer_is_named_and_its_frames_are_found(poo
     assert list(pool.index.locate([references[0].frame_id], DOMAIN)) == [references[0].frame_id]
 
 
+def test_a_footer_that_claims_an_impossible_item_is_not_believed(pool: Pool) -> None:
+    """Nobody signs a footer: whoever looks for such a frame would read it whole before its digest is known."""
+    container = ContainerId(bytes(16))
+    header = encode_header(Header(container, MEDIUM, DOMAIN, 1, Content.FRAMES))
+    footer = FooterBuilder(header)
+    footer.add(bytes(32), MAX_FRAME_BYTES + 1, ROW.pack(bytes(32), 1))
+    path = pool.folder.path / names.container_key(container)
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.write(header)
+        file.seek(footer.offset)
+        file.write(footer.finish().data)
+    ((named, why),) = pool.index.refresh(pool.store).problems
+    assert (named, "lists an item" in why) == (container, True)
+    assert pool.index.locate([FrameId(bytes(32))], DOMAIN) == {}
+
+
 def test_a_container_with_a_damaged_header_is_named_and_left_out(pool: Pool) -> None:
     write(pool, 4)
     ((container, _, _, _),) = pool.index.containers()
@@ -163,7 +204,7 @@ def test_a_container_with_a_damaged_header_is_named_and_left_out(pool: Pool) -> 
 def test_an_index_in_use_by_another_process_is_not_thrown_away(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     write(pool)
     kept = facts(pool)
-    monkeypatch.setattr("strongroom.pool.index._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("strongroom.pool.cache_file._BUSY_SECONDS", 0.05)
     pool.index.close()
     with closing(sqlite3.connect(pool.folder.index_path / FILE_NAME)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -174,7 +215,7 @@ def test_an_index_in_use_by_another_process_is_not_thrown_away(pool: Pool, monke
 
 
 def test_an_index_without_room_says_so(pool: Pool) -> None:
-    with pool.index._using() as db:
+    with pool.index._file.using() as db:
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(PoolFullError, match="index"):
@@ -187,7 +228,7 @@ def test_a_pool_opens_when_there_is_no_room_for_the_index_to_grow(pool: Pool) ->
     pool.index.close()
     (pool.folder.index_path / FILE_NAME).unlink()
     small = Index(pool.folder.index_path, pool.entropy, medium=MEDIUM)
-    with small._using() as db:
+    with small._file.using() as db:
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count = {pages + 3}")
     report = small.refresh(pool.store)

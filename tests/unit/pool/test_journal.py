@@ -8,9 +8,10 @@ import pytest
 
 from strongroom.formats.algorithms import digest
 from strongroom.formats.errors import DamagedError
+from strongroom.formats.journal import BATCH
 from strongroom.pool.errors import ObjectExistsError, ObjectMissingError
 from strongroom.pool.folder import Folder
-from strongroom.pool.journal import MAX_BATCH_BYTES, Journal
+from strongroom.pool.journal import Journal
 from tests.support.pool import CountedEntropy
 
 
@@ -51,7 +52,7 @@ def test_a_lost_batch_shows_as_a_gap(journal: Journal, folder: Folder) -> None:
 
 
 def test_an_oversized_batch_is_neither_written_nor_read(journal: Journal, folder: Folder) -> None:
-    too_long = bytes(MAX_BATCH_BYTES + 1)
+    too_long = bytes(BATCH.max_bytes + 1)
     with pytest.raises(ValueError, match="bounded"):
         journal.append(1, too_long)
     folder.put("journal/0000000000000001", too_long)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strongroom.core.ids import DataKeyId, EnvelopeId, FrameId, PageId, SegmentName
 from strongroom.formats import key_page, manifest_page
 from strongroom.formats.errors import DamagedError
-from strongroom.formats.manifest_page import Interior, Leaf
+from strongroom.formats.manifest_page import Interior
 from strongroom.pool.errors import PageMissingError
 from strongroom.pool.key_pages import write_key_pages
 from strongroom.pool.manifest import (
@@ -22,7 +22,6 @@ from strongroom.pool.manifest import (
     leaves,
     read_manifest,
     references_of,
-    walk_unknown,
 )
 from strongroom.pool.references import Reference
 
@@ -44,9 +43,6 @@ class Pages:
         if page_id not in self.held:
             raise PageMissingError(f"no container holds page '{page_id.hex()}'")
         return self.held[page_id]
-
-    def fetch_many(self, ids: Sequence[PageId]) -> Iterable[bytes]:
-        return map(self.fetch, ids)
 
     def level(self, page_id: PageId) -> int:
         return self.held[page_id][4]
@@ -170,35 +166,18 @@ def test_reading_goes_on_behind_what_is_lost_and_says_which_segments() -> None:
     assert got == [(at, reference) for at, reference in enumerate(stream) if at not in missing]
 
 
-def test_a_walk_visits_a_shared_page_once_and_skips_what_is_known() -> None:
-    pages, stream = Pages(), references(50_000)
-    first = build(pages, stream)
-    second = build(pages, stream[:40_000] + references(5, seed=7))
-    seen: set[PageId] = set()
-
-    def known(ids: Sequence[PageId]) -> Collection[PageId]:
-        return seen.intersection(ids)
-
-    for page_id, data, page in walk_unknown([first], pages.fetch_many, known):
-        assert manifest_page.page_id(data) == page_id
-        assert isinstance(page, Leaf | Interior)
-        seen.add(page_id)
-    all_of_first = len(seen)
-    assert len(pages.fetched) == all_of_first
-    pages.fetched.clear()
-    new = {page_id for page_id, _, _ in walk_unknown([second, first], pages.fetch_many, known)}
-    assert len(pages.fetched) == len(new) < 6
-    assert seen | new == set(pages.held)
-
-
-def test_a_walk_gives_parents_before_their_children_and_checks_them() -> None:
+def test_a_page_that_was_seen_is_not_right_at_another_level() -> None:
     pages = Pages()
-    root = build(pages, references(30_000))
-    levels = [page.level for _, _, page in walk_unknown([root], pages.fetch_many, lambda _: ())]
-    assert levels[0] == max(levels)
-    assert levels.count(0) == sum(pages.level(page) == 0 for page in pages.held)
-    with pytest.raises(DamagedError):
-        list(walk_unknown([root._replace(bytes=5)], pages.fetch_many, lambda _: ()))
+    leaf = build(pages, references(3))
+    child = (leaf.page, leaf.segments, leaf.bytes)
+    low = pages.put(manifest_page.encode_interior(1, [child]))
+    top = pages.put(manifest_page.encode_interior(2, [(low, *child[1:]), child]))
+    damages: list[PageDamage] = []
+    root = StreamRoot(top, 2 * leaf.segments, 2 * leaf.bytes)
+    visit = leaves(root, pages.fetch, is_encrypted=True, on_damage=damages.append, seen={})
+    assert [first for first, _ in visit] == [0]
+    (damage,) = damages
+    assert (damage.page, damage.first_segment) == (leaf.page, leaf.segments)
 
 
 def test_a_checker_visits_each_distinct_page_once() -> None:

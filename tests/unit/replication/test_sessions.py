@@ -279,15 +279,67 @@ def test_a_cascade_goes_on_and_a_loop_is_refused(
     assert back.committed[0].hops == ()
 
 
-def test_an_envelope_of_another_group_is_refused(source: Vault, images: list[Fragment], target: Vault) -> None:
-    def other_group(message: messages.AnyMessage, body: bytes) -> bytes:
+@pytest.mark.parametrize("of", ["another group", "another image", "another domain"])
+def test_an_envelope_that_is_not_the_one_asked_for_is_refused(
+    source: Vault, images: list[Fragment], target: Vault, of: str
+) -> None:
+    """Rightly signed, each of them: of a wrong group, sent once more for another image, or a stranger's."""
+
+    def other(message: messages.AnyMessage, body: bytes) -> bytes:
         assert isinstance(message, messages.Envelopes)
         payload = signed.verify(key_envelope.KEY_ENVELOPE, body[: message.lengths[0]]).payload
-        wrong = signed.sign(key_envelope.KEY_ENVELOPE, replace(payload, group=bytes(16)), source.domain.signer)
+        wrong = {
+            "another group": signed.sign(
+                key_envelope.KEY_ENVELOPE, replace(payload, group=bytes(16)), source.domain.signer
+            ),
+            "another image": source.data_keys.issue(source.group, 1).envelope,
+            "another domain": signed.sign(key_envelope.KEY_ENVELOPE, replace(payload, domain=OTHER.id), OTHER.signer),
+        }[of]
         return messages.encode(messages.Envelopes(lengths=[len(wrong)]), [wrong])
 
-    done = replicate(source, images[0], target, wire=Wire(tamper=change(messages.Envelopes, other_group)))
+    authority = Authority(target)
+    done = replicate(
+        source, images[0], target, authority=authority, wire=Wire(tamper=change(messages.Envelopes, other))
+    )
     assert isinstance(done.receiver.failure, errors.BadImageError)
+    assert authority.committed == []
+    assert is_empty(target)
+
+
+def test_a_header_that_another_domain_wrote_is_refused(
+    source: Vault, images: list[Fragment], target: Vault, tmp_path: Path
+) -> None:
+    """A sender passes on copies of its own; the header of another's is no word of the sender."""
+    other = Vault(tmp_path / "other", "other")
+    theirs = other.store(stream(data(b"abc"), record(b"/a", 3), files=1, content=3))[0]
+
+    def foreign(message: messages.AnyMessage, body: bytes) -> bytes:
+        assert isinstance(message, messages.Offer)
+        _, hop = make_hop(source.domain, target.domain, theirs)
+        return messages.encode(message, [hop, theirs.copy.data])
+
+    authority = Authority(target)
+    done = replicate(source, images[0], target, authority=authority, wire=Wire(tamper=change(messages.Offer, foreign)))
+    assert isinstance(done.receiver.failure, errors.BadImageError)
+    assert "domain" in done.receiver.failure.message
+    assert authority.offers == []
+    assert is_empty(target)
+
+
+def test_an_offer_that_was_made_before_is_refused_under_a_new_sending(
+    source: Vault, images: list[Fragment], target: Vault
+) -> None:
+    """Replayed headers: the hop says for which sending they were signed."""
+
+    def replayed(message: messages.AnyMessage, body: bytes) -> bytes:
+        assert isinstance(message, messages.Offer)
+        return messages.encode(replace(message, sending=fixed("a later sending", 16)), [body])
+
+    authority = Authority(target)
+    wire = Wire(tamper=change(messages.Offer, replayed))
+    done = replicate(source, images[0], target, authority=authority, wire=wire)
+    assert isinstance(done.receiver.failure, errors.BadImageError)
+    assert authority.offers == []
     assert is_empty(target)
 
 

@@ -17,7 +17,7 @@ from strongroom.pki.fingerprint import fingerprint_of
 from strongroom.services.primary import service_keys, setup
 from strongroom.services.primary.opening import open_primary
 from strongroom.services.primary.service_keys import ServiceKeyMissingError, ServiceKeys
-from strongroom.services.primary.setup import HomeExistsError, HomeNameError, NewDomain
+from strongroom.services.primary.setup import DatabaseInUseError, HomeExistsError, HomeNameError, NewDomain
 from strongroom.settings.domain import DomainSettings
 from strongroom.settings.errors import SettingsError
 from strongroom.settings.home import Home
@@ -144,3 +144,25 @@ def test_a_domain_on_postgresql_keeps_nothing_in_sqlite(tmp_path: Path, postgres
         assert primary.domain == made.domain
         assert not home.catalog.exists()
         primary.engine.dispose()
+
+
+def test_a_database_that_holds_a_domain_is_not_taken_for_another(tmp_path: Path) -> None:
+    def make(name: str) -> Home:
+        home = Home(tmp_path / name)
+        setup.init(
+            home,
+            name=name,
+            host="localhost",
+            listen="127.0.0.1:9000",
+            root_phrase=None,
+            database=f"sqlite:///{tmp_path / 'shared'}",
+            clock=CLOCK,
+            entropy=ENTROPY,
+        )
+        return home
+
+    north = make("north")
+    with pytest.raises(DatabaseInUseError):
+        make("south")
+    assert not (tmp_path / "south").exists()
+    open_primary(north, DomainSettings.load(north), CLOCK, ENTROPY).engine.dispose()

@@ -127,7 +127,7 @@ def list_receipts(image: ImagePath, parts: PartsDep) -> Page[ReceiptShown]:
 
 @routes.post("/images/{image}/verify", "image.verify", on="image:{image}", status=202)
 def verify_image(image: ImagePath, caller: CallerDep) -> StartedJob:
-    """Start a job that reads every byte of the image's copies here, and checks it."""
+    """Start a job that reads every byte of a complete copy here, and checks it."""
     parts = caller.parts
 
     def start() -> int:

@@ -9,6 +9,7 @@ from typing import Literal
 from sqlalchemy import Connection, func, select
 
 from strongroom import __version__
+from strongroom.api.errors import KeystoreLockedError
 from strongroom.api.fields import Answer
 from strongroom.api.parts import Parts
 from strongroom.api.ports import PoolFacts
@@ -16,6 +17,7 @@ from strongroom.api.routes.trusts import health_of
 from strongroom.api.routing import Routes
 from strongroom.api.security import SESSION, PartsDep
 from strongroom.catalog import keys
+from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import to_text
 from strongroom.database import read
 from strongroom.jobs import JobState
@@ -100,7 +102,12 @@ def show_status(parts: PartsDep) -> Status:
     with read(parts.engine) as connection:
         peers = [peer for peer in store.peers(connection) if peer.trust.ours is not Decision.REMOVED]
         counted = _count_jobs(connection, parts.clock.now())
-        alarms = [*_key_alarms(connection, kms), *_late(connection, parts), *_of_trusts(peers), *_of_pools(pools)]
+        alarms = [
+            *_key_alarms(connection, kms, parts.lock),
+            *_late(connection, parts),
+            *_of_trusts(peers),
+            *_of_pools(pools),
+        ]
     return Status(
         domain=to_text(parts.ours.domain),
         name=parts.ours.name,
@@ -152,11 +159,11 @@ def _count_jobs(connection: Connection, now: datetime) -> JobCounts:
     )
 
 
-def _key_alarms(connection: Connection, kms: str) -> list[Alarm]:
+def _key_alarms(connection: Connection, kms: str, lock: StrongroomError) -> list[Alarm]:
     found = []
     if kms == "locked":
-        hint = "put the key files back and start the primary again"
-        found.append(Alarm(code="kms.locked", message="the keystore is locked: what needs keys waits", hint=hint))
+        told = f"what needs keys waits: {lock.message}"
+        found.append(Alarm(code=KeystoreLockedError.code, message=told, hint=lock.hint))
     if kms == "quiesced":
         hint = "when the copy is made: 'strongroom kms keystore unquiesce'"
         found.append(Alarm(code="kms.quiesced", message="the keystore is quiesced: no key can be changed", hint=hint))

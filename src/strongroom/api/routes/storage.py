@@ -133,7 +133,7 @@ def list_targets(parts: PartsDep, after: After = None, limit: Limit = DEFAULT_LI
 @routes.delete("/storage/targets/{name}", "storage.target", on="target:{name}")
 def remove_target(name: Annotated[Name, Path()], caller: CallerDep) -> TargetShown:
     """Remove a target and its credential; what was sent there stays there."""
-    return _target(caller.transact(lambda connection: caller.parts.targets.remove(connection, name)))
+    return _target(caller.act(lambda: caller.parts.targets.remove(name, caller.actor)))
 
 
 def _credential(facts: CredentialFacts) -> CredentialShown:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from strongroom.cli.exits import WITH_PROBLEMS, leave
 from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
-from strongroom.cli.terminal import sized
+from strongroom.cli.terminal import safe, sized
 from strongroom.core.errors import InputError
 
 
@@ -20,11 +21,20 @@ def command() -> None:
 @click.argument("pool")
 @click.option("--wait", is_flag=True, help="Wait for the outcome.")
 def phase1(session: Session, pool: str, wait: bool) -> None:
-    """Read the headers of all images in a POOL, encrypted or not, into the catalog."""
+    """Read the headers of all images in a POOL, encrypted or not, into the catalog.
+
+    With --wait it ends with 10 when a header was refused: damaged, or of another pool.
+    """
     found = session.api.post("/imports/phase1", {"pool": pool})
     job = job_id(found)
     if wait:
-        session.out.result(wait_for(session, job), "the headers are in the catalog")
+        done = wait_for(session, job)
+        outcome = done.get("result") or {}
+        refused = outcome.get("refused", 0)
+        session.out.result(done, f"the headers of {outcome.get('images', 0)} images are in the catalog")
+        if refused:
+            session.out.say(f"{refused} files were refused: 'strongroom job show {safe(job)}' names them, and why")
+            leave(WITH_PROBLEMS)
         session.out.say("next: 'strongroom import phase2', and 'strongroom import status --missing-keys'")
         return
     session.out.result(found, f"job {job}")

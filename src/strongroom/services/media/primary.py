@@ -49,6 +49,11 @@ class PrimaryClient:
         """Say which clients' sessions live."""
         self._client.ask(PREFIX + "attend", said, messages.Nothing, timeout=ATTEND_SECONDS)
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+        self._uploads.close()
+
     def beat(self, said: messages.Beat) -> messages.BeatAnswer:
         """Give a sign of life; learn what to serve and to write."""
         return self._ask("beat", said, messages.BeatAnswer)

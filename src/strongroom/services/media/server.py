@@ -159,6 +159,7 @@ async def serve(home: Home, settings: DomainSettings, clock: Clock, entropy: Ent
             if thread.is_alive():
                 await asyncio.to_thread(thread.join, _STOP_SECONDS)
         parts.server.pools.close()
+        parts.server.primary.close()
 
 
 async def _until_known(parts: _Parts, settings: DomainSettings) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,12 +27,10 @@ from strongroom.catalog.copies import (
     abandon_copy,
     begin_copy,
     commit_copy,
-    committing,
+    committed_fragment,
     mark_written,
     renew_lease,
-    written_fragment,
 )
-from strongroom.catalog.errors import LeaseLostError
 from strongroom.catalog.images import ImageFilter, find_images, get_image
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Readability
@@ -57,7 +56,7 @@ from strongroom.services.primary.errors import (
     NotReadableError,
     NotYoursError,
 )
-from strongroom.services.primary.headers import BackupFacts, sign_backup
+from strongroom.services.primary.headers import BackupFacts, fragment_to_write, sign_backup
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.tables import client_work
 
@@ -198,7 +197,7 @@ class ClientWork:
 
         def deed(connection: Connection) -> messages.JobSpec:
             row = self._row(connection, host, said.job)
-            if bytes(row.digest) != hashlib.sha256(said.grant).digest():
+            if not hmac.compare_digest(bytes(row.digest), hashlib.sha256(said.grant).digest()):
                 raise GrantError("the grant is not this job's")
             previous = None
             if row.details.get("previous"):
@@ -243,9 +242,11 @@ class ClientWork:
             row = self._row(connection, host, said.job)
             medium = pools.require_served(connection, MediumId(row.medium), host)
             key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
-            for committed, _, data in committing(connection, medium.medium):
-                if committed == key:
-                    return _to_write(medium.medium, key, data)
+            signed_before = committed_fragment(connection, key)
+            if signed_before is not None:
+                return fragment_to_write(medium.medium, key, signed_before)
+            if row.session is None:
+                raise NotYoursError(f"the job {row.job} writes nothing")
             details = row.details
             facts = BackupFacts(
                 image=row.image,
@@ -263,8 +264,6 @@ class ClientWork:
                 copy=row.copy,
             )
             fragment = sign_backup(self._primary, medium, facts, said)
-            if row.session is None:
-                raise LeaseLostError("a restore commits nothing")
             commit_copy(
                 connection,
                 row.session,
@@ -283,7 +282,7 @@ class ClientWork:
             connection.execute(
                 update(client_work).where(client_work.c.job == row.job).values(details={**details, "counted": counted})
             )
-            return _to_write(medium.medium, key, fragment.copy.data + fragment.trailer.data)
+            return fragment_to_write(medium.medium, key, fragment.copy.data + fragment.trailer.data)
 
         return transact(self._primary.engine, deed)
 
@@ -372,7 +371,7 @@ class ClientWork:
 
     def _is_committed(self, connection: Connection, row: Row[Any]) -> bool:
         key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
-        return any(found == key for found, _, _ in committing(connection, MediumId(row.medium)))
+        return committed_fragment(connection, key) is not None
 
     def _acknowledged_before(self, connection: Connection, host: HostId, job: int) -> messages.FragmentToWrite | None:
         """Give the fragment of a backup that a beat brought to its end, when the answer to its commit was lost."""
@@ -383,7 +382,8 @@ class ClientWork:
         image = get_image(connection, ImageId(from_text(result["image"])))
         copy = next(one for one in image.copies if one.came_by is CameBy.BACKUP)
         medium = pools.require_served(connection, copy.medium, host)
-        return _to_write(medium.medium, copy.key, written_fragment(connection, copy.key))
+        data = committed_fragment(connection, copy.key, CopyState.COMPLETE)
+        return None if data is None else fragment_to_write(medium.medium, copy.key, data)
 
     def _end(self, connection: Connection, job: int) -> None:
         connection.execute(delete(client_work).where(client_work.c.job == job))
@@ -475,7 +475,3 @@ class ClientWork:
             )
         )
         return Secret(grant)
-
-
-def _to_write(medium: MediumId, key: CopyKey, data: bytes) -> messages.FragmentToWrite:
-    return messages.FragmentToWrite(medium=medium, image=key.image, copy=key.number, data=data)

@@ -7,7 +7,6 @@ from strongroom.core.errors import (
     AuthorityError,
     InputError,
     KeyUnavailableError,
-    NotFoundError,
     RefusedError,
     Retry,
     UnavailableError,
@@ -39,13 +38,6 @@ class NoMediaServerError(UnavailableError):
 
     code = "work.no-media-server"
     default_hint = "check that the media server runs: 'strongroom status'"
-
-
-class PoolNotFoundError(NotFoundError):
-    """There is no pool of this name."""
-
-    code = "storage.pool-not-found"
-    default_hint = "see 'strongroom pool list'; make one with 'strongroom pool create'"
 
 
 class PoolExistsError(RefusedError):

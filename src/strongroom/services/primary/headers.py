@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from strongroom.catalog.expiry import expiry_ns
-from strongroom.catalog.model import Medium
+from strongroom.catalog.model import CopyKey, Medium
 from strongroom.core.clock import to_ns
-from strongroom.core.ids import KeyGroupId
+from strongroom.core.ids import KeyGroupId, MediumId
 from strongroom.formats import fragment, signed
 from strongroom.formats.algorithms import Cipher, Digest
 from strongroom.formats.copy_header import COPY_HEADER, NO_TRAILER, CheckedCopy, CopyHeader
@@ -137,6 +137,11 @@ def sign_received(
         features=(),
     )
     return _finish(primary, header)
+
+
+def fragment_to_write(medium: MediumId, key: CopyKey, data: bytes) -> messages.FragmentToWrite:
+    """Tell a media server of a fragment that is signed."""
+    return messages.FragmentToWrite(medium=medium, image=key.image, copy=key.number, data=data)
 
 
 def _finish(primary: Primary, copy: CopyHeader) -> Fragment:

@@ -17,6 +17,7 @@ from strongroom.catalog.images import get_image
 from strongroom.catalog.importing import import_fragment
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import Copy, CopyState, Medium, Readability
+from strongroom.catalog.rows import get_copy
 from strongroom.catalog.tables import copies, file_lists, fragments
 from strongroom.core.clock import to_ns
 from strongroom.core.errors import IntegrityError, StrongroomError
@@ -31,13 +32,16 @@ from strongroom.jobs.tables import jobs as job_rows
 from strongroom.lifecycle import replications
 from strongroom.lifecycle.begin import begin_lifecycle, plan_image
 from strongroom.lifecycle.planner import Send
+from strongroom.lifecycle.tables import ReplicationState
 from strongroom.pool import names
 from strongroom.replication import targets
+from strongroom.replication.errors import TrustNotActiveError
 from strongroom.services import messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
 from strongroom.trust import store as trusts
+from strongroom.trust.errors import NotActiveError
 
 REPLICATE: Final = "replicate"
 IMPORT: Final = "import"
@@ -187,8 +191,12 @@ class ImageWork:
         image = ImageId(from_text(context.params["image"]))
         target = DomainId(bytes.fromhex(context.params["target"]))
         fence = transact(self._primary.engine, context.fence)
+        row = transact(self._primary.engine, lambda c: self._claim(c, image, target, fence))
+        if row.state in (ReplicationState.SENT, ReplicationState.CONFIRMED):
+            return {"already": row.state.value}  # a crash came between the row and the end of the job
         try:
-            request, host = self._prepare(context, image, target, fence)
+            with read(self._primary.engine) as connection:
+                request, host = self._request(connection, context.job_id, row)
             sent = self._media.send_image(host, request, context)
         except StrongroomError as error:
             now = self._primary.clock.now()
@@ -198,37 +206,44 @@ class ImageWork:
                 lambda c: replications.fail(c, image, target, fence=fence, error=failed, now=now),
             )
             raise
-        self._take_sent(image, target, fence, sent)
+        now = self._primary.clock.now()
+        transact(
+            self._primary.engine,
+            lambda c: replications.mark_sent(c, image, target, fence=fence, sent_bytes=sent.frame_bytes, now=now),
+        )
         return {"frames": sent.frames, "frame_bytes": sent.frame_bytes, "pages": sent.pages}
 
-    def _prepare(
-        self, context: JobContext, image: ImageId, target: DomainId, fence: int
-    ) -> tuple[messages.SendImage, HostId]:
-        def deed(connection: Connection) -> tuple[messages.SendImage, HostId]:
-            now = self._primary.clock.now()
-            row = replications.get_replication(connection, image, target)
-            peer = trusts.require_active(connection, target)
-            where = targets.of_domain(connection, target)
-            made = self._hop(connection, row)
-            row = replications.start(connection, image, target, fence=fence, hop=made, now=now)
-            copy = next(c for c in get_image(connection, image).copies if c.key == row.source)
-            medium = get_medium(connection, copy.medium)
-            request = messages.SendImage(
-                job=context.job_id,
-                medium=copy.medium,
-                image=image,
-                copy=copy.key.number,
-                to=target,
-                addresses=list(where.addresses),
-                roots=list(peer.roots),
-                credential=where.credential,
-                secret=self._primary.keys.get(where.key_name).reveal(),
-                sending=row.sending or b"",
-                hop=row.hop or b"",
-            )
-            return request, pools.host_of(medium)
+    def _claim(self, connection: Connection, image: ImageId, target: DomainId, fence: int) -> replications.Replicated:
+        """Begin an attempt before anything can fail, so that whatever fails is noted in its row."""
+        row = replications.get_replication(connection, image, target)
+        if row.state in (ReplicationState.SENT, ReplicationState.CONFIRMED):
+            return row
+        made = self._hop(connection, row)
+        return replications.start(connection, image, target, fence=fence, hop=made, now=self._primary.clock.now())
 
-        return transact(self._primary.engine, deed)
+    def _request(
+        self, connection: Connection, job: JobId, row: replications.Replicated
+    ) -> tuple[messages.SendImage, HostId]:
+        try:
+            peer = trusts.require_active(connection, row.target)
+        except NotActiveError as error:
+            raise TrustNotActiveError(error.message) from error  # it goes on by itself when the trust does
+        where = targets.of_domain(connection, row.target)
+        copy = get_copy(connection, row.source)
+        request = messages.SendImage(
+            job=job,
+            medium=copy.medium,
+            image=row.image,
+            copy=copy.key.number,
+            to=row.target,
+            addresses=list(where.addresses),
+            roots=list(peer.roots),
+            credential=where.credential,
+            secret=self._primary.keys.get(where.key_name).reveal(),
+            sending=row.sending or b"",
+            hop=row.hop or b"",
+        )
+        return request, pools.host_of(get_medium(connection, copy.medium))
 
     def _hop(self, connection: Connection, row: replications.Replicated) -> signed.Verified[Hop]:
         """Make the hop of this promise; an attempt that follows another finds the first one's in its row."""
@@ -266,24 +281,17 @@ class ImageWork:
         ).scalar_one()
         return copy_header.verify(bytes(header)).copy.payload.hops
 
-    def _take_sent(self, image: ImageId, target: DomainId, fence: int, sent: messages.Sent) -> None:
-        now = self._primary.clock.now()
-
-        def deed(connection: Connection) -> None:
-            replications.mark_sent(connection, image, target, fence=fence, sent_bytes=sent.frame_bytes, now=now)
-
-        transact(self._primary.engine, deed)
-
     # ------------------------------------------------------------ phase one
 
     def _import(self, context: JobContext) -> Mapping[str, Any]:
         """Phase one of one image that arrived: from its headers on the storage, and from nothing else."""
         medium = MediumId(from_text(context.params["medium"]))
         image = ImageId(from_text(context.params["image"]))
+        copy = context.params["copy"]
         with read(self._primary.engine) as connection:
-            host = pools.host_of(get_medium(connection, medium))
-        found = self._media.read_fragment(host, medium, image, context.params["copy"])
-        checked = fragment.verify(found, pinned=self._primary.domain)
+            where = get_medium(connection, medium)
+        found = self._media.read_fragment(pools.host_of(where), medium, image, copy)
+        checked = _fragment_of(names.image_key(image, copy), found, where)
         result = transact(self._primary.engine, lambda c: self.arrived.imported(c, checked))
         self.settle_keys()
         self.say_soon()
@@ -364,8 +372,8 @@ class ImageWork:
         return {"problems": 0, "with_data": request.with_data}
 
     def submit_verify(self, connection: Connection, copy: Copy) -> JobId:
-        """Submit the verification of a copy, down to its data if the KMS has the key."""
-        readable = copy.readability is Readability.READABLE
+        """Submit the verification of a copy, down to its data if the KMS has the key and can be asked."""
+        readable = copy.readability is Readability.READABLE and self._primary.known_tags() is not None
         return self._primary.jobs.submit(
             connection,
             NewJob(

@@ -42,6 +42,12 @@ class MediaClients:
         self._lock = threading.Lock()
         self._clients: dict[HostId, RecordClient] = {}
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+
     def hosts(self) -> list[HostId]:
         """Tell which media servers the domain has."""
         with read(self._primary.engine) as connection:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select
+from itertools import takewhile
+from typing import Final
+
+from sqlalchemy import Connection, delete, insert
 
 from strongroom.catalog import journal
 from strongroom.catalog.copies import committing
-from strongroom.catalog.model import CopyKey
+from strongroom.catalog.model import CameBy, CopyKey
+from strongroom.catalog.rows import get_copy
 from strongroom.core.ids import HostId, ImageId, MediumId
 from strongroom.database import transact
 from strongroom.formats import signed
@@ -17,9 +21,14 @@ from strongroom.pki.fingerprint import fingerprint_of
 from strongroom.services import messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.client_work import ClientWork
+from strongroom.services.primary.errors import NotYoursError
+from strongroom.services.primary.headers import fragment_to_write
 from strongroom.services.primary.opening import Primary
-from strongroom.services.primary.receiving import Receiving, is_received
+from strongroom.services.primary.receiving import Receiving
 from strongroom.services.primary.tables import media_beats
+
+MOST_ANSWER_BYTES: Final = 6 << 20
+"""Fragments and batches in one answer; what is above it in the bound of a record is room for the rest."""
 
 
 class MediaDesk:
@@ -62,7 +71,10 @@ class MediaDesk:
                 journal.mark_batch_written(connection, medium.medium, said.sequence)
                 return messages.WrittenAnswer()
             key = CopyKey(ImageId(said.image), self._primary.domain, said.copy)
-            if is_received(connection, key):
+            copy = get_copy(connection, key)
+            if copy.medium != medium.medium:
+                raise NotYoursError("that copy lies in another pool than the one that it is said to be written to")
+            if copy.came_by is CameBy.REPLICATION:
                 self._receiving.announced(connection, key, medium.medium)
             else:
                 self._clients.written(connection, key)
@@ -72,13 +84,15 @@ class MediaDesk:
 
     def _answer(self, connection: Connection, host: HostId) -> messages.BeatAnswer:
         served = [m for m in pools.own_pools(connection, self._primary.domain) if m.host == host]
-        fragments = [
-            messages.FragmentToWrite(medium=medium.medium, image=key.image, copy=key.number, data=data)
-            for medium in served
-            for key, _, data in committing(connection, medium.medium)
-        ]
-        batches = []
+        fragments: list[messages.FragmentToWrite] = []
+        batches: list[messages.BatchToWrite] = []
+        room = _Room(MOST_ANSWER_BYTES)
         for medium in served:
+            fragments += [
+                fragment_to_write(medium.medium, key, data)
+                for key, _, data in committing(connection, medium.medium)
+                if room.takes(data)
+            ]
             journal.sign_batch(
                 connection,
                 medium.medium,
@@ -86,9 +100,10 @@ class MediaDesk:
                 now=self._primary.clock.now(),
                 sign=lambda batch: signed.sign(BATCH, batch, self._primary.signer),
             )
+            waiting = journal.unwritten_batches(connection, medium.medium)
             batches += [
                 messages.BatchToWrite(medium=medium.medium, sequence=sequence, data=data)
-                for sequence, data in journal.unwritten_batches(connection, medium.medium)
+                for sequence, data in takewhile(lambda batch: room.takes(batch[1]), waiting)
             ]
         crls = [
             revocation.current_crl(connection, fingerprint_of(self._primary.authorities[kind].certificate))
@@ -102,9 +117,18 @@ class MediaDesk:
         )
 
 
-def last_beats(connection: Connection) -> dict[HostId, object]:
-    """Tell when each media server was heard last."""
-    return {HostId(row.host): row.at for row in connection.execute(select(media_beats))}
+class _Room:
+    """What an answer still has room for; the rest comes with the next beat."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+
+    def takes(self, data: bytes) -> bool:
+        """Tell whether this fits in too."""
+        fits = len(data) <= self._left
+        if fits:
+            self._left -= len(data)
+        return fits
 
 
 def _told(pool: messages.PoolState) -> dict[str, object]:

@@ -99,11 +99,17 @@ class MediaRoutes:
         loop = asyncio.get_running_loop()
         storing = asyncio.create_task(asyncio.to_thread(self.images.take_file_list, image, _entries_from(queue, loop)))
         feeding = asyncio.create_task(_feed(request, queue))
-        await asyncio.wait({storing, feeding}, return_when=asyncio.FIRST_EXCEPTION)
-        if storing.done():
+        try:
+            await asyncio.wait({storing, feeding}, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
             feeding.cancel()
-        else:
-            await feeding
+            if not storing.done():
+                # The body broke off. The thread waits for more of it: what it gets is an end where no list can end.
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+        # A sender that breaks off ends the storing as well, which says so in words of ours.
+        await asyncio.gather(feeding, return_exceptions=True)
         await storing
         return answer(messages.Nothing())
 
@@ -144,11 +150,9 @@ class MediaRoutes:
 
 
 async def _feed(request: web.Request, queue: asyncio.Queue[bytes | None]) -> None:
-    try:
-        async for part in request.content.iter_chunked(1 << 20):
-            await queue.put(part)
-    finally:
-        await queue.put(None)
+    async for part in request.content.iter_chunked(1 << 20):
+        await queue.put(part)
+    await queue.put(None)
 
 
 def _entries_from(queue: asyncio.Queue[bytes | None], loop: asyncio.AbstractEventLoop) -> Iterator[FileEntry]:

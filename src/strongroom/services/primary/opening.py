@@ -175,7 +175,8 @@ def _kms_opener(
             try:
                 store = KeystoreFile(home.keystore, folder.load("hmk"), folder.load("kpk"), entropy)
             except StrongroomError as error:
-                raise KeystoreLockedError(f"the keystore cannot be opened: {error.message}") from error
+                told = f"the keystore cannot be opened: {error.message}"
+                raise KeystoreLockedError(told, hint=error.hint) from error
             ring = KeyRing(store)
             management = KeyManagement(store, _Usage(engine), clock=clock, entropy=entropy)
             opened.append(Kms(management, ring, DataKeys(ring, signer, FIRST_INCARNATION, clock, entropy)))

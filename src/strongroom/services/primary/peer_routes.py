@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 
 from strongroom.audit import Actor, ActorKind
 from strongroom.core.clock import Clock, to_ns
-from strongroom.core.errors import InputError, NotFoundError, StrongroomError
+from strongroom.core.errors import NotFoundError, StrongroomError
 from strongroom.core.ids import DomainId
 from strongroom.database import read, transact
 from strongroom.formats import peer_messages as wire
@@ -30,6 +30,7 @@ from strongroom.pki.fingerprint import Fingerprint
 from strongroom.pki.roles import Role
 from strongroom.pki.tls import peer_certificate
 from strongroom.services.primary.limits import RateLimit
+from strongroom.services.record_http import PROBLEM_TYPE, read_body
 from strongroom.trust import home, store
 from strongroom.trust.call import DOMAIN_PATH, EXCHANGE_PATH, TRUST_PATH
 from strongroom.trust.errors import NotAPrimaryError, RemovedError
@@ -39,16 +40,9 @@ from strongroom.trust.making import TrustMaker
 from strongroom.trust.state import Decision
 
 CRL_TYPE: Final = "application/pkix-crl"
-PROBLEM_TYPE: Final = "application/problem+json"
 _ISSUER: Final = re.compile(r"[0-9a-f]{64}")
 
 Translate = Callable[[web.Request], Awaitable[web.Response]]
-
-
-class TooLongError(InputError):
-    """A request is longer than its page allows."""
-
-    code = "peer.too-long"
 
 
 @dataclass(frozen=True)
@@ -140,7 +134,7 @@ class PeerRoutes:
         return web.Response(body=await asyncio.to_thread(load), content_type=CRL_TYPE)
 
     async def _trust(self, request: web.Request) -> web.Response:
-        body = await _body(request, wire.MAX_INTRODUCTION_BYTES)
+        body = await read_body(request, wire.MAX_INTRODUCTION_BYTES)
         actor = Actor(ActorKind.ANONYMOUS, "", request.remote or "")
         answer = await asyncio.to_thread(self.maker.accept, body, actor)
         return web.Response(body=answer, content_type=wire.CONTENT_TYPE)
@@ -148,7 +142,7 @@ class PeerRoutes:
     async def _exchange(self, request: web.Request) -> web.Response:
         transport = request.transport
         shown = peer_certificate(transport.get_extra_info("ssl_object") if transport else None)
-        body = await _body(request, wire.MAX_RECORD_BYTES)
+        body = await read_body(request, wire.MAX_RECORD_BYTES)
         return await asyncio.to_thread(self._exchange_in_thread, shown, body)
 
     def _exchange_in_thread(self, shown: bytes, body: bytes) -> web.Response:
@@ -189,15 +183,3 @@ def _told_as_problem(translate: Translate) -> Translate:
             return web.Response(status=error.http_status, body=body, content_type=PROBLEM_TYPE)
 
     return told
-
-
-async def _body(request: web.Request, max_bytes: int) -> bytes:
-    """Read a body of bounded length."""
-    parts: list[bytes] = []
-    length = 0
-    async for part in request.content.iter_chunked(65_536):
-        length += len(part)
-        if length > max_bytes:
-            raise TooLongError(f"the request is longer than {max_bytes} bytes")
-        parts.append(part)
-    return b"".join(parts)

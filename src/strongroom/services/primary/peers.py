@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -44,6 +43,7 @@ logger = logging.getLogger(__name__)
 ACTIVE: Final = frozenset({TrustState.ACTIVE})
 CONFIRMING: Final = frozenset({TrustState.ACTIVE, TrustState.SUSPENDED})
 ANSWER_SECONDS: Final = 20.0
+ANSWER_POLL_SECONDS: Final = 0.1
 
 
 class NoAnswerError(UnavailableError):
@@ -152,7 +152,9 @@ class Talk:
                 return answer
             if failure is not None and failure.retry == "never":
                 break
-            time.sleep(0.1)
+            # The answer comes with an exchange that either side began, in another thread: the row tells.
+            if self._stop.wait(ANSWER_POLL_SECONDS):
+                break
         raise failure or NoAnswerError(f"the domain '{peer.hex()}' did not answer within {wait:.0f} seconds")
 
     def exchange_with(self, peer: DomainId) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from strongroom.api.errors import PoolNotFoundError
 from strongroom.catalog.media import get_medium, list_media
 from strongroom.catalog.model import Medium
 from strongroom.core.ids import DomainId, HostId, MediumId
 from strongroom.services import messages
-from strongroom.services.primary.errors import NoMediaServerError, NotYoursError, PoolNotFoundError
+from strongroom.services.primary.errors import NoMediaServerError, NotYoursError
 from strongroom.services.primary.tables import media_beats
 
 POOL = "pool"

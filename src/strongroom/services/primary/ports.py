@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select
 
 from strongroom.api.ports import (
     CredentialFacts,
@@ -23,11 +23,11 @@ from strongroom.api.ports import (
     TargetFacts,
 )
 from strongroom.audit import Actor
+from strongroom.catalog.errors import CopyNotFoundError
 from strongroom.catalog.images import get_image
-from strongroom.catalog.keys import waiting_by_tag
 from strongroom.catalog.media import add_medium
 from strongroom.catalog.model import CopyState, Medium, Readability
-from strongroom.catalog.tables import copies
+from strongroom.catalog.tables import copies, file_lists
 from strongroom.core.clock import to_ns
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, MediumId, to_text
@@ -52,7 +52,7 @@ from strongroom.services import messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
-from strongroom.services.primary.image_work import ImageWork
+from strongroom.services.primary.image_work import ImageWork, has_file_list
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peers import NoAnswerError, Talk
@@ -60,6 +60,8 @@ from strongroom.services.primary.tables import held_certificates, media_beats
 from strongroom.trust import store
 
 SILENT_AFTER: Final = timedelta(seconds=60)
+MOST_LISTED: Final = 10_000
+"""File lists that one call has made: they are submitted in one transaction. Another call takes the next ones."""
 
 
 class Media:
@@ -72,11 +74,8 @@ class Media:
     def make_pool(self, name: str, path: str | None, _actor: Actor) -> PoolFacts:
         """Make a pool: signed header, folder at the media server, row in the catalog, in this order."""
         with read(self._primary.engine) as connection:
-            if any(pool.label == name for pool in pools.own_pools(connection, self._primary.domain)):
-                raise PoolExistsError(f"there is a pool '{name}'")
-        hosts = self._clients.hosts()
-        if not hosts:
-            raise NoMediaServerError("the domain has no media server")
+            self._require_free(connection, name)
+        host = self._first_host()
         place = path or str(self._primary.home.pool(name))
         header = MediaHeader(
             domain=self._primary.domain,
@@ -86,9 +85,10 @@ class Media:
             created=to_ns(self._primary.clock.now()),
             features=(),
         )
-        self._clients.make_pool(hosts[0], place, signed.sign(MEDIA_HEADER, header, self._primary.signer))
+        self._clients.make_pool(host, place, signed.sign(MEDIA_HEADER, header, self._primary.signer))
 
         def deed(connection: Connection) -> Medium:
+            self._require_free(connection, name)  # somebody else may have made one meanwhile
             return add_medium(
                 connection,
                 MediumId(header.medium),
@@ -96,7 +96,7 @@ class Media:
                 label=name,
                 domain=self._primary.domain,
                 location=place,
-                host=hosts[0],
+                host=host,
             )
 
         transact(self._primary.engine, deed)
@@ -129,7 +129,7 @@ class Media:
 
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, _actor: Actor) -> HeldCertificate:
         """Get this domain's media server a certificate of another domain: its key is made, and stays, there."""
-        host = self._clients.hosts()[0]
+        host = self._first_host()
         pinned, channel = bootstrap.introduce(server, pin, self._primary.clock)
         with channel:
             request = self._clients.make_request(host, messages.MakeRequest(domain=pinned.domain))
@@ -161,6 +161,16 @@ class Media:
         with read(self._primary.engine) as connection:
             rows = connection.execute(select(held_certificates)).all()
         return [_held(HostId(row.host), DomainId(row.domain), bytes(row.certificate)) for row in rows]
+
+    def _require_free(self, connection: Connection, name: str) -> None:
+        if any(pool.label == name for pool in pools.own_pools(connection, self._primary.domain)):
+            raise PoolExistsError(f"there is a pool '{name}'")
+
+    def _first_host(self) -> HostId:
+        hosts = self._clients.hosts()
+        if not hosts:
+            raise NoMediaServerError("the domain has no media server")
+        return hosts[0]
 
     def _facts(self, connection: Connection, medium: Medium, heard: datetime | None) -> PoolFacts:
         told = pools.state_of(connection, medium.medium)
@@ -244,18 +254,24 @@ class Imports:
         jobs = transact(self._primary.engine, deed)
         if images and not jobs:
             with read(self._primary.engine) as connection:
-                missing = [one.tag.hex() for one in waiting_by_tag(connection)]
+                unlisted = [image for image in images if not has_file_list(connection, image)]
+                held = [copy for image in unlisted for copy in get_image(connection, image).copies]
+            missing = sorted({tag.hex() for copy in held for tag in copy.unknown_tags})
             if missing:
                 raise NotReadableError(f"the images wait for the key {', '.join(missing)}")
         return jobs
 
     def _all(self, connection: Connection, pool: str | None) -> list[ImageId]:
+        listed = exists().where(file_lists.c.image == copies.c.image)
         query = select(copies.c.image).where(
-            copies.c.state == CopyState.COMPLETE, copies.c.readability == Readability.READABLE
+            copies.c.state == CopyState.COMPLETE,
+            copies.c.readability == Readability.READABLE,
+            copies.c.domain == self._primary.domain,
+            ~listed,
         )
         if pool is not None:
             query = query.where(copies.c.medium == pools.pool_named(connection, self._primary.domain, pool).medium)
-        return [ImageId(image) for image in connection.execute(query.distinct().limit(1_000)).scalars()]
+        return [ImageId(image) for image in connection.execute(query.distinct().limit(MOST_LISTED)).scalars()]
 
 
 class Images:
@@ -272,7 +288,7 @@ class Images:
             for copy in get_image(connection, image).copies:
                 if copy.key.domain == self._primary.domain and copy.state is CopyState.COMPLETE:
                     return self._work.submit_verify(connection, copy)
-            raise NotReadableError(f"the image '{to_text(image)}' has no complete copy here")
+            raise CopyNotFoundError(f"the image '{to_text(image)}' has no complete copy here")
 
         return transact(self._primary.engine, deed)
 
@@ -362,30 +378,36 @@ class Targets:
             credential=identity,
             added=self._primary.clock.now(),
         )
-        self._primary.keys.keep(target.key_name, secret)
-        transact(self._primary.engine, lambda connection: targets.add(connection, target))
+
+        def deed(connection: Connection) -> None:
+            targets.add(connection, target)
+            # Not before: a target that is there already must not lose its secret to a slip of the pen.
+            self._primary.keys.keep(target.key_name, secret)
+
+        transact(self._primary.engine, deed)
         return self._facts(target)
 
     def listed(self, connection: Connection) -> Sequence[TargetFacts]:
         """List targets by name."""
         return [self._facts(target) for target in targets.list_all(connection)]
 
-    def remove(self, connection: Connection, name: str) -> TargetFacts:
-        """Remove a target; policies that name its domain wait."""
-        needing = [
-            stored.policy.name
-            for stored in list_policies(connection)
-            if any(
-                getattr(getattr(op, "to", None), "domain", None) == _domain_of(connection, name).hex()
-                for op in stored.policy.operations
-            )
-        ]
-        if needing:
-            raise targets.TargetExistsError(
-                f"the lifecycle policies {', '.join(sorted(needing))} send to '{name}'",
-                hint="change or deactivate them first",
-            )
-        return self._facts(targets.remove(connection, name))
+    def remove(self, name: str, _actor: Actor) -> TargetFacts:
+        """Remove a target and the secret of its credential; images that were promised to its domain wait."""
+
+        def deed(connection: Connection) -> StorageTarget:
+            domain = targets.get(connection, name).domain
+            needing = [
+                stored.policy.name
+                for stored in list_policies(connection)
+                if stored.active and domain in stored.policy.named_targets
+            ]
+            if needing:
+                raise targets.TargetNeededError(f"the lifecycle policies {', '.join(sorted(needing))} send to '{name}'")
+            return targets.remove(connection, name)
+
+        removed = transact(self._primary.engine, deed)
+        self._primary.keys.drop(removed.key_name)
+        return self._facts(removed)
 
     def _facts(self, target: StorageTarget) -> TargetFacts:
         return TargetFacts(
@@ -401,10 +423,6 @@ class Targets:
 def _is_lately(heard: datetime, now: datetime, started: datetime) -> bool:
     """Tell whether a beat is of this run of the primary, and fresh."""
     return heard >= started and now - heard < SILENT_AFTER
-
-
-def _domain_of(connection: Connection, name: str) -> DomainId:
-    return targets.get(connection, name).domain
 
 
 def _refused(kind: str, body: bytes) -> StrongroomError:

@@ -13,16 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from strongroom.catalog.copies import abandon_copy, begin_copy, commit_copy, committing, mark_written, renew_lease
+from strongroom.catalog.copies import (
+    abandon_copy,
+    begin_copy,
+    commit_copy,
+    committed_fragment,
+    mark_written,
+    renew_lease,
+)
 from strongroom.catalog.errors import LeaseLostError
-from strongroom.catalog.media import get_medium
+from strongroom.catalog.images import get_image
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState
-from strongroom.catalog.rows import find_copy, get_copy
+from strongroom.catalog.rows import find_copy, get_copy, load_copies
+from strongroom.catalog.tables import copies
 from strongroom.core.clock import to_ns
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, MediumId, to_text
 from strongroom.database import transact
@@ -30,7 +38,7 @@ from strongroom.formats import copy_header, hop, signed
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.formats.fragment import Fragment
 from strongroom.formats.hop import HOP, Hop
-from strongroom.formats.image_header import header_digest
+from strongroom.formats.image_header import ImageHeader, header_digest
 from strongroom.formats.receipt import RECEIPT, Receipt
 from strongroom.jobs import NewJob
 from strongroom.lifecycle.errors import PolicyNotActiveError, PolicyNotFoundError
@@ -40,8 +48,8 @@ from strongroom.replication import credentials, errors
 from strongroom.replication.tables import receiving_sessions
 from strongroom.services import messages
 from strongroom.services.primary import pools
-from strongroom.services.primary.errors import NotYoursError
-from strongroom.services.primary.headers import sign_received
+from strongroom.services.primary.errors import ImageBusyError, NotYoursError
+from strongroom.services.primary.headers import fragment_to_write, sign_received
 from strongroom.services.primary.image_work import IMPORT
 from strongroom.services.primary.opening import Primary
 from strongroom.trust import store as trusts
@@ -50,6 +58,8 @@ from strongroom.trust.errors import NotActiveError, TrustNotFoundError
 LEASE: Final = timedelta(days=7)
 """How long a sender may take for one image; a restart of either end goes on within it."""
 
+_UNDER_WAY: Final = (CopyState.WRITING, CopyState.COMMITTING)
+
 SendReceipt = Callable[[Connection, DomainId, bytes], None]
 
 
@@ -57,6 +67,12 @@ SendReceipt = Callable[[Connection, DomainId, bytes], None]
 class _Offer:
     copy: CheckedCopy
     hop: signed.Verified[Hop]
+
+
+@dataclass(frozen=True)
+class _Session:
+    session: bytes
+    is_committed: bool
 
 
 class Receiving:
@@ -83,6 +99,7 @@ class Receiving:
 
         Raises:
             TrustNotActiveError, CredentialRefusedError, ImportPolicyMissingError, LoopError, BadImageError: it may not.
+            ImageBusyError: it is being written into another pool.
             AlreadyHeldError: it is here; its receipt goes out again.
         """
         offer = self._check_offer(said)
@@ -98,17 +115,13 @@ class Receiving:
             medium = pools.require_served(connection, credential.medium, host)
             policy, operation = self._policy(connection, offer.hop.payload.slp, medium.label)
             image = ImageId(offer.copy.image.payload.image)
-            if self._held(connection, image):
-                self._confirm_again(connection, sender, image, offer)
+            held = self._held(connection, image)
+            if held is not None:
+                self._confirm_again(connection, sender, held, offer)
                 return image
-            session = self._session(connection, sender, image)
-            if session is not None and session.medium == medium.medium:
-                renew_lease(connection, session.session, now=now, deadline=now + LEASE)
-                connection.execute(
-                    update(receiving_sessions)
-                    .where(receiving_sessions.c.session == session.session)
-                    .values(sending=said.sending, hop=said.hop, copy_header=said.copy_header)
-                )
+            session = self._session(connection, sender, image, medium.medium)
+            if session is not None:
+                self._go_on(connection, session, said, now)
                 return messages.Receiving(session=session.session, medium=medium.medium)
             seconds = retention_here(operation, offer.hop.payload.retention)
             return self._open(connection, said, medium.medium, image, policy, seconds)
@@ -129,9 +142,9 @@ class Receiving:
                 raise LeaseLostError("the receiving session is not open")
             medium = pools.require_served(connection, MediumId(row.medium), host)
             key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
-            for found, _, data in committing(connection, medium.medium):
-                if found == key:
-                    return messages.FragmentToWrite(medium=medium.medium, image=key.image, copy=key.number, data=data)
+            signed_before = committed_fragment(connection, key)
+            if signed_before is not None:
+                return fragment_to_write(medium.medium, key, signed_before)
             sent = copy_header.verify(bytes(row.copy_header), pinned=DomainId(row.sender))
             fragment = sign_received(
                 self._primary,
@@ -150,12 +163,7 @@ class Receiving:
                 .where(receiving_sessions.c.session == row.session)
                 .values(frames=said.frames, frame_bytes=said.frame_bytes)
             )
-            return messages.FragmentToWrite(
-                medium=medium.medium,
-                image=key.image,
-                copy=key.number,
-                data=fragment.copy.data + fragment.trailer.data,
-            )
+            return fragment_to_write(medium.medium, key, fragment.copy.data + fragment.trailer.data)
 
         return transact(self._primary.engine, deed)
 
@@ -182,8 +190,7 @@ class Receiving:
         (last,) = found.hops[-1:] or (None,)
         if last is None:
             raise NotYoursError("an image without hops did not come from another domain")
-        receipt = self._receipt(found, last)
-        self._send_receipt(connection, last.signer, receipt)
+        self._send_receipt(connection, last.signer, self._receipt(copy, last, found.image))
         connection.execute(
             delete(receiving_sessions).where(
                 receiving_sessions.c.image == key.image, receiving_sessions.c.sender == last.signer
@@ -220,37 +227,53 @@ class Receiving:
             )
         return policy, operation
 
-    def _held(self, connection: Connection, image: ImageId) -> bool:
-        number = 1
-        while (copy := find_copy(connection, CopyKey(image, self._primary.domain, number))) is not None:
-            if copy.state is CopyState.COMPLETE and copy.came_by is CameBy.REPLICATION:
-                return True
-            number += 1
-        return False
+    def _held(self, connection: Connection, image: ImageId) -> Copy | None:
+        """Find a complete copy that came from elsewhere; the numbers before it may be those of copies that are gone."""
+        here = (copies.c.image == image) & (copies.c.domain == self._primary.domain)
+        complete = (copies.c.state == CopyState.COMPLETE) & (copies.c.came_by == CameBy.REPLICATION)
+        found = load_copies(connection, here & complete, limit=1)
+        return found[0] if found else None
 
-    def _confirm_again(self, connection: Connection, sender: DomainId, image: ImageId, offer: _Offer) -> None:
-        """Sign a receipt for a sending whose image was here before it came."""
-        number = 1
-        while (copy := find_copy(connection, CopyKey(image, self._primary.domain, number))) is not None:
-            if copy.state is CopyState.COMPLETE:
-                receipt = self._sign(sender, offer.hop.payload, copy, offer.copy)
-                self._send_receipt(connection, sender, receipt)
-                return
-            number += 1
+    def _confirm_again(self, connection: Connection, sender: DomainId, held: Copy, offer: _Offer) -> None:
+        """Sign a receipt for a sending whose image was here before it came.
 
-    def _session(self, connection: Connection, sender: DomainId, image: ImageId) -> Row[Any] | None:
+        Raises:
+            BadImageError: what is here is another image of the same identity; no receipt says that it was offered.
+        """
+        if get_image(connection, held.key.image).digest != header_digest(offer.copy.image.data):
+            raise errors.BadImageError(f"the image '{to_text(held.key.image)}' is here with another header")
+        self._send_receipt(connection, sender, self._receipt(held, offer.hop, offer.copy.image))
+
+    def _session(self, connection: Connection, sender: DomainId, image: ImageId, medium: MediumId) -> _Session | None:
+        """Find the session in which a sender can go on; one that cannot go on is given up.
+
+        Raises:
+            ImageBusyError: its image is being written into another pool than the credential is for now.
+        """
         row = connection.execute(
             select(receiving_sessions).where(receiving_sessions.c.image == image, receiving_sessions.c.sender == sender)
         ).one_or_none()
         if row is None:
             return None
         copy = find_copy(connection, CopyKey(image, self._primary.domain, row.copy))
-        if copy is None or copy.state is not CopyState.WRITING:
-            if copy is not None and copy.state is CopyState.COMMITTING:
-                return row
+        is_committed = copy is not None and copy.state is CopyState.COMMITTING
+        if is_committed and row.medium != medium:
+            raise ImageBusyError(f"the image '{to_text(image)}' is being written into another pool")
+        if copy is None or copy.state not in _UNDER_WAY or row.medium != medium:
+            abandon_copy(connection, row.session)
             connection.execute(delete(receiving_sessions).where(receiving_sessions.c.session == row.session))
             return None
-        return row
+        return _Session(row.session, is_committed)
+
+    def _go_on(self, connection: Connection, session: _Session, said: messages.Receive, now: datetime) -> None:
+        if session.is_committed:
+            return  # all of it is here and its headers are signed; commit gives the same fragment again
+        renew_lease(connection, session.session, now=now, deadline=now + LEASE)
+        connection.execute(
+            update(receiving_sessions)
+            .where(receiving_sessions.c.session == session.session)
+            .values(sending=said.sending, hop=said.hop, copy_header=said.copy_header)
+        )
 
     def _open(
         self,
@@ -293,42 +316,18 @@ class Receiving:
         )
         return messages.Receiving(session=session, medium=medium)
 
-    def _receipt(self, found: Fragment, last: signed.Verified[Hop]) -> bytes:
-        header = found.copy.payload
-        said = last.payload
+    def _receipt(self, copy: Copy, last: signed.Verified[Hop], image: signed.Verified[ImageHeader]) -> bytes:
+        """Sign that a copy is here, in answer to the last hop that it came by."""
         return signed.sign(
             RECEIPT,
             Receipt(
                 domain=self._primary.domain,
                 receipt=self._primary.entropy.bytes(UUID_BYTES),
                 source=last.signer,
-                sending=said.sending,
-                origin=found.image.signer,
-                image=header.image,
-                header=header_digest(found.image.data),
-                medium=header.medium,
-                copy=header.copy,
-                slp=header.slp,
-                received=header.written,
-                expires=header.expires,
-                state="sealed",
-                tags=header.tags,
-                features=(),
-            ),
-            self._primary.signer,
-        )
-
-    def _sign(self, sender: DomainId, said: Hop, copy: Copy, sent: CheckedCopy) -> bytes:
-        return signed.sign(
-            RECEIPT,
-            Receipt(
-                domain=self._primary.domain,
-                receipt=self._primary.entropy.bytes(UUID_BYTES),
-                source=sender,
-                sending=said.sending,
-                origin=sent.image.signer,
-                image=said.image,
-                header=header_digest(sent.image.data),
+                sending=last.payload.sending,
+                origin=image.signer,
+                image=copy.key.image,
+                header=header_digest(image.data),
                 medium=copy.medium,
                 copy=copy.key.number,
                 slp=copy.slp,
@@ -340,23 +339,3 @@ class Receiving:
             ),
             self._primary.signer,
         )
-
-    def give_up(self, session: bytes) -> None:
-        """End a session that will not go on."""
-
-        def deed(connection: Connection) -> None:
-            abandon_copy(connection, session)
-            connection.execute(delete(receiving_sessions).where(receiving_sessions.c.session == session))
-
-        transact(self._primary.engine, deed)
-
-
-def is_received(connection: Connection, key: CopyKey) -> bool:
-    """Tell whether a copy comes from another domain."""
-    copy = find_copy(connection, key)
-    return copy is not None and copy.came_by is CameBy.REPLICATION
-
-
-def medium_of(connection: Connection, key: CopyKey) -> MediumId:
-    """Tell where a copy lies."""
-    return get_medium(connection, get_copy(connection, key).medium).medium

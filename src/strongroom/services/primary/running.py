@@ -6,25 +6,24 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 from aiohttp import web
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from strongroom.api.app import create_app
+from strongroom.api.errors import CannotListenError
 from strongroom.api.listener import people_server, people_tls
 from strongroom.api.parts import Parts
 from strongroom.catalog.copies import abandon_lapsed
 from strongroom.catalog.file_list import sweep
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import DomainId, ImageId
+from strongroom.core.ids import DomainId
 from strongroom.database import read, transact
 from strongroom.jobs import Intervals, JobEngine
 from strongroom.lifecycle import replications
-from strongroom.lifecycle.begin import without_lifecycle
 from strongroom.lifecycle.policies import policies_naming
-from strongroom.lifecycle.tables import ReplicationState
-from strongroom.lifecycle.tables import replications as replication_rows
 from strongroom.people.sessions import Door
 from strongroom.pki import revocation
 from strongroom.pki.fingerprint import fingerprint_of
@@ -43,6 +42,7 @@ from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peer_routes import PeerRoutes
 from strongroom.services.primary.peers import Talk, peer_handlers
 from strongroom.services.primary.receiving import Receiving
+from strongroom.services.primary.replanning import Replanning
 from strongroom.services.primary.session_socket import SessionSocket
 from strongroom.services.record_http import tell_errors
 from strongroom.services.stopping import Stopping
@@ -58,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES: Final = 16 << 20
 HOUSEKEEPING_SECONDS: Final = 5.0
+STOP_SECONDS: Final = 5.0
+"""For requests that are under way; the supervisor waits longer before it kills."""
 
 
 class Running:
@@ -75,6 +77,7 @@ class Running:
         self._talk = Talk(primary, self._exchange)
         self._clients = ClientWork(primary, self._images.acknowledged)
         self._receiving = Receiving(primary, self._images.acknowledged, self._talk.send_receipt)
+        self._replanning = Replanning(primary, self._images)
         self._images.arrived = self._receiving
         self._images.say_soon = self._talk.soon
         self._engine = JobEngine(
@@ -89,48 +92,51 @@ class Running:
             primary.engine, primary.ours, primary.registrar, primary.keys, primary.clock, primary.entropy
         )
         self._door = Door(primary.engine, primary.clock, primary.entropy)
-        self._listening: list[str] = []
         self._told_kms = False
         self._parts_of_rest: Parts | None = None
         self._done = threading.Event()
 
     async def run(self, stopping: Stopping) -> None:
-        """Run until stopping is asked for; everything is closed when this returns."""
+        """Run until stopping is asked for; everything is closed when this returns.
+
+        Raises:
+            CannotListenError: an address is in use.
+        """
         primary = self._primary
         transact(primary.engine, lambda c: trust_home.begin(c, primary.entropy))
         trust_store.sweep_keys(primary.engine, primary.keys)
         with read(primary.engine) as connection:
             sweep(connection, primary.file_lists)
         self._housekeep()
-        self._engine.start()
-        self._talk.start()
-        runners = await self._open_listeners()
-        self._parts_of_rest = self._parts()
-        people = people_server(
-            create_app(self._parts_of_rest),
-            *split_address(primary.settings.primary.listen_people),
-            people_tls(self._primary.own_identity().credential),
-        )
-        serving = asyncio.create_task(people.serve())
-        keeping = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
-        keeping.start()
-        try:
-            await people.listening(serving)
-            stopping.ready()
-            await stopping.wait(serving)
-        finally:
-            self._done.set()
-            people.should_exit = True
-            await asyncio.gather(serving, return_exceptions=True)
-            for runner in runners:
-                await runner.cleanup()
-            primary.home.session_socket.unlink(missing_ok=True)
-            self._talk.stop()
-            await asyncio.to_thread(self._engine.stop)
+        async with AsyncExitStack() as opened:
+            opened.callback(self._media.close)
+            self._engine.start()
+            opened.push_async_callback(asyncio.to_thread, self._engine.stop)
+            self._talk.start()
+            opened.push_async_callback(asyncio.to_thread, self._talk.stop)
+            await self._open_listeners(opened)
+            self._parts_of_rest = self._parts()
+            people = people_server(
+                create_app(self._parts_of_rest),
+                *split_address(primary.settings.primary.listen_people),
+                people_tls(self._primary.own_identity().credential),
+            )
+            serving = asyncio.create_task(people.serve())
+            keeping = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+            keeping.start()
+            try:
+                await people.listening(serving)
+                stopping.ready()
+                await stopping.wait(serving)
+            finally:
+                self._done.set()
+                people.should_exit = True
+                await asyncio.gather(serving, return_exceptions=True)
+                await asyncio.to_thread(keeping.join, STOP_SECONDS)
 
     # ------------------------------------------------------------ listeners
 
-    async def _open_listeners(self) -> list[web.AppRunner]:
+    async def _open_listeners(self, opened: AsyncExitStack) -> None:
         primary = self._primary
         limit = RateLimit(primary.clock)
         peers = PeerRoutes(primary.engine, primary.ours, self._maker, self._exchange, primary.clock, limit)
@@ -140,16 +146,23 @@ class Running:
         media = MediaRoutes(primary, self._clients, keys, desk, self._images, self._receiving)
         application = web.Application(middlewares=[tell_errors], client_max_size=MAX_RECORD_BYTES)
         application.add_routes([*peers.table(), *enrolment.table(), *media.table()])
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
+        opened.push_async_callback(runner.cleanup)
         await runner.setup()
         host, port = split_address(primary.settings.primary.listen_peer)
-        await web.TCPSite(runner, host, port, ssl_context=self._peer_tls().context).start()
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=self._peer_tls().context).start()
+        except OSError as error:
+            raise CannotListenError(f"'{host}:{port}' cannot be listened at: {error.strerror}") from error
         session_socket.prepare(primary.home.session_socket)
-        sessions = web.AppRunner(SessionSocket(primary, self._door).application(), access_log=None)
+        opened.callback(primary.home.session_socket.unlink, missing_ok=True)
+        sessions = web.AppRunner(
+            SessionSocket(primary, self._door).application(), access_log=None, shutdown_timeout=STOP_SECONDS
+        )
+        opened.push_async_callback(sessions.cleanup)
         await sessions.setup()
         await web.UnixSite(sessions, str(primary.home.session_socket)).start()
         primary.home.session_socket.chmod(0o666)  # the folder is private; who may enter it, the kernel tells by uid
-        return [runner, sessions]
 
     def _peer_tls(self) -> ServerTLS:
         return ServerTLS(self._primary.own_identity().credential, [self._primary.root])
@@ -157,16 +170,11 @@ class Running:
     def _parts(self) -> Parts:
         primary = self._primary
         queries = ports.PeerQueries(self._talk)
-        try:
-            kms = primary.kms.management
-        except StrongroomError as error:
-            logger.warning("the keystore is locked", extra={"event": "keystore-locked", "code": error.code})
-            kms = None
-        return Parts(
+        parts = Parts(
             engine=primary.engine,
             ours=primary.ours,
             door=self._door,
-            kms=kms,
+            kms=None,
             maker=self._maker,
             desk=TrustDesk(primary.engine, primary.clock, self._dependants),
             checker=TrustChecker(primary.engine, self._exchange, primary.keys, primary.clock),
@@ -185,6 +193,12 @@ class Running:
             entropy=primary.entropy,
             started=primary.clock.now(),
         )
+        try:
+            parts.kms = primary.kms.management
+        except StrongroomError as error:
+            logger.warning("the keystore is locked", extra={"event": "keystore-locked", "code": error.code})
+            parts.lock = error
+        return parts
 
     def _dependants(self, connection: Connection, peer: DomainId) -> Sequence[Dependant]:
         """Name what stops working when a trust goes."""
@@ -208,7 +222,7 @@ class Running:
 
     def _housekeep(self) -> None:
         """Do what is due by time; whatever fails is tried again at the next round."""
-        for task in (self._issue_crls, self._end_lapsed, self._plan, self._refresh_keys):
+        for task in (self._issue_crls, self._end_lapsed, self._replanning.go_on, self._refresh_keys):
             try:
                 task()
             except StrongroomError as error:
@@ -233,24 +247,14 @@ class Running:
         self._clients.end_unattended()
         transact(self._primary.engine, lambda c: abandon_lapsed(c, now=self._primary.clock.now()))
 
-    def _plan(self) -> None:
-        """Plan again from the rows: what a crash left, what waited for a time, what a rebuild found."""
-        primary = self._primary
-        with read(primary.engine) as connection:
-            fresh = without_lifecycle(connection, own=primary.domain, limit=100)
-            open_states = (ReplicationState.WAITING, ReplicationState.FAILED, ReplicationState.SENDING)
-            rows = connection.execute(
-                select(replication_rows.c.image).where(replication_rows.c.state.in_(open_states)).distinct().limit(200)
-            ).scalars()
-            open_images = [ImageId(image) for image in rows]
-        for image in fresh:
-            transact(primary.engine, lambda c, one=image: self._images.acknowledged(c, one))  # type: ignore[misc]
-        for image in open_images:
-            transact(primary.engine, lambda c, one=image: self._images.submit_due(c, one))  # type: ignore[misc]
-
     def _refresh_keys(self) -> None:
         """Hear of keys that another process brought into the keystore."""
-        kms = self._primary.kms.management
+        try:
+            kms = self._primary.kms.management
+        except StrongroomError as error:
+            if self._parts_of_rest is not None:
+                self._parts_of_rest.lock = error
+            raise
         if not self._told_kms:
             kms.on_usable(self._images.key_became_usable)
             self._told_kms = True

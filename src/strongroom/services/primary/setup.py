@@ -23,7 +23,7 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.errors import InputError, RefusedError
 from strongroom.core.ids import DomainId
 from strongroom.core.secret import Secret
-from strongroom.database import open_engine, transact, upgrade
+from strongroom.database import open_engine, read, transact, upgrade
 from strongroom.formats import root_key, signed
 from strongroom.formats.identity import REVOCATION_LIST, ArchiveSigner, RevocationList, RootKeySigner
 from strongroom.formats.passphrase import normalise
@@ -54,6 +54,13 @@ class HomeExistsError(RefusedError):
 
     code = "init.home-exists"
     default_hint = "choose another folder, or move the old home, its .keys folder and its .root-key file away"
+
+
+class DatabaseInUseError(RefusedError):
+    """The database that was named holds a domain already."""
+
+    code = "init.database-in-use"
+    default_hint = "name an empty database"
 
 
 class HomeNameError(InputError):
@@ -106,6 +113,7 @@ def init(
 
     Raises:
         HomeExistsError: something is there.
+        DatabaseInUseError: the database is another domain's.
         HomeNameError, SettingsError, WeakPassPhraseError: what was given cannot be used.
     """
     if not 1 <= len(name) <= 128 or not name.isprintable():
@@ -221,6 +229,9 @@ def _fill_database(
     engine = open_engine(database)
     try:
         upgrade(engine)
+        with read(engine) as connection:
+            if registry.hosts(connection):  # two domains in one would take each other's hosts and keys for their own
+                raise DatabaseInUseError("the database holds a domain already")
         registrar = Registrar(engine, domain, authorities, clock, entropy)
         primary, media = Identities(home.primary_identity), Identities(home.media / "certificates")
         requests = primary.make_request(domain), media.make_request(domain)
