@@ -228,7 +228,7 @@ def committing(connection: Connection, medium: MediumId) -> list[tuple[CopyKey, 
 
 
 def committed_fragment(connection: Connection, key: CopyKey, state: CopyState = CopyState.COMMITTING) -> bytes | None:
-    """Give the copy header and trailer of a pool copy that is committing, or in another state; ``None`` if it is not."""
+    """Give the copy header and trailer of a pool copy that is committing, or in another state; ``None`` if not."""
     row = connection.execute(
         select(fragments.c.header, fragments.c.trailer)
         .select_from(copies)
