@@ -17,7 +17,7 @@ from strongroom.core.ids import DataKeyId, PageId
 from strongroom.core.secret import Secret
 from strongroom.formats import container, frame
 from strongroom.pool import names
-from strongroom.pool.folder import INCOMING
+from strongroom.pool.incoming import INCOMING
 from strongroom.pool.index import FILE_NAME
 from strongroom.pool.manifest import StreamRoot
 from strongroom.pool.reader import FrameReader
@@ -27,14 +27,14 @@ from tests.support.pool import DOMAIN, MEDIUM, Keys, Pool
 
 ROOT = Path(__file__).parents[2]
 STEPS = {
-    "a container is begun": ("strongroom.pool.folder:FolderUpload.append", "after", 1),
+    "a container is begun": ("strongroom.pool.incoming:FolderUpload.append", "after", 1),
     "a frame is encrypted": ("strongroom.formats.frame:seal", "after", 17),
-    "a frame is half appended": ("strongroom.pool.folder:FolderUpload.append", "before", 17),
-    "the footer is written": ("strongroom.pool.folder:FolderUpload.finish", "before", 4),
+    "a frame is half appended": ("strongroom.pool.incoming:FolderUpload.append", "before", 17),
+    "the footer is written": ("strongroom.pool.incoming:FolderUpload.finish", "before", 4),
     "the container is stable": ("os:fsync", "after", 5),
     "the container has its name": ("os:link", "after", 3),
-    "the container is out of incoming": ("strongroom.pool.folder:Path.unlink", "after", 3),
-    "the folder is stable": ("strongroom.pool.folder:_sync_folder", "after", 6),
+    "the container is out of incoming": ("strongroom.pool.incoming:Path.unlink", "after", 3),
+    "the folder is stable": ("strongroom.pool.incoming:sync_folder", "after", 6),
     "the index is told": ("strongroom.pool.index:Index.add", "before", 4),
     "the index knows": ("strongroom.pool.index:Index.add", "after", 4),
     "the frames are durable, the pages not": ("strongroom.pool.writer:WriteSession.finish", "after", 3),

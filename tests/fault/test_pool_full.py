@@ -18,7 +18,7 @@ from strongroom.formats.algorithms import Compression
 from strongroom.formats.container import Content
 from strongroom.pool.containers import ContainerWriter
 from strongroom.pool.errors import PoolFullError, PoolWriteError
-from strongroom.pool.folder import INCOMING
+from strongroom.pool.incoming import INCOMING
 from strongroom.pool.receiver import FrameReceiver
 from strongroom.pool.verify import verify_container
 from strongroom.pool.writer import WriterLimits

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from strongroom.catalog.tables import copy_leases
 from strongroom.client.exclude import Exclude
 from strongroom.client.previous import Previous, previous_entries
 from strongroom.client.sender import Sender
 from strongroom.client.walker import Walker
 from strongroom.core.errors import StrongroomError
+from strongroom.core.ids import HostId
 from strongroom.database import read, transact
 from strongroom.formats import image_stream
 from strongroom.jobs.tables import jobs as job_rows
@@ -25,8 +27,10 @@ from strongroom.pki.channel import Address
 from strongroom.pki.tls import client_context
 from strongroom.services import messages, record_http
 from strongroom.services.identity import Identities
+from strongroom.services.primary.attendance import SILENT_ROUNDS
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.opening import Primary, open_primary
+from strongroom.services.primary.tables import client_work
 from strongroom.services.record_http import RecordClient
 from strongroom.settings.domain import DomainSettings
 from strongroom.settings.system import SystemClock, SystemEntropy
@@ -194,6 +198,46 @@ def test_a_client_that_goes_away_leaves_no_image(domain: LiveDomain, primary: Pr
     assert "media.client-gone" in str(job_state(primary, job))
     until(lambda: not list((domain.home.pool("main") / "incoming").iterdir()), "something is left in the pool")
     assert {image["image"] for image in domain.cli("image", "list")} == before
+
+
+def test_a_client_that_never_comes_is_given_up_and_one_that_is_attended_to_is_not(primary: Primary) -> None:
+    work = ClientWork(primary, lambda *_: None)
+    lost, held = start(primary)[0], start(primary)[0]
+    with read(primary.engine) as connection:
+        (host,) = {HostId(row.host) for row in connection.execute(client_work.select())}
+    try:
+        for _ in range(SILENT_ROUNDS + 1):
+            assert job_state(primary, lost)[0] == "running"
+            work.attend(host, messages.Attend(jobs=[held]))
+            work.attend(HostId(bytes(16)), messages.Attend(jobs=[lost], began=True))  # not of this host
+            work.end_unattended()
+        assert job_state(primary, lost) == ("failed", "work.interrupted")
+        assert job_state(primary, held)[0] == "running"
+        with read(primary.engine) as connection:
+            assert connection.execute(copy_leases.select().where(copy_leases.c.job == lost)).all() == []
+    finally:
+        work.attend(host, messages.Attend(jobs=[], began=True))
+    assert job_state(primary, held) == ("failed", "work.interrupted")
+
+
+def test_a_commit_whose_answer_was_lost_is_answered_after_the_image_was_acknowledged(
+    domain: LiveDomain, primary: Primary
+) -> None:
+    """The primary died between, and a beat brought the image to its end before the commit came again."""
+    job, grant = start(primary)
+    with read(primary.engine) as connection:
+        host = HostId(connection.execute(client_work.select().where(client_work.c.job == job)).one().host)
+    status, _ = ask(domain, "POST", f"/v1/backup/{job}", grant, b"".join(stream(files=0, content=0)))
+    assert status == 200
+    nothing = messages.Stream(root=bytes(32), segments=0, bytes=0)
+    counts = dict.fromkeys(("files", "content", "problems", "read_bytes", "same_bytes", "added_bytes"), 0)
+    again = messages.CommitBackup(
+        job=job, entries=nothing, payload=nothing, chunker=(1, 1, 1, 1), key_pages=[], tags=[], **counts
+    )
+    told = ClientWork(primary, lambda *_: None).commit(host, again)
+    name = f"{told.image.hex()}-{told.copy:04x}"
+    (written,) = (domain.home.pool("main") / "images").glob(f"*/{name}")
+    assert written.read_bytes() == told.data
 
 
 def test_the_same_grant_commits_once(domain: LiveDomain, primary: Primary) -> None:

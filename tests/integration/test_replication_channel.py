@@ -12,9 +12,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from strongroom.formats import replication_messages
 from strongroom.formats.fragment import Fragment
 from strongroom.formats.replication_messages import MAX_MESSAGE_BYTES
+from strongroom.images.stored_image import Roots
 from strongroom.images.verify import verify_image
+from strongroom.pool.manifest import read_manifest
 from strongroom.pool.writer import WriterLimits
 from strongroom.replication.errors import InterruptedSessionError
 from strongroom.replication.pace import Pace
@@ -91,20 +94,49 @@ def receiving(source: Vault, target: Vault, authority: Authority) -> tuple[Recei
     return ReceiverSession(target.id, source.id, lambda _: pool, authority), pool
 
 
+def noting(send: Callable[[bytes], None], left: list[bytes]) -> Callable[[bytes], None]:
+    """Note each message that was handed to the line."""
+
+    def noted(message: bytes) -> None:
+        send(message)
+        left.append(message)
+
+    return noted
+
+
+def frames_in(messages: list[bytes]) -> int:
+    read = [replication_messages.decode(message)[0] for message in messages]
+    return sum(len(message.lengths) for message in read if isinstance(message, replication_messages.Frames))
+
+
+def frames_of(source: Vault, image: Fragment) -> int:
+    """Count the frames of an image."""
+    page, roots = source.pool.pages(source.id).page, Roots.of(image)
+    ids = {
+        reference.frame_id
+        for root in (roots.entries, roots.payload)
+        for reference in read_manifest(root, page, is_encrypted=bool(image.image.payload.cipher))
+    }
+    return len(ids)
+
+
 async def run(
     source: Vault,
     image: Fragment,
     target: Vault,
     ends: Callable[[Channel, Channel], tuple[Channel, Channel]],
     break_after: int | None = None,
+    left: list[bytes] | None = None,
 ) -> tuple[SenderSession, ReceiverSession, Authority]:
-    """Run a session; ``ends`` says which channel is the sender's and which the receiver's."""
+    """Run a session; ``ends`` says which channel is the sender's and which the receiver's, ``left`` takes what left."""
     authority = Authority(target)
     sender, source_pool = sending(source, image, target)
     receiver, target_pool = receiving(source, target, authority)
     stop = threading.Event()
     async with joined() as (accepted, dialled):
         of_sender, of_receiver = ends(accepted, dialled)
+        if left is not None:
+            of_sender.send = noting(of_sender.send, left)  # type: ignore[assignment, method-assign]
         loop = asyncio.get_running_loop()
 
         def check() -> None:
@@ -140,16 +172,60 @@ async def test_a_broken_line_goes_on_where_it_was(source: Vault, image: Fragment
     def ends(accepted: Channel, dialled: Channel) -> tuple[Channel, Channel]:
         return dialled, accepted
 
-    _, first, _ = await run(source, image, target, ends, break_after=20)
+    left: list[bytes] = []
+    _, first, _ = await run(source, image, target, ends, break_after=20, left=left)
     assert not first.finished
+    assert first.received.frames == frames_in(left) >= 20, "what had come was not taken"
     target.reopen()
-    _, second, authority = await run(source, image, target, ends)
+    again: list[bytes] = []
+    _, second, authority = await run(source, image, target, ends, left=again)
     assert second.finished
-    assert first.received.frames >= 20
-    assert second.received.frames_here >= first.received.frames
-    total = len({path for path in (target.path / "containers").rglob("*") if path.is_file()})
-    assert total > 0
+    assert second.received.frames_here == first.received.frames
+    assert second.received.frames == frames_in(again)
+    assert frames_in(left) + frames_in(again) == frames_of(source, image)
     assert list(verify_image(target.pool, authority.committed[0], None)) == []
+
+
+class Asking(ReceiverSession):
+    """A session that asks for more with each message that comes."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.failure = None
+        self.finished = False
+
+    def start(self) -> list[bytes]:
+        return [b"begin"]
+
+    def receive(self, data: bytes) -> list[bytes]:
+        self.taken.append(data)
+        return [b"more"]
+
+
+class Kept:
+    """Notes what was taken when it was made durable."""
+
+    def __init__(self, session: Asking) -> None:
+        self._session = session
+        self.durable: list[bytes] = []
+
+    def flush(self) -> None:
+        self.durable = list(self._session.taken)
+
+    def abort(self) -> None:
+        pass
+
+
+async def test_what_had_come_is_taken_though_nothing_can_be_asked_for_any_more() -> None:
+    session, sent = Asking(), [bytes([number]) for number in range(30)]
+    pool = Kept(session)
+    async with joined() as (accepted, dialled):
+        for message in sent:
+            await asyncio.to_thread(dialled.send, message)
+        await dialled.close()
+        with pytest.raises(InterruptedSessionError):
+            await asyncio.to_thread(run_receiver, session, pool, accepted, lambda: None)
+    assert pool.durable == sent
 
 
 async def test_a_paused_line_waits_and_a_stop_ends_the_wait(source: Vault, image: Fragment, target: Vault) -> None:

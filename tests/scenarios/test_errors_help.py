@@ -21,6 +21,7 @@ import pytest
 from strongroom.cli.demonstration.domains import free_ports
 from tests.support import trusting
 from tests.support.live_domain import START_SECONDS, LiveDomain
+from tests.support.trees import rsync_differences
 from tests.support.trusting import Pair, incoming, refusal, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -280,6 +281,66 @@ def test_a_full_disk(pair: Pair, tmp_path: Path) -> None:
     assert {row["image"] for row in source.cli("image", "list")} == before
     until(lambda: not incoming(source), "something half-made is left in the pool")
     assert source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)["acknowledged"] is True
+
+
+def test_a_file_that_was_listed_and_is_gone_before_it_is_opened(pair: Pair, tmp_path: Path) -> None:
+    """Exit code 10 and the file's name; all others are in the image, whole."""
+    source, tree = pair.source, tmp_path / "tree"
+    tree.mkdir()
+    for number in range(192):  # three times as much as a client reads ahead
+        trusting.write_random(tree / f"a-{number:03}", secrets.randbits(64), MIB // 2)
+    gone = tree / "z-gone"
+    gone.write_bytes(b"listed with the others")
+    client = trusting.begin(source, "backup", str(tree), "--slp", trusting.LOCAL)
+    until(lambda: any(path.stat().st_size > MIB for path in incoming(source)), "nothing is written", every=0.005)
+    client.send_signal(signal.SIGSTOP)
+    assert sum(path.stat().st_size for path in incoming(source)) < 48 * MIB, "the client may have read it already"
+    gone.unlink()
+    client.send_signal(signal.SIGCONT)
+    done = trusting.end(client)
+    assert done.exit_code == 10, done
+    assert done.value["acknowledged"] is True
+    assert done.value["problems"] == 1
+    assert "client.vanished" in str(done.value)
+    assert str(gone) in str(done.value)
+    assert "it was listed, and is gone or replaced now" in str(done.value)
+    source.cli("restore", done.value["image"], "--to", str(tmp_path / "out"))
+    assert rsync_differences(tree, tmp_path / "out" / str(tree).lstrip("/")) == ""
+
+
+@pytest.fixture
+def small_disk(pair: Pair, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB with a pool of the source."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system of its own needs the right to mount")
+    pair.source.cli("pool", "create", "small", "--path", str(disk / "pool"))
+    pair.source.cli("slp", "create", "to-small", "--backup", "small", "--retention", "30d", "--unencrypted")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=False, capture_output=True)
+
+
+def test_a_file_system_that_is_really_full(pair: Pair, small_disk: Path, tmp_path: Path) -> None:
+    """Exit code 9, in words; nothing half-made keeps room, and the next backup succeeds when there is some."""
+    source, tree = pair.source, tmp_path / "tree"
+    tree.mkdir()
+    trusting.write_random(tree / "large", secrets.randbits(64), 32 * MIB)
+    before = {row["image"] for row in source.cli("image", "list")}
+    told = refusal(source, "backup", str(tree), "--slp", "to-small")
+    assert told.exit_code == 9, told
+    assert "pool.full" in str(told)
+    assert {row["image"] for row in source.cli("image", "list")} == before
+    until(lambda: not list((small_disk / "pool" / "incoming").iterdir()), "something half-made is left in the pool")
+    assert shutil.disk_usage(small_disk).used < 2 * MIB
+    os.truncate(tree / "large", 8 * MIB)
+    done = source.cli("backup", str(tree), "--slp", "to-small")
+    assert done["acknowledged"] is True
+    source.cli("image", "verify", done["image"], "--wait")
+    subprocess.run(["umount", "--lazy", str(small_disk)], check=True)
+    (before_beat,) = rows(source, "SELECT at FROM media_beats")
+    until(lambda: rows(source, "SELECT at FROM media_beats") != [before_beat], "a lost disk silences the media server")
 
 
 def test_a_damaged_header_is_shown_as_damaged(pair: Pair, tmp_path: Path) -> None:

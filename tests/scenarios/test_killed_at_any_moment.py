@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from strongroom.formats import container
+from strongroom.formats.frame import frame_id
 from strongroom.pki.channel import Address
 from strongroom.pki.tls import client_context
 from strongroom.services import messages
@@ -28,11 +30,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 MIB = 1 << 20
 LARGE_BYTES = 96 * MIB
-SEALED_BYTES = 60 * MIB
-"""Less than what is in a sealed container of the pool, 64 MiB."""
 SLOW = 40 * MIB
 WHO = [("source", "media"), ("source", "primary"), ("target", "media"), ("target", "primary")]
-FILES = 400
+FILES = 4_000
+TRIES = 10
+"""A moment of milliseconds may be missed; then it is waited for once more."""
 SEEDS = itertools.count()
 """Other contents each time: what is in a pool already is not written again."""
 
@@ -74,8 +76,13 @@ def frozen(domain: LiveDomain, role: str) -> Iterator[None]:
             process.send_signal(signal.SIGCONT)
 
 
-def listed(domain: LiveDomain) -> set[str]:
-    return {row["image"] for row in domain.cli("image", "list")}
+def killed_while(domain: LiveDomain, role: str, unfinished: Callable[[], bool]) -> bool:
+    """Kill a process if the work is unfinished at this very moment, in which nothing goes on; tell whether it was."""
+    with frozen(domain, role):
+        if not unfinished():
+            return False
+        domain.kill(role)
+    return True
 
 
 def assert_whole(domain: LiveDomain, image: str) -> None:
@@ -99,46 +106,21 @@ def open_jobs(domain: LiveDomain, kind: str) -> list[tuple[Any, ...]]:
     return rows(domain, "SELECT id, state FROM jobs WHERE kind = ? AND state IN ('queued', 'waiting', 'running')", kind)
 
 
-# ---------------------------------------------------------------- backup
-
-
-@pytest.mark.parametrize("role", ["media", "primary"])
-def test_a_backup(pair: Pair, tmp_path: Path, role: str) -> None:
-    """The client hears it, nothing half-made is listed, and the next backup is whole."""
-    source = pair.source
-    before = listed(source)
-    trusting.write_random(tmp_path / "large", next(SEEDS), LARGE_BYTES)
-    client = trusting.begin(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
-    until(lambda: any(path.stat().st_size > MIB for path in incoming(source)), "nothing is written", every=0.005)
-    client.send_signal(signal.SIGSTOP)
-    source.kill(role)
-    client.send_signal(signal.SIGCONT)
-    done = trusting.end(client)
-    assert done.exit_code == 8, done
-    assert done.code, done
-    assert done.value["hint"], done
-    restart(source, role)
-    assert listed(source) == before
-    again = source.cli("backup", str(tmp_path), "--slp", trusting.LOCAL)
-    assert again["acknowledged"] is True
-    assert listed(source) == before | {again["image"]}
-    assert_whole(source, again["image"])
-    until(lambda: not incoming(source), "something half-made is left in the pool")
-
-
 # ---------------------------------------------------------------- replication
 
 
 @pytest.mark.parametrize(("which", "role"), WHO)
 def test_a_replication(pair: Pair, tmp_path: Path, sending: RecordClient, which: str, role: str) -> None:
-    """It goes on by itself; what was in a sealed container does not cross a second time (R10)."""
+    """It goes on by itself, and sends again what was on the line, and nothing else (R10)."""
     source, target = pair.source, pair.target
     trusting.write_random(tmp_path / "large", next(SEEDS), LARGE_BYTES)
     sealed_before = containers(target)
     limit(sending, 0)
     image = source.cli("backup", str(tmp_path), "--slp", trusting.SLP)["image"]
+    logged = len(target.log("media"))
     limit(sending, SLOW)
     until(lambda: containers(target).keys() - sealed_before.keys(), "no container was sealed", every=0.02)
+    until(lambda: any(path.stat().st_size > MIB for path in incoming(target)), "nothing more comes", every=0.005)
     limit(sending, 0)
     sealed = containers(target)
     assert not pair.confirmed(image)
@@ -147,14 +129,36 @@ def test_a_replication(pair: Pair, tmp_path: Path, sending: RecordClient, which:
         assert rows(target, "SELECT state FROM copies WHERE image = ?", key_of(image)) == [("writing",)]
     else:
         limit(sending, None)
+    kept = frames_kept(target, sealed_before.keys()) if (which, role) == ("target", "media") else None
     restart(domain_of(pair, which), role)
     until(lambda: pair.confirmed(image), "no receipt")
     assert sealed.items() <= containers(target).items()
-    sent = [line["bytes"] for line in source.log("media") if line["event"] == "sent" and line["image"] == image]
-    assert sum(sent) < LARGE_BYTES + SEALED_BYTES
-    if role == "media":  # a session outlives its primary, and may have been over before it noticed
-        assert sent[-1] < LARGE_BYTES - SEALED_BYTES
+    assert_sent_once(pair, sealed_before.keys(), logged, kept)
     assert_confirmed_once(pair, image)
+
+
+def assert_sent_once(pair: Pair, sealed_before: Collection[str], logged: int, kept: int | None) -> None:
+    """What the receiver took in all its sessions is the image, each frame once."""
+    ends = [line for line in pair.target.log("media")[logged:] if line["event"] in ("received", "not-received")]
+    taken = sum(line["frames"] for line in ends)
+    if kept is not None:  # a killed receiver tells nothing; its pool does
+        assert kept > 0
+        taken += kept
+    assert taken == frames_kept(pair.target, sealed_before)
+
+
+def reading(data: bytes) -> container.ReadRange:
+    return lambda offset, length: data[offset : offset + length]
+
+
+def frames_kept(domain: LiveDomain, but: Collection[str]) -> int:
+    """Count the frames that lie whole in a pool, in some containers and in what was never sealed."""
+    paths = [path for path in (domain.home.pool("main") / "containers").glob("*/*") if path.name not in but]
+    ids: set[bytes] = set()
+    for path in (*paths, *incoming(domain)):
+        if container.decode_header(path.read_bytes()).content is container.Content.FRAMES:
+            ids.update(frame_id(item) for _, item in container.scan(reading(path.read_bytes())))
+    return len(ids)
 
 
 # ---------------------------------------------------------------- import
@@ -164,16 +168,23 @@ def test_a_replication(pair: Pair, tmp_path: Path, sending: RecordClient, which:
 def test_the_import_of_what_arrives(pair: Pair, tmp_path: Path, role: str) -> None:
     """Killed when the headers are signed and the catalog does not know yet that they are on the storage."""
     source, target = pair.source, pair.target
-    (tmp_path / "small").write_bytes(os.urandom(1000))
-    (before,) = rows(target, "SELECT count(*) FROM jobs WHERE kind = 'import'")[0]
-    image = source.cli("backup", str(tmp_path), "--slp", trusting.SLP)["image"]
-    due = (
-        "SELECT 1 WHERE EXISTS (SELECT 1 FROM copies WHERE state = 'committing')"
-        " OR (SELECT count(*) FROM jobs WHERE kind = 'import') > ?"
-    )
-    until(lambda: rows(target, due, before), "nothing arrives", every=0.001)
-    target.kill(role)
-    time.sleep(0.5)
+    committing = "SELECT 1 FROM copies WHERE image = ? AND state = 'committing'"
+    importing = "SELECT 1 FROM jobs WHERE kind = 'import' AND params LIKE ? AND state IN ('queued', 'running')"
+
+    def unfinished(image: str) -> bool:
+        return bool(rows(target, committing, key_of(image)) or rows(target, importing, f"%{image}%"))
+
+    def has_come(image: str) -> bool:
+        return unfinished(image) or pair.confirmed(image)
+
+    for _ in range(TRIES):
+        (tmp_path / "small").write_bytes(os.urandom(1000))
+        image = source.cli("backup", str(tmp_path), "--slp", trusting.SLP)["image"]
+        until(partial(has_come, image), "nothing arrives", every=0.001)
+        if killed_while(target, role, partial(unfinished, image)):
+            break
+    else:
+        pytest.fail("the import was over each time")
     restart(target, role)
     until(lambda: pair.confirmed(image), "no receipt")
     assert_confirmed_once(pair, image)
@@ -209,26 +220,38 @@ def test_phase_two(pair: Pair, tmp_path: Path, role: str) -> None:
     image = pair.send(tmp_path)
     if not target.cli("kms", "group", "list"):
         target.cli("kms", "group", "create", trusting.GROUP)
-    with frozen(target, "media"):
-        recover_or_list(pair, image)
-        query = "SELECT 1 FROM jobs WHERE kind = 'list-files' AND state = 'running'"
-        until(lambda: rows(target, query), "phase two does not begin", every=0.02)
-        if role == "primary":
-            target.kill(role)
-    if role == "media":
-        time.sleep(0.05)  # into the middle of it
-        target.kill(role)
-    restart(target, role)
+    running = "SELECT 1 FROM jobs WHERE kind = 'list-files' AND state = 'running'"
     made = "SELECT entries FROM file_lists WHERE image = ?"
+
+    def unfinished() -> bool:
+        return bool(half_lists(target) and rows(target, running) and not rows(target, made, key_of(image)))
+
+    for _ in range(TRIES):
+        with frozen(target, "media"):
+            recover_or_list(pair, image)
+            until(lambda: rows(target, running), "phase two does not begin", every=0.02)
+        until(lambda: unfinished() or rows(target, made, key_of(image)), "phase two does nothing", every=0.001)
+        if killed_while(target, role, unfinished):
+            break
+        until(lambda: not open_jobs(target, "list-files"), "phase two still runs")
+    else:
+        pytest.fail("phase two was over each time")
+    restart(target, role)
     until(lambda: rows(target, made, key_of(image)), "no list of files")
     (entries,) = rows(target, made, key_of(image))
     assert entries[0] >= FILES
     until(lambda: not open_jobs(target, "list-files"), "phase two still runs")
     found = target.cli("image", "find", image, f"file-{role}-*")
     assert len(found) == len({row["path"] for row in found}) == FILES
+    assert half_lists(target) == []
     if role == "primary":  # which removed at its start what no image has
         lists = [path for path in target.home.file_lists.rglob("*") if path.is_file()]
         assert len(lists) == len(rows(target, "SELECT 1 FROM file_lists"))
+
+
+def half_lists(domain: LiveDomain) -> list[Path]:
+    """Give the lists of files that are being written."""
+    return list(domain.home.file_lists.rglob("*.part"))
 
 
 def recover_or_list(pair: Pair, image: str) -> None:

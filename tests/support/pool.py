@@ -18,6 +18,7 @@ from strongroom.pool.keys import FrameKey
 from strongroom.pool.manifest import ManifestBuilder, StreamRoot, read_manifest
 from strongroom.pool.reader import FrameReader, PageReader
 from strongroom.pool.references import Reference
+from strongroom.pool.salvage import salvage
 from strongroom.pool.series import PageSink
 from strongroom.pool.store import Store
 from strongroom.pool.writer import WriterLimits, WriteSession
@@ -83,7 +84,9 @@ class Pool:
     @classmethod
     def open(cls, path: Path, seed: str = "again", keys: Keys | None = None) -> Pool:
         entropy = CountedEntropy(seed)
-        return cls._with(Folder.open(path, entropy), entropy, keys or Keys(entropy))
+        folder = Folder.open(path, entropy)
+        salvage(folder, medium=MEDIUM, own=DOMAIN)
+        return cls._with(folder, entropy, keys or Keys(entropy))
 
     @classmethod
     def _with(cls, folder: Folder, entropy: CountedEntropy, keys: Keys) -> Pool:

@@ -227,13 +227,13 @@ def committing(connection: Connection, medium: MediumId) -> list[tuple[CopyKey, 
     ]
 
 
-def committed_fragment(connection: Connection, key: CopyKey) -> bytes | None:
-    """Give the copy header and trailer of a pool copy that is committing; ``None`` when it is not."""
+def committed_fragment(connection: Connection, key: CopyKey, state: CopyState = CopyState.COMMITTING) -> bytes | None:
+    """Give the copy header and trailer of a pool copy that is committing, or in another state; ``None`` if not."""
     row = connection.execute(
         select(fragments.c.header, fragments.c.trailer)
         .select_from(copies)
         .join(fragments, fragments.c.copy_id == copies.c.id)
-        .where(same_copy(key), copies.c.state == CopyState.COMMITTING, fragments.c.number == 1)
+        .where(same_copy(key), copies.c.state == state, fragments.c.number == 1)
     ).one_or_none()
     return None if row is None else bytes(row.header) + bytes(row.trailer)
 

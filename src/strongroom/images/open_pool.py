@@ -18,6 +18,7 @@ from strongroom.pool.folder import Folder
 from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.journal import Journal
 from strongroom.pool.reader import PageReader
+from strongroom.pool.salvage import Salvaged, salvage
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class OpenPool:
         clock: for what is written.
         entropy: for what is written.
         refreshed: what the index found new, gone or damaged when it was opened.
+        salvaged: containers that were sealed for a receiver that died.
         refused: envelope files that were refused when they were entered, in sentences.
     """
 
@@ -46,6 +48,7 @@ class OpenPool:
     clock: Clock
     entropy: Entropy
     refreshed: RefreshReport
+    salvaged: list[Salvaged]
     refused: list[str]
 
     @property
@@ -81,11 +84,14 @@ class OpenPool:
         raw = folder.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes + 1)
         header = signed.verify(MEDIA_HEADER, raw).payload
         domain, medium = DomainId(header.domain), MediumId(header.medium)
+        salvaged = salvage(folder, medium=medium, own=domain)
         index, refreshed = open_index(folder.index_path, folder, entropy, medium=medium)
         envelopes = Envelopes(folder, folder.index_path, domain)
         refused = envelopes.refresh()
         fragments = Fragments(folder, domain, medium)
-        return cls(folder, header, index, envelopes, fragments, Journal(folder), clock, entropy, refreshed, refused)
+        return cls(
+            folder, header, index, envelopes, fragments, Journal(folder), clock, entropy, refreshed, salvaged, refused
+        )
 
     def pages(self, origin: DomainId) -> PageReader:
         """Read pages of one origin."""

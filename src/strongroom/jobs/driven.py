@@ -1,7 +1,7 @@
 """Jobs that a client drives: a backup or a restore runs in the client's own process, not in a handler.
 
 Such a job is running from the moment it is made, has one attempt, and no executor, so no engine takes it over; it ends
-when whoever watches over it says so, at the latest when its lease ends.
+when whoever watches over it says so, who must notice when client and server are gone.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
 """A pool in a folder of a local file system.
 
-Source: ``docs/reference/formats/pool-folder.md``. What is being written lies in ``incoming`` under a name
-that tells nothing, with an exclusive lock that lives as long as its writer; whoever can take that lock knows
-that the writer is gone, and removes the file.
+Source: ``docs/reference/formats/pool-folder.md``. What is being written is the business of
+:mod:`strongroom.pool.incoming`; everything else has its name, is complete, and never changes.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -17,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.core.entropy import Entropy
-from strongroom.core.errors import StrongroomError
 from strongroom.formats.segment import Buffer
 from strongroom.pool import names
 from strongroom.pool.errors import (
@@ -25,18 +21,22 @@ from strongroom.pool.errors import (
     ObjectExistsError,
     ObjectMissingError,
     PoolExistsError,
-    PoolFullError,
     PoolReadError,
-    PoolWriteError,
+)
+from strongroom.pool.incoming import (
+    FOLDER_MODE,
+    INCOMING,
+    FolderLeftover,
+    FolderUpload,
+    leftovers,
+    sync_folder,
+    sync_name,
+    writing,
 )
 from strongroom.pool.store import StoredObject
 
-FOLDER_MODE: Final = 0o700
-FILE_MODE: Final = 0o600
-INCOMING: Final = "incoming"
 INDEX: Final = "index"
 _TOP: Final = ("images", "envelopes", "containers", "journal", "revocations", INCOMING, INDEX)
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Folder:
@@ -64,22 +64,22 @@ class Folder:
             PoolExistsError: something is in the folder already.
             PoolFullError, PoolWriteError: the file system refused.
         """
-        with _writing(path):
+        with writing(path):
             path.mkdir(mode=FOLDER_MODE, exist_ok=True)
             if any(path.iterdir()):
                 raise PoolExistsError(f"the folder '{path}' is not empty")
             path.chmod(FOLDER_MODE)
             for name in _TOP:
                 (path / name).mkdir(mode=FOLDER_MODE)
-            _sync_folder(path)
-            _sync_folder(path.parent)
+            sync_folder(path)
+            sync_folder(path.parent)
         folder = cls(path, entropy)
         folder.put(names.MEDIUM, medium_header)  # last: a folder with this file is a whole pool
         return folder
 
     @classmethod
     def open(cls, path: Path, entropy: Entropy) -> Folder:
-        """Open a pool, and remove from ``incoming`` what no living writer owns.
+        """Open a pool. Leave what lies in ``incoming`` to :func:`strongroom.pool.salvage.salvage`.
 
         Raises:
             NotAPoolError: there is no pool here.
@@ -91,11 +91,10 @@ class Folder:
         except ObjectMissingError as error:
             raise NotAPoolError(f"there is no pool in '{path}'") from error
         # Programs that copy a pool may leave empty folders out, and people the index, which is only a cache.
-        with _writing(path):
+        with writing(path):
             for name in _TOP:
                 (path / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
-            _sync_folder(path)
-        folder.clean()
+            sync_folder(path)
         return folder
 
     @property
@@ -103,26 +102,9 @@ class Folder:
         """The folder for the index, which is a cache."""
         return self.path / INDEX
 
-    def clean(self) -> int:
-        """Remove what dead writers left in ``incoming``; tell how many files."""
-        removed = 0
-        with _writing(self.path / INCOMING):
-            with os.scandir(self.path / INCOMING) as scan:
-                paths = [Path(entry.path) for entry in scan if entry.is_file(follow_symlinks=False)]
-            for path in paths:
-                try:
-                    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-                except FileNotFoundError:
-                    continue  # its writer finished between the listing and now
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
-                    removed += 1
-                except BlockingIOError:
-                    continue
-                finally:
-                    os.close(handle)
-        return removed
+    def leftovers(self) -> Iterator[FolderLeftover]:
+        """Give what dead writers left in ``incoming`` (see :class:`~strongroom.pool.store.Leftovers`)."""
+        return leftovers(self.path)
 
     def put(self, key: str, data: Buffer) -> None:
         """Store a small object whole (see :class:`~strongroom.pool.store.Store`)."""
@@ -134,8 +116,8 @@ class Folder:
             if self.read(key) != data:
                 raise
             # Whoever gave the name may have been killed before it was stable.
-            with _writing(self.path / key):
-                _sync_name(self.path, self.path / key)
+            with writing(self.path / key):
+                sync_name(self.path, self.path / key)
         finally:
             upload.abort()
 
@@ -189,108 +171,10 @@ class Folder:
     def remove(self, key: str) -> None:
         """Remove an object, if it is there."""
         path = self.path / key
-        with _writing(path):
+        with writing(path):
             path.unlink(missing_ok=True)
             if path.parent.is_dir():  # also when it was gone: whoever removed it may have been killed before this
-                _sync_folder(path.parent)
-
-
-class FolderUpload:
-    """A file in ``incoming``, locked by this process."""
-
-    def __init__(self, root: Path, entropy: Entropy) -> None:
-        self._root = root
-        with _writing(root / INCOMING):
-            self._path, self._handle = _new_incoming(root / INCOMING, entropy)
-        self._open = True
-
-    def append(self, data: Buffer) -> None:
-        """Add bytes behind those that came before."""
-        with _writing(self._path):
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
-
-    def finish(self, key: str) -> None:
-        """Make it durable and give it its name."""
-        target = self._root / key
-        with _writing(target):
-            os.fsync(self._handle)
-            _make_folders(self._root, target.parent)
-            try:
-                # a link, because a rename would replace what is there
-                os.link(self._path, target)
-            except FileExistsError as error:
-                raise ObjectExistsError(f"the pool already holds '{key}'") from error
-            self._path.unlink()
-            _sync_name(self._root, target)
-        self._close()
-
-    def abort(self) -> None:
-        """Drop what was appended."""
-        if self._open:
-            try:
-                with _writing(self._path):
-                    self._path.unlink(missing_ok=True)
-            finally:
-                self._close()
-
-    def _close(self) -> None:
-        self._open = False
-        os.close(self._handle)
-
-
-def _new_incoming(folder: Path, entropy: Entropy) -> tuple[Path, int]:
-    """Make a locked file. One that :meth:`Folder.clean` took before it was locked is made again."""
-    while True:
-        path = folder / entropy.bytes(16).hex()
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return path, handle
-        os.close(handle)
-
-
-def _make_folders(root: Path, folder: Path) -> None:
-    """Make the folders between the root and a file."""
-    if folder != root and not folder.is_dir():
-        _make_folders(root, folder.parent)
-        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-
-
-def _sync_name(root: Path, path: Path) -> None:
-    """Make a name durable, and the names of the folders on the way to it.
-
-    That a folder is there does not say that its name is stable: another thread may be about to make it so, or whoever
-    made it was killed. Those directly below the root are as old as the pool.
-    """
-    for folder in path.parents:
-        _sync_folder(folder)
-        if root in (folder, folder.parent):
-            return
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the system says about a write into the pool's words."""
-    try:
-        yield
-    except OSError as error:
-        raise _write_error(path, error) from error
-
-
-def _write_error(path: Path, error: OSError) -> StrongroomError:
-    if error.errno in _NO_ROOM:
-        return PoolFullError(f"no room for '{path}': {error.strerror}")
-    return PoolWriteError(f"cannot write '{path}': {error.strerror}")
+                sync_folder(path.parent)
 
 
 @contextmanager

@@ -42,6 +42,47 @@ class Upload(Protocol):
         """Drop what was appended; does nothing after :meth:`finish`."""
 
 
+class Leftover(Protocol):
+    """What a dead writer left of an object; nobody else looks at it meanwhile."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read a range; fewer bytes come back only at the end.
+
+        Raises:
+            PoolReadError: the storage refused.
+        """
+
+    def keep(self, key: str, length: int, end: Buffer) -> None:
+        """Make an object of its first bytes and of what is to follow them; durable when this returns.
+
+        One that has the key already stays, and the leftover is removed.
+
+        Raises:
+            PoolFullError, PoolWriteError: the storage refused; the key is not taken.
+        """
+
+    def remove(self) -> None:
+        """Remove it.
+
+        Raises:
+            PoolWriteError: the storage refused.
+        """
+
+
+class Leftovers(Protocol):
+    """Optional ability of a storage: what was being written when its writer died can still be read.
+
+    Object storage has none of this: an upload that was not finished is nothing.
+    """
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Give what no living writer owns, each locked until the next one is asked for.
+
+        Raises:
+            PoolReadError, PoolWriteError: the storage refused.
+        """
+
+
 class Store(Protocol):
     """Objects by key. Methods may be called from any thread."""
 

@@ -182,6 +182,13 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     pools: Annotated[list[PoolState], msgspec.Meta(max_length=1_024)]
 
 
+class Attend(msgspec.Struct, frozen=True, kw_only=True):
+    """The media server has the clients' sessions of these jobs; with ``began``, its process has just begun."""
+
+    jobs: Annotated[list[Count], msgspec.Meta(max_length=65_536)]
+    began: bool = False
+
+
 class PoolToOpen(msgspec.Struct, frozen=True, kw_only=True):
     """A pool that the media server serves."""
 

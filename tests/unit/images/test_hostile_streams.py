@@ -16,7 +16,7 @@ from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.extents import ExtentQueue
 from strongroom.images.restore import restore_stream
 from strongroom.pool.containers import list_containers
-from strongroom.pool.folder import INCOMING
+from strongroom.pool.incoming import INCOMING
 from tests.support.vault import Vault, random_bytes
 
 

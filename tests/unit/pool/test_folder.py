@@ -18,8 +18,10 @@ from strongroom.pool.errors import (
     PoolReadError,
     PoolWriteError,
 )
-from strongroom.pool.folder import INCOMING, Folder
-from tests.support.pool import CountedEntropy, Pool
+from strongroom.pool.folder import Folder
+from strongroom.pool.incoming import INCOMING
+from strongroom.pool.salvage import salvage
+from tests.support.pool import DOMAIN, MEDIUM, CountedEntropy, Pool
 
 
 @pytest.fixture
@@ -63,12 +65,21 @@ def test_opening_removes_what_a_dead_writer_left_and_not_what_a_living_one_has(f
     (folder.path / INCOMING / "left").write_bytes(b"half")
     upload = folder.upload()
     upload.append(b"first half, ")
-    Folder.open(folder.path, CountedEntropy("other"))
+    salvage(Folder.open(folder.path, CountedEntropy("other")), medium=MEDIUM, own=DOMAIN)
     assert [path.name == "left" for path in incoming(folder)] == [False]
     upload.append(b"second half")
     upload.finish("containers/ab/abcd")
     assert folder.read("containers/ab/abcd") == b"first half, second half"
     assert incoming(folder) == []
+
+
+def test_a_name_that_a_dead_writer_could_not_take_back_is_taken_back_and_the_object_stays(folder: Folder) -> None:
+    """It was killed between giving the file its name and removing the one in incoming."""
+    folder.put("containers/ab/abcd", b"sealed")
+    os.link(folder.path / "containers/ab/abcd", folder.path / INCOMING / "left")
+    assert list(folder.leftovers()) == []
+    assert incoming(folder) == []
+    assert folder.read("containers/ab/abcd") == b"sealed"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from strongroom.formats import container as container_format
 from strongroom.formats import frame
 from strongroom.pool import names
 from strongroom.pool.errors import SessionClosedError
-from strongroom.pool.folder import INCOMING
+from strongroom.pool.incoming import INCOMING
 from strongroom.pool.keys import FrameKey, NonceCounter
 from strongroom.pool.references import Reference
 from strongroom.pool.writer import WriterLimits

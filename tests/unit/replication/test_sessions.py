@@ -18,7 +18,7 @@ from strongroom.formats.fragment import Fragment
 from strongroom.images.restore import restore_stream
 from strongroom.images.verify import verify_image
 from strongroom.pool.containers import list_containers
-from strongroom.pool.folder import INCOMING
+from strongroom.pool.incoming import INCOMING
 from strongroom.pool.writer import WriterLimits
 from strongroom.replication import errors
 from strongroom.replication.pools import SendingPool

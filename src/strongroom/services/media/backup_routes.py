@@ -36,7 +36,7 @@ from strongroom.pki.errors import UnreachableError
 from strongroom.pool.manifest import StreamRoot
 from strongroom.services import messages
 from strongroom.services.media.beat import write_fragment
-from strongroom.services.media.errors import ClientGoneError
+from strongroom.services.media.errors import ClientGoneError, StoppingError
 from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import JobKeys
 from strongroom.services.media.streaming import stream_out
@@ -70,12 +70,13 @@ class BackupRoutes:
         job, grant = job_of(request)
         async with JobThread(f"previous-{job}") as thread:
             image = await thread.start(lambda: self._open_previous(job, grant))
-            if image is None:
-                return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
-            try:
-                return await stream_out(request, entry_stream(image), thread)
-            finally:
-                await thread.start(image.close)
+            with self.server.sessions.of(job):
+                if image is None:
+                    return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
+                try:
+                    return await stream_out(request, entry_stream(image), thread)
+                finally:
+                    await thread.start(image.close)
 
     def _open_previous(self, job: int, grant: Secret) -> StoredImage | None:
         spec = self.server.redeem(job, grant, BACKUP)
@@ -86,12 +87,13 @@ class BackupRoutes:
         async with JobThread(f"backup-{job}") as thread:
             backup = _Backup(self.server, await thread.start(lambda: self.server.redeem(job, grant, BACKUP)))
             try:
-                await thread.start(backup.open)
-                await _feed(request, backup, thread)
-                return web.json_response(await thread.start(backup.finish))
+                with self.server.sessions.of(job):
+                    await thread.start(backup.open)
+                    await _feed(request, backup, thread)
+                    return web.json_response(await thread.start(backup.finish))
             except asyncio.CancelledError:
                 # the server stops; the thread ends what it is at, and then this
-                thread.later(lambda: backup.give_up(_gone(job)))
+                thread.later(lambda: backup.give_up(StoppingError("the media server was stopped")))
                 raise
             except StrongroomError as error:
                 failed = error
@@ -150,7 +152,7 @@ class _Backup:
             BackupSession(
                 pool,
                 namer=SegmentNamer(self._naming_key(pool) if is_encrypted else clear_naming_key(pool.medium)),
-                keys=IssuedKeys(JobKeys(self._server.primary, spec.job), pool.envelopes) if is_encrypted else None,
+                keys=IssuedKeys(JobKeys(self._server.patient, spec.job), pool.envelopes) if is_encrypted else None,
                 usable=lambda keys: pool.envelopes.usable(keys, origin=pool.domain, group=group, tags=tags),
                 previous=previous,
             )
@@ -174,11 +176,11 @@ class _Backup:
     def finish(self) -> dict[str, Any]:
         """Make an image of it; give what the client hears."""
         result = self._opened().finish()
-        told = self._server.primary.commit(_commit(self._spec.job, result))
+        told = self._server.patient.commit(_commit(self._spec.job, result))
         self._ended = True  # from here on the image is there, or the beat goes on with it
         acknowledged = True
         try:
-            write_fragment(self._server.pools, self._server.primary, told)
+            write_fragment(self._server.pools, self._server.patient, told)
         except (UnreachableError, ResourceError) as error:
             acknowledged = False
             logger.warning(
@@ -231,7 +233,7 @@ class _Backup:
         envelopes = [
             data for envelope in held[:_MOST_NAMING_KEYS] for data in pool.envelopes.read(envelope, pool.domain)[:1]
         ]
-        answer = self._server.primary.naming_key(messages.NamingKey(job=self._spec.job, envelopes=envelopes))
+        answer = self._server.patient.naming_key(messages.NamingKey(job=self._spec.job, envelopes=envelopes))
         if answer.envelope is not None:
             pool.envelopes.put(answer.envelope)  # before the first name, so that the next backup finds this one's
         return Secret(answer.key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -113,6 +113,17 @@ class Callers:
             raise NotForeignError("images are not replicated within one domain")
         return identity
 
+    def check_of(self, request: web.Request) -> Callable[[], None]:
+        """Give a check that the caller's certificate still counts, good also for what it sent before it hung up.
+
+        The check raises RevokedError, CRLMissingError or CRLExpiredError.
+
+        Raises:
+            NoCertificateError: the caller showed none.
+        """
+        certificate = _certificate_of(request)
+        return lambda: self._crls.check(certificate)
+
     def _root_of(self, issuer: x509.Certificate) -> x509.Certificate:
         for root in self._roots:
             if root.subject == issuer.issuer:
@@ -120,11 +131,15 @@ class Callers:
         raise UnknownIssuerError("no root of this domain signed the issuer")
 
     def _identify(self, request: web.Request) -> CertificateIdentity:
-        transport = request.transport
-        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
-        certificate = load_certificate(peer_certificate(tls))
+        certificate = _certificate_of(request)
         self._crls.check(certificate)
         return read_identity(certificate)
+
+
+def _certificate_of(request: web.Request) -> x509.Certificate:
+    transport = request.transport
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
+    return load_certificate(peer_certificate(tls))
 
 
 def _issuer_of(crl: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, Protocol
@@ -133,6 +133,22 @@ def run_sender(session: SenderSession, channel: Channel, pace: Pace, stop: threa
             channel.send(message)
 
 
+class _Line:
+    """Sends while there is somebody to send to. What came before the connection broke is still to be taken."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._is_broken = False
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Send messages, or drop them: whoever reads learns that the connection is gone after the last that came."""
+        try:
+            for message in messages if not self._is_broken else ():
+                self._channel.send(message)
+        except InterruptedSessionError:
+            self._is_broken = True
+
+
 def run_receiver(session: ReceiverSession, pool: Keeps, channel: Channel, check: Check) -> None:
     """Run the receiving end until the image is stored, or something fails.
 
@@ -149,16 +165,15 @@ def run_receiver(session: ReceiverSession, pool: Keeps, channel: Channel, check:
         InterruptedSessionError: the connection broke.
         StrongroomError: what ended the session.
     """
+    line = _Line(channel)
     try:
-        for message in session.start():
-            channel.send(message)
+        line.send(session.start())
         while not session.ended:
             data = channel.receive()
             if data is None:
                 raise InterruptedSessionError("the connection broke before the image was stored")
             check()
-            for message in session.receive(data):
-                channel.send(message)
+            line.send(session.receive(data))
     except InterruptedSessionError:
         pool.flush()
         raise

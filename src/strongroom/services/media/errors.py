@@ -88,6 +88,13 @@ class ClientGoneError(UnavailableError):
     default_hint = "run the backup or restore again"
 
 
+class StoppingError(UnavailableError):
+    """The media server was stopped in the middle of a client's work."""
+
+    code = "media.stopping"
+    default_hint = "run the backup or restore again when the media server is back"
+
+
 class UnknownWorkError(InputError):
     """The media server does not know this call."""
 

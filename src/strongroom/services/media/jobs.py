@@ -21,10 +21,12 @@ from strongroom.formats.algorithms import Cipher
 from strongroom.formats.fragment import Fragment
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.stored_image import StoredImage, envelopes_of
+from strongroom.pki.errors import UnreachableError
 from strongroom.services import messages
+from strongroom.services.media.attending import Sessions
 from strongroom.services.media.errors import CancelledError, NoGrantError, WrongJobError
 from strongroom.services.media.pools import Pools
-from strongroom.services.media.primary import ImageKeys, PrimaryClient
+from strongroom.services.media.primary import ImageKeys, PatientPrimary, PrimaryClient
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +40,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MediaServer:
-    """What the routes work with."""
+    """What the routes work with.
+
+    Attributes:
+        primary: the own primary, asked once.
+        pools: what is served.
+        clock: for progress.
+        patient: the own primary, waited for while it is away.
+        sessions: of clients.
+    """
 
     primary: PrimaryClient
     pools: Pools
     clock: Clock
+    patient: PatientPrimary
+    sessions: Sessions
 
     def redeem(self, job: int, grant: Secret, kind: str) -> messages.JobSpec:
         """Learn from the primary what a client may have done.
@@ -76,10 +88,10 @@ class MediaServer:
                 extra={"event": "previous-unusable", "job": spec.job, "image": image.hex(), "code": error.code},
             )
             return None
-        return StoredImage(pool, fragment, ImageKeys(self.primary, spec.job, image))
+        return StoredImage(pool, fragment, ImageKeys(self.patient, spec.job, image))
 
     def fail(self, job: int, error: StrongroomError) -> None:
-        """Tell the primary that a job failed; if it cannot be told, the job's lease ends it."""
+        """Tell the primary that a job failed; if it cannot be told, it ends the job that nobody attends to."""
         logger.warning("a job failed: %s", error.message, extra={"event": "job-failed", "job": job, "code": error.code})
         try:
             self.primary.fail(job, error)
@@ -105,16 +117,24 @@ class Reporter:
         Args:
             progress: gives files and bytes.
 
+        A primary that is away hears it another time: the work goes on.
+
         Raises:
             CancelledError: the job is to stop.
-            StrongroomError: the job has ended, or the primary is not there.
+            StrongroomError: the job has ended.
         """
         now = self._server.clock.monotonic()
         if now - self._last < _REPORT_SECONDS:
             return
         self._last = now
         files, done = progress()
-        if not self._server.primary.progress(messages.Advance(job=self._job, bytes=done, files=files)):
+        try:
+            go_on = self._server.primary.progress(messages.Advance(job=self._job, bytes=done, files=files))
+        except UnreachableError as error:
+            facts = {"event": "progress-not-told", "job": self._job, "code": error.code}
+            logger.warning("the primary does not hear how far a job is: %s", error.message, extra=facts)
+            return
+        if not go_on:
             raise CancelledError(f"the job {self._job} was cancelled")
 
 

@@ -18,7 +18,8 @@ from strongroom.formats.identity import REVOCATION_LIST
 from strongroom.formats.media_header import MEDIA_HEADER
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool import names
-from strongroom.pool.folder import FOLDER_MODE
+from strongroom.pool.errors import PoolReadError
+from strongroom.pool.incoming import FOLDER_MODE
 from strongroom.services import messages
 from strongroom.services.media.errors import OtherPoolError, PoolNotOpenError
 
@@ -97,10 +98,20 @@ class Pools:
         return medium
 
     def states(self) -> list[messages.PoolState]:
-        """Tell how the served pools are."""
+        """Tell how the served pools are; one whose storage cannot be read is left out, and the others are told."""
         with self._lock:
             served = [self._open[medium] for medium in sorted(self._served & self._open.keys())]
-        return [state_of(pool) for pool in served]
+        states = []
+        for pool in served:
+            try:
+                states.append(state_of(pool))
+            except StrongroomError as error:
+                logger.warning(
+                    "a pool cannot be read: %s",
+                    error.message,
+                    extra={"event": "pool-not-read", "medium": to_text(pool.medium), "code": error.code},
+                )
+        return states
 
     def close(self) -> None:
         """Close all; nothing may be at work in them."""
@@ -124,6 +135,16 @@ class Pools:
                 f"the pool in '{pool.folder.path}' is '{to_text(pool.medium)}', not '{to_text(medium)}'"
             )
         self._open[medium] = pool
+        for container, items in pool.salvaged:
+            logger.info(
+                "what a dead receiver had taken was kept",
+                extra={
+                    "event": "container-salvaged",
+                    "medium": to_text(medium),
+                    "container": container.hex(),
+                    "items": items,
+                },
+            )
         for container, problem in pool.refreshed.problems:
             logger.warning(
                 "a container has a problem: %s",
@@ -139,11 +160,19 @@ class Pools:
 
 
 def state_of(pool: OpenPool) -> messages.PoolState:
-    """Tell how a pool is."""
+    """Tell how a pool is.
+
+    Raises:
+        PoolReadError: its folder is gone, such as a file system that is not mounted any more, or cannot be read.
+    """
+    try:
+        free_bytes = shutil.disk_usage(pool.folder.path).free
+    except OSError as error:
+        raise PoolReadError(f"cannot read '{pool.folder.path}': {error.strerror}") from error
     return messages.PoolState(
         medium=pool.medium,
         path=str(pool.folder.path),
-        free_bytes=shutil.disk_usage(pool.folder.path).free,
+        free_bytes=free_bytes,
         stored_bytes=sum(size for *_, size in pool.index.containers()),
         journal=max(pool.journal.sequences(), default=0),
     )

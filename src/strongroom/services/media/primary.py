@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
+from strongroom.core.clock import Clock
 from strongroom.core.errors import StrongroomError, to_document
 from strongroom.core.ids import DataKeyId, ImageId, to_text
 from strongroom.core.secret import Secret
+from strongroom.pki.errors import UnreachableError
 from strongroom.pool.keys import FrameKey
 from strongroom.services import messages
 from strongroom.services.record_http import RecordClient
@@ -18,6 +22,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 PREFIX: Final = "/v1/media/"
 LONG_SECONDS: Final = 3_600.0
+ATTEND_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 120.0
+"""How long the work of a client waits for a primary that is away; longer than a primary takes to start again."""
+_PAUSE_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class PrimaryClient:
@@ -34,6 +44,10 @@ class PrimaryClient:
     def __init__(self, client: RecordClient, uploads: RecordClient) -> None:
         self._client = client
         self._uploads = uploads
+
+    def attend(self, said: messages.Attend) -> None:
+        """Say which clients' sessions live."""
+        self._client.ask(PREFIX + "attend", said, messages.Nothing, timeout=ATTEND_SECONDS)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -95,6 +109,43 @@ class PrimaryClient:
 
     def _ask(self, call: str, said: msgspec.Struct, kind: type[T]) -> T:
         return self._client.ask(PREFIX + call, said, kind)
+
+
+class PatientPrimary(PrimaryClient):
+    """The same for the work of clients: a primary that is away for a while is waited for.
+
+    Each question may be asked again: the primary answers a second ``commit`` as the first, and what it issued in an
+    answer that was lost is not used.
+
+    Args:
+        client: how it is reached.
+        uploads: the same for bodies.
+        clock: tells how long it has been waited.
+    """
+
+    def __init__(self, client: RecordClient, uploads: RecordClient, clock: Clock) -> None:
+        super().__init__(client, uploads)
+        self._clock = clock
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Wait no longer: the media server stops."""
+        self._stopped.set()
+
+    def _ask(self, call: str, said: msgspec.Struct, kind: type[T]) -> T:
+        began = self._clock.monotonic()
+        while True:
+            try:
+                return super()._ask(call, said, kind)
+            except UnreachableError as error:
+                if self._clock.monotonic() - began > PATIENCE_SECONDS or self._stopped.is_set():
+                    raise
+                logger.warning(
+                    "waiting for the primary: %s",
+                    error.message,
+                    extra={"event": "primary-away", "call": call, "code": error.code},
+                )
+            self._stopped.wait(_PAUSE_SECONDS)
 
 
 class JobKeys:

@@ -12,12 +12,12 @@ from aiohttp import WSCloseCode, web
 from strongroom.core.errors import StrongroomError, UnavailableError
 from strongroom.core.ids import DomainId, HostId, KeyTag, MediumId, to_text
 from strongroom.replication.pools import ReceivingPool
-from strongroom.replication.ports import Offered, Receiving, ReceivingAuthority
+from strongroom.replication.ports import Offered, Receiving
 from strongroom.replication.receiver import ReceiverSession
 from strongroom.services import messages
 from strongroom.services.media.beat import write_fragment
 from strongroom.services.media.callers import Callers
-from strongroom.services.media.channel import PATH, Channel, Check, accepted_socket, run_receiver
+from strongroom.services.media.channel import PATH, Channel, accepted_socket, run_receiver
 from strongroom.services.media.jobs import JobThread, MediaServer
 from strongroom.services.media.pools import Pools
 
@@ -98,7 +98,7 @@ class ReceiveRoute:
             await channel.close()
 
     async def _receive(self, request: web.Request) -> web.WebSocketResponse:
-        caller = self.callers.foreign(request)
+        caller, check = self.callers.foreign(request), self.callers.check_of(request)
         if len(self._channels) >= MAX_SESSIONS:
             raise BusyError(f"{MAX_SESSIONS} replication sessions run already")
         socket = accepted_socket()
@@ -107,36 +107,19 @@ class ReceiveRoute:
         self._channels.add(channel)
         facts = {"sender": caller.home.hex(), "host": to_text(caller.host)}
         logger.info("an image is offered", extra={"event": "receiving-began", **facts})
+        pool = LatePool(self.server.pools)
+        session = ReceiverSession(self.domain, caller.home, pool.open, PrimaryAuthority(self.server, caller.host))
         try:
             async with JobThread("receive") as thread:
-                session = await thread.start(
-                    lambda: receive_image(
-                        self.domain,
-                        caller.home,
-                        PrimaryAuthority(self.server, caller.host),
-                        self.server.pools,
-                        channel,
-                        lambda: self.callers.foreign(request),
-                    )
-                )
-            received = session.received
-            logger.info(
-                "an image was received",
-                extra={
-                    "event": "received",
-                    "frames": received.frames,
-                    "frames_here": received.frames_here,
-                    "bytes": received.frame_bytes,
-                    **facts,
-                },
-            )
+                await thread.start(lambda: run_receiver(session, pool, channel, check))
+            logger.info("an image was received", extra={"event": "received", **_counted(session), **facts})
             await socket.close(code=WSCloseCode.OK)
         except StrongroomError as error:
             # told to the sender in the session's own words already, if there is still a connection
             logger.warning(
                 "an image was not received: %s",
                 error.message,
-                extra={"event": "not-received", "code": error.code, **facts},
+                extra={"event": "not-received", "code": error.code, **_counted(session), **facts},
             )
         finally:
             self._channels.discard(channel)
@@ -144,26 +127,9 @@ class ReceiveRoute:
         return socket
 
 
-def receive_image(
-    own: DomainId, peer: DomainId, authority: ReceivingAuthority, pools: Pools, channel: Channel, check: Check
-) -> ReceiverSession:
-    """Run a receiving session in this thread, whoever dialled.
-
-    Args:
-        own: the own domain.
-        peer: home domain in the sender's certificate.
-        authority: the own primary.
-        pools: has the pool that the primary names.
-        channel: to the sender.
-        check: raises when the sender may no longer be listened to.
-
-    Raises:
-        StrongroomError: what ended the session before the image was stored.
-    """
-    pool = LatePool(pools)
-    session = ReceiverSession(own, peer, pool.open, authority)
-    run_receiver(session, pool, channel, check)
-    return session
+def _counted(session: ReceiverSession) -> dict[str, int]:
+    received = session.received
+    return {"frames": received.frames, "frames_here": received.frames_here, "bytes": received.frame_bytes}
 
 
 class LatePool:

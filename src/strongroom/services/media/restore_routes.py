@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.services import messages
+from strongroom.services.media.errors import StoppingError
 from strongroom.services.media.jobs import RESTORE, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import ImageKeys
 from strongroom.services.media.streaming import stream_out
@@ -41,8 +43,12 @@ class RestoreRoutes:
             spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE))
             restore = _Restore(self.server, spec)
             try:
-                response = await stream_out(request, restore.pieces(), thread)
-                await thread.start(restore.tell)
+                with self.server.sessions.of(job):
+                    response = await stream_out(request, restore.pieces(), thread)
+                    await thread.start(restore.tell)
+            except asyncio.CancelledError:
+                thread.later(lambda: self.server.fail(job, StoppingError("the media server was stopped")))
+                raise
             except StrongroomError as error:
                 failed = error
                 await thread.start(lambda: self.server.fail(job, failed))
@@ -68,7 +74,7 @@ class _Restore:
         pool = self._server.pools.get(MediumId(spec.medium))
         image = ImageId(spec.image)
         fragment = pool.fragments.read(image, spec.copy)
-        self._image = StoredImage(pool, fragment, ImageKeys(self._server.primary, spec.job, image))
+        self._image = StoredImage(pool, fragment, ImageKeys(self._server.patient, spec.job, image))
         logger.info("a restore began", extra={"event": "restore-began", "job": spec.job, "image": to_text(image)})
         for piece in restore_stream(self._image, Selection(spec.paths)):
             self._sent_bytes += len(piece)
@@ -77,7 +83,7 @@ class _Restore:
 
     def tell(self) -> None:
         """Tell the primary that everything was sent."""
-        self._server.primary.done(messages.Done(job=self._spec.job, files=0, bytes=self._sent_bytes))
+        self._server.patient.done(messages.Done(job=self._spec.job, files=0, bytes=self._sent_bytes))
         logger.info(
             "a restore ended",
             extra={"event": "restore-ended", "job": self._spec.job, "bytes": self._sent_bytes},

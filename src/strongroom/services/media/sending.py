@@ -94,10 +94,17 @@ class SendRoute:
         try:
             sent = await task
         except StrongroomError as error:
+            so_far = sending.update()
             logger.warning(
                 "an image was not sent: %s",
                 error.message,
-                extra={"event": "not-sent", "code": error.code, **facts},
+                extra={
+                    "event": "not-sent",
+                    "code": error.code,
+                    "frames": so_far.frames,
+                    "bytes": so_far.bytes,
+                    **facts,
+                },
             )
             return messages.SendUpdate(document=to_document(error))
         logger.info(

@@ -23,13 +23,14 @@ from strongroom.pki.names import read_identity
 from strongroom.pki.tls import ServerTLS, client_context
 from strongroom.replication.pace import Pace
 from strongroom.services.identity import Held, Identities
+from strongroom.services.media.attending import Attending, Sessions
 from strongroom.services.media.backup_routes import BackupRoutes
 from strongroom.services.media.beat import Beat
 from strongroom.services.media.callers import Callers
 from strongroom.services.media.errors import NoIdentityError
 from strongroom.services.media.jobs import MediaServer
 from strongroom.services.media.pools import Pools
-from strongroom.services.media.primary import PrimaryClient
+from strongroom.services.media.primary import PatientPrimary, PrimaryClient
 from strongroom.services.media.receiving import ReceiveRoute
 from strongroom.services.media.restore_routes import RestoreRoutes
 from strongroom.services.media.sending import SendRoute
@@ -72,6 +73,7 @@ class _Parts:
     callers: Callers
     server: MediaServer
     beat: Beat
+    attending: Attending
     tls: ServerTLS
     receive: ReceiveRoute
     send: SendRoute
@@ -84,14 +86,16 @@ class _Parts:
         context = client_context(own.roots, own.credential)
         client, uploads = (RecordClient(_primary_address(settings), context, domain, primary=True) for _ in range(2))
         primary, pools = PrimaryClient(client, uploads), Pools(domain, clock, entropy)
+        patient, sessions = PatientPrimary(client, uploads, clock), Sessions()
         callers = Callers(domain, own.roots, home.media / REVOCATION_LISTS, clock)
-        server = MediaServer(primary, pools, clock)
+        server = MediaServer(primary, pools, clock, patient, sessions)
         return cls(
             own=own,
             identities=identities,
             callers=callers,
             server=server,
             beat=Beat(primary, pools, callers, settings.times.beat),
+            attending=Attending(primary, sessions),
             tls=ServerTLS(own.credential, own.roots),
             receive=ReceiveRoute(domain, server, callers),
             send=SendRoute(domain, server, identities, Pace(clock)),
@@ -131,22 +135,29 @@ async def serve(home: Home, settings: DomainSettings, clock: Clock, entropy: Ent
     runners = [_peer_runner(parts), _client_runner(parts)]
     for runner in runners:
         await runner.setup()
-    beating = threading.Thread(target=parts.beat.run, name="beat", daemon=True)
+    talking = [
+        threading.Thread(target=parts.beat.run, name="beat", daemon=True),
+        threading.Thread(target=parts.attending.run, name="attend", daemon=True),
+    ]
     try:
         await _listen(runners[0], runners[1], home, settings, parts.tls)
-        beating.start()
+        for thread in talking:
+            thread.start()
         logger.info("the media server is ready", extra={"event": "ready", "domain": parts.own.domain.hex()})
         stopping.ready()
         await stopping.wait()
     finally:
         logger.info("the media server stops", extra={"event": "stopping"})
         parts.beat.stop()
+        parts.attending.stop()
+        parts.server.patient.stop()
         await parts.receive.close()
         for runner in runners:
             await runner.cleanup()
         home.media_socket.unlink(missing_ok=True)
-        if beating.is_alive():
-            await asyncio.to_thread(beating.join, _STOP_SECONDS)
+        for thread in talking:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join, _STOP_SECONDS)
         parts.server.pools.close()
         parts.server.primary.close()
 
@@ -158,6 +169,7 @@ async def _until_known(parts: _Parts, settings: DomainSettings) -> None:
         try:
             await asyncio.to_thread(_learn_issuers, parts, settings)
             await asyncio.to_thread(parts.beat.once)
+            await asyncio.to_thread(parts.attending.begin)
         except StrongroomError as error:
             logger.warning(
                 "the primary does not answer yet: %s",

@@ -7,6 +7,8 @@ begin ────────────────────────�
                                         commit ─────────────────►  one transaction: headers signed, kept
                                         (fragment written)
                                         written ────────────────►  acknowledged; lifecycle begins; job done
+
+While it has the client's session, the media server says so with ``attend``; a job that nobody attends to is given up.
 """
 
 from __future__ import annotations
@@ -29,24 +31,26 @@ from strongroom.catalog.copies import (
     mark_written,
     renew_lease,
 )
-from strongroom.catalog.errors import LeaseLostError
 from strongroom.catalog.images import ImageFilter, find_images, get_image
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Readability
 from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import UUID_BYTES, HostId, ImageId, KeyGroupId, KeyTag, MediumId, to_text
+from strongroom.core.ids import UUID_BYTES, HostId, ImageId, KeyGroupId, KeyTag, MediumId, from_text, to_text
 from strongroom.core.secret import Secret
-from strongroom.database import transact
+from strongroom.database import read, transact
 from strongroom.formats.algorithms import Cipher
 from strongroom.formats.image_header import NO_KEY_GROUP, image_id_of
-from strongroom.jobs import JobId, NewJob, Progress, driven
+from strongroom.jobs import JobId, JobState, NewJob, Progress, driven
+from strongroom.jobs.tables import jobs
 from strongroom.lifecycle.policies import require_active
 from strongroom.lifecycle.policy import Backup, Fixed
 from strongroom.services import messages
 from strongroom.services.primary import pools
+from strongroom.services.primary.attendance import Attendance
 from strongroom.services.primary.errors import (
     GrantError,
+    InterruptedWorkError,
     NoBackupOperationError,
     NoPathsError,
     NotReadableError,
@@ -59,7 +63,8 @@ from strongroom.services.primary.tables import client_work
 BACKUP: Final = "backup"
 RESTORE: Final = "restore"
 KINDS: Final = frozenset({BACKUP, RESTORE})
-LEASE: Final = timedelta(minutes=30)
+LEASE: Final = timedelta(days=7)
+"""Of the copy. It is given up with its job, so it must only outlast a primary that is away for a while."""
 GRANT_BYTES: Final = 32
 
 
@@ -94,6 +99,7 @@ class ClientWork:
     def __init__(self, primary: Primary, acknowledged: Callable[[Connection, ImageId], None]) -> None:
         self._primary = primary
         self._acknowledged = acknowledged
+        self._attendance = Attendance()
 
     # ------------------------------------------------------------ for people
 
@@ -151,7 +157,7 @@ class ClientWork:
             "paths": [base64.b64encode(path).decode("ascii") for path in paths],
             "previous": None if previous is None else [to_text(previous[0].image), previous[0].number],
         }
-        grant = self._grant(connection, job, BACKUP, host, pool.medium, copy, session, group, details, now)
+        grant = self._grant(connection, job, BACKUP, host, pool.medium, copy, session, group, details)
         return StartedBackup(job, image, grant, None if previous is None else from_ns(previous[1]))
 
     def start_restore(
@@ -176,9 +182,7 @@ class ClientWork:
             now,
         )
         details = {"paths": [base64.b64encode(path).decode("ascii") for path in paths], "cipher": chosen.cipher}
-        grant = self._grant(
-            connection, job, RESTORE, host, chosen.medium, chosen.key, None, found.key_group, details, now
-        )
+        grant = self._grant(connection, job, RESTORE, host, chosen.medium, chosen.key, None, found.key_group, details)
         return StartedRestore(job, grant, found, chosen)
 
     # ------------------------------------------------------------ for media servers
@@ -232,6 +236,9 @@ class ClientWork:
         """
 
         def deed(connection: Connection) -> messages.FragmentToWrite:
+            before = self._acknowledged_before(connection, host, said.job)
+            if before is not None:
+                return before
             row = self._row(connection, host, said.job)
             medium = pools.require_served(connection, MediumId(row.medium), host)
             key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
@@ -299,7 +306,6 @@ class ClientWork:
             now = self._primary.clock.now()
             if row.session is not None:
                 renew_lease(connection, row.session, now=now, deadline=now + LEASE)
-            connection.execute(update(client_work).where(client_work.c.job == row.job).values(expires=now + LEASE))
             progress = Progress(bytes_done=said.bytes, files=said.files, message=said.message)
             return driven.advance(connection, JobId(row.job), progress)
 
@@ -324,18 +330,34 @@ class ClientWork:
 
         transact(self._primary.engine, deed)
 
-    def end_lapsed(self) -> int:
-        """Give up the work of clients that have gone away; run now and then."""
+    def attend(self, host: HostId, said: messages.Attend) -> messages.Nothing:
+        """Hear which clients a media server has a session with; the first word of its process ends all others."""
+        if said.began:
 
-        def deed(connection: Connection) -> int:
-            lapsed = connection.execute(
-                select(client_work).where(client_work.c.expires < self._primary.clock.now())
-            ).all()
-            for row in lapsed:
-                self._give_up(connection, row, LeaseLostError("the client went away"))
-            return len(lapsed)
+            def deed(connection: Connection) -> None:
+                for row in connection.execute(select(client_work).where(client_work.c.host == host)).all():
+                    self._give_up(connection, row, InterruptedWorkError("the media server was started again"))
 
-        return transact(self._primary.engine, deed)
+            transact(self._primary.engine, deed)
+        with read(self._primary.engine) as connection:
+            query = select(client_work.c.job).where(client_work.c.host == host, client_work.c.job.in_(said.jobs))
+            self._attendance.heard(connection.execute(query).scalars())
+        return messages.Nothing()
+
+    def end_unattended(self) -> None:
+        """Give up the jobs that no media server attends to any more; called every few seconds."""
+        with read(self._primary.engine) as connection:
+            silent = self._attendance.end_round(connection.execute(select(client_work.c.job)).scalars())
+        if not silent:
+            return
+
+        def deed(connection: Connection) -> None:
+            for row in connection.execute(select(client_work).where(client_work.c.job.in_(silent))).all():
+                self._give_up(
+                    connection, row, InterruptedWorkError("no media server has the client's session any more")
+                )
+
+        transact(self._primary.engine, deed)
 
     # ------------------------------------------------------------ within
 
@@ -350,6 +372,18 @@ class ClientWork:
     def _is_committed(self, connection: Connection, row: Row[Any]) -> bool:
         key = CopyKey(ImageId(row.image), self._primary.domain, row.copy)
         return committed_fragment(connection, key) is not None
+
+    def _acknowledged_before(self, connection: Connection, host: HostId, job: int) -> messages.FragmentToWrite | None:
+        """Give the fragment of a backup that a beat brought to its end, when the answer to its commit was lost."""
+        query = select(jobs.c.result).where(jobs.c.id == job, jobs.c.kind == BACKUP, jobs.c.state == JobState.DONE)
+        result = connection.execute(query).scalar_one_or_none()
+        if result is None:
+            return None
+        image = get_image(connection, ImageId(from_text(result["image"])))
+        copy = next(one for one in image.copies if one.came_by is CameBy.BACKUP)
+        medium = pools.require_served(connection, copy.medium, host)
+        data = committed_fragment(connection, copy.key, CopyState.COMPLETE)
+        return None if data is None else fragment_to_write(medium.medium, copy.key, data)
 
     def _end(self, connection: Connection, job: int) -> None:
         connection.execute(delete(client_work).where(client_work.c.job == job))
@@ -424,7 +458,6 @@ class ClientWork:
         session: bytes | None,
         group: KeyGroupId,
         details: dict[str, Any],
-        now: datetime,
     ) -> Secret:
         grant = self._primary.entropy.bytes(GRANT_BYTES)
         connection.execute(
@@ -439,7 +472,6 @@ class ClientWork:
                 session=session,
                 key_group=group,
                 details=details,
-                expires=now + LEASE,
             )
         )
         return Secret(grant)

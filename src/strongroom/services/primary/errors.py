@@ -26,6 +26,13 @@ class NotYoursError(AuthorityError):
     code = "work.not-yours"
 
 
+class InterruptedWorkError(UnavailableError):
+    """Nobody serves the client of a job any more: its media server was ended, or the client never came."""
+
+    code = "work.interrupted"
+    default_hint = "run the backup or restore again; contents that were stored already are not stored twice"
+
+
 class NoMediaServerError(UnavailableError):
     """The media server that serves a pool is not there now."""
 

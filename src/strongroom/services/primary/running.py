@@ -244,7 +244,7 @@ class Running:
         transact(primary.engine, deed)
 
     def _end_lapsed(self) -> None:
-        self._clients.end_lapsed()
+        self._clients.end_unattended()
         transact(self._primary.engine, lambda c: abandon_lapsed(c, now=self._primary.clock.now()))
 
     def _refresh_keys(self) -> None:

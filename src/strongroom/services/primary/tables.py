@@ -21,7 +21,6 @@ client_work = Table(
     Column("session", Identity(UUID_BYTES)),
     Column("key_group", Identity(UUID_BYTES), nullable=False),
     Column("details", Document, nullable=False),
-    Column("expires", Moment, nullable=False),
     UniqueConstraint("digest"),
 )
 
