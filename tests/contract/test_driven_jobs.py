@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from strongroom.core.clock import ManualClock
 from strongroom.core.errors import UnavailableError
 from strongroom.database import read, transact
-from strongroom.jobs import FencedError, JobId, JobState, JobStore, NewJob, Progress, driven, executors
+from strongroom.jobs import ClientJobError, FencedError, JobId, JobState, JobStore, NewJob, Progress, driven, executors
 
 CLOCK = ManualClock()
 STORE = JobStore(CLOCK)
@@ -54,3 +54,12 @@ def test_a_failed_driven_job_says_why_and_is_not_finished_after(database: sa.Eng
     assert (found.error.code, found.error.message) == ("core.unavailable", "gone")
     with pytest.raises(FencedError):
         transact(database, lambda c: driven.finish(c, job, {}, CLOCK.now()))
+
+
+def test_a_job_whose_client_is_gone_is_not_resumed(database: sa.Engine) -> None:
+    job = begun(database)
+    transact(database, lambda c: driven.fail(c, job, UnavailableError("gone"), CLOCK.now()))
+    with pytest.raises(ClientJobError):
+        transact(database, lambda c: STORE.resume(c, job))
+    with read(database) as connection:
+        assert STORE.get(connection, job).state is JobState.FAILED

@@ -272,7 +272,7 @@ def test_connections_that_nobody_wants_are_let_go(
     before = open_sockets()
     with ExitStack() as burst:
         for _ in range(8):
-            burst.enter_context(client.stream(path, messages.encode(question)))
+            burst.enter_context(client.stream(path, messages.encode(question))).read()
     assert open_sockets() == before + 8
     time.sleep(0.3)
     client.ask(path, question, messages.Nothing)

@@ -21,6 +21,7 @@ from strongroom.jobs.context import JobContext
 from strongroom.jobs.engine import Intervals, JobEngine
 from strongroom.jobs.errors import (
     BadJobError,
+    ClientJobError,
     EngineRunningError,
     FencedError,
     InternalError,
@@ -39,6 +40,7 @@ from strongroom.jobs.store import JobFilter, JobStore, Submitted
 __all__ = [
     "Attempt",
     "BadJobError",
+    "ClientJobError",
     "EngineRunningError",
     "FencedError",
     "Handler",

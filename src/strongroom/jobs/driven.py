@@ -19,16 +19,15 @@ from strongroom.jobs.errors import FencedError
 from strongroom.jobs.model import Job, JobError, JobId, JobState, LogLine, NewJob, Progress
 from strongroom.jobs.rows import to_job
 from strongroom.jobs.store import JobStore
-from strongroom.jobs.tables import EXECUTOR_BYTES, jobs
+from strongroom.jobs.tables import NOBODY, jobs
 
-_NOBODY: Final = bytes(EXECUTOR_BYTES)
 _ATTEMPT: Final = 1
 
 
 def begin(connection: Connection, store: JobStore, job: NewJob, now: datetime) -> JobId:
     """Make a job that runs already."""
     submitted = store.submit(connection, job)
-    attempts.begin(connection, submitted.id, _NOBODY, now)
+    attempts.begin(connection, submitted.id, NOBODY, now)
     connection.execute(update(jobs).where(jobs.c.id == submitted.id).values(executor_id=None))
     return submitted.id
 

@@ -48,6 +48,13 @@ class JobLiveError(RefusedError):
     default_hint = "Wait for it to end, or cancel it first."
 
 
+class ClientJobError(RefusedError):
+    """The job was driven by a client, which is gone: nothing here can go on with it."""
+
+    code = "jobs.of-a-client"
+    default_hint = "Run the backup or restore again; contents that were stored already are not stored twice."
+
+
 class FencedError(RefusedError):
     """This attempt is not the current one any more: another process may be doing its work."""
 

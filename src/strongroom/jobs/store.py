@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from strongroom.core.clock import Clock
 from strongroom.database import racing
 from strongroom.jobs import fencing
-from strongroom.jobs.errors import BadJobError, JobEndedError, JobLiveError, JobNotFoundError
+from strongroom.jobs.errors import BadJobError, ClientJobError, JobEndedError, JobLiveError, JobNotFoundError
 from strongroom.jobs.model import (
     ENDED_STATES,
     LIVE_STATES,
@@ -24,7 +24,7 @@ from strongroom.jobs.model import (
     NewJob,
 )
 from strongroom.jobs.rows import to_attempt, to_job, to_log_line
-from strongroom.jobs.tables import job_attempts, job_log, jobs
+from strongroom.jobs.tables import NOBODY, job_attempts, job_log, jobs
 
 LONGEST_KIND = 64
 LONGEST_SUBJECT = 500
@@ -172,10 +172,13 @@ class JobStore:
         Raises:
             JobNotFoundError: no job has this number.
             JobLiveError: it is live, or done, or another job for the same work is live.
+            ClientJobError: a client drove it.
         """
         job = self.get(connection, job_id)
         if job.state not in (JobState.FAILED, JobState.CANCELLED):
             raise JobLiveError(f"job {job_id} cannot be resumed, it is {job.state.value}")
+        if any(attempt.executor_id == NOBODY for attempt in self.attempts(connection, job_id)):
+            raise ClientJobError(f"job {job_id} cannot be resumed, its client is gone")
         values = {
             "state": JobState.QUEUED,
             "not_before": self.clock.now(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import BigInteger as Big
 from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
@@ -9,6 +11,8 @@ from strongroom.database import Document, Identity, Moment, metadata, row_id
 from strongroom.jobs.model import LIVE_STATES, JobState
 
 EXECUTOR_BYTES = 16
+NOBODY: Final = bytes(EXECUTOR_BYTES)
+"""The executor of attempts that a client drives."""
 
 
 def _quoted(states: frozenset[JobState]) -> str:
