@@ -15,7 +15,7 @@ import pytest
 
 from strongroom.catalog.tables import copy_leases
 from strongroom.client.exclude import Exclude
-from strongroom.client.previous import Previous, previous_entries
+from strongroom.client.previous import Previous, previous_files
 from strongroom.client.sender import Sender
 from strongroom.client.walker import Walker
 from strongroom.core.errors import StrongroomError
@@ -125,7 +125,7 @@ def back_up(domain: LiveDomain, primary: Primary, tree: Path, client: str) -> di
     job, grant = start(primary, client=client)
     status, entries = ask(domain, "GET", f"/v1/backup/{job}/previous", grant)
     assert status == 200
-    sender = Sender(Previous(previous_entries([entries]), None), readers=2)
+    sender = Sender(Previous(previous_files([entries]), None), readers=2)
     walker = Walker(sender.report, exclude=Exclude(()))
     body = b"".join(sender.blocks(walker.walk([bytes(tree)])))
     status, answer = ask(domain, "POST", f"/v1/backup/{job}", grant, body)

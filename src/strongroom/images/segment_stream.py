@@ -35,9 +35,9 @@ class SegmentStream:
         """Cut here; give name and length of the segments that were left."""
         return self._add(self._chunker.end_run())
 
-    def refer(self, reference: Reference) -> None:
-        """Put a segment that is stored already at this place of the stream."""
-        self._note(self._writer.refer(reference))
+    def refer(self, references: list[Reference]) -> None:
+        """Put segments that are stored already at this place of the stream."""
+        self._note(self._writer.refer(references))
 
     def finish(self) -> StreamRoot:
         """End the stream and its manifest."""

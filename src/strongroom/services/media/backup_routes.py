@@ -30,7 +30,7 @@ from strongroom.formats.segment import (
 from strongroom.images.backup import BackupResult, BackupSession
 from strongroom.images.keys import IssuedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.restore import entry_stream
+from strongroom.images.previous import previous_listing
 from strongroom.images.stored_image import StoredImage
 from strongroom.pki.errors import UnreachableError
 from strongroom.pool.manifest import StreamRoot
@@ -74,7 +74,7 @@ class BackupRoutes:
                 if image is None:
                     return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
                 try:
-                    return await stream_out(request, entry_stream(image), thread)
+                    return await stream_out(request, previous_listing(image), thread)
                 finally:
                     await thread.start(image.close)
 
