@@ -229,11 +229,9 @@ def test_a_commit_whose_answer_was_lost_is_answered_after_the_image_was_acknowle
         host = HostId(connection.execute(client_work.select().where(client_work.c.job == job)).one().host)
     status, _ = ask(domain, "POST", f"/v1/backup/{job}", grant, b"".join(stream(files=0, content=0)))
     assert status == 200
-    nothing = messages.Stream(root=bytes(32), segments=0, bytes=0)
+    nothing = messages.Stream(root=bytes(32), segments=0, bytes=0, chunker=(1, 1, 1, 1))
     counts = dict.fromkeys(("files", "content", "problems", "read_bytes", "same_bytes", "added_bytes"), 0)
-    again = messages.CommitBackup(
-        job=job, entries=nothing, payload=nothing, chunker=(1, 1, 1, 1), key_pages=[], tags=[], **counts
-    )
+    again = messages.CommitBackup(job=job, entries=nothing, payload=nothing, key_pages=[], tags=[], **counts)
     told = ClientWork(primary, lambda *_: None).commit(host, again)
     name = f"{told.image.hex()}-{told.copy:04x}"
     (written,) = (domain.home.pool("main") / "images").glob(f"*/{name}")

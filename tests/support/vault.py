@@ -37,7 +37,7 @@ from strongroom.settings.system import SystemEntropy
 from tests.support.images import Domain, fixed
 from tests.support.kms import KmsHome
 
-CHUNKER = (1, segment.CHUNK_MIN_BYTES, segment.CHUNK_AVERAGE_BYTES, segment.CHUNK_MAX_BYTES)
+CHUNKER = (1, *segment.PAYLOAD_CHUNKS)
 GROUP = "homes"
 
 

@@ -34,6 +34,8 @@ _BATCH_FOLDERS: Final = 32
 _BATCH_ITEMS: Final = 1_024
 READ_BYTES: Final = 4 << 20
 _READ_AHEAD: Final = 2
+OWN_SEGMENTS_BYTES: Final = 32 << 10
+"""A file of so many bytes begins and ends a segment: moved or renamed, it is found again."""
 
 
 @dataclass(slots=True)
@@ -270,9 +272,14 @@ class Sender:
         status, data = outcome.status, outcome.data
         if stat.S_ISREG(status.st_mode):
             kind = entries.REGULAR
+            is_apart = len(data) >= OWN_SEGMENTS_BYTES
+            if is_apart:
+                self._writer.cut()
             if data:
                 self._writer.data(data)
                 self.totals.read_bytes += len(data)
+            if is_apart:
+                self._writer.cut()
         else:
             kind = entries.SYMLINK if outcome.target is not None else entries.FOLDER
         entry = self._entry(found.path, kind, status, len(data), outcome.target, outcome.flags)

@@ -20,7 +20,7 @@ from strongroom.formats.algorithms import digest
 from strongroom.formats.entries import End, Entry, MoreAttributes
 from strongroom.formats.entry_stream import Sequence
 from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, KnownFiles, Problem, Same, StreamEnd
-from strongroom.formats.segment import SegmentNamer
+from strongroom.formats.segment import ENTRIES_CHUNKS, PAYLOAD_CHUNKS, SegmentNamer
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.extents import ExtentQueue, ExtentWriter
 from strongroom.images.open_pool import OpenPool
@@ -125,8 +125,12 @@ class BackupSession:
             clock=pool.clock,
             entropy=pool.entropy,
         )
-        self._payload = SegmentStream(self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=True))
-        self._entries = SegmentStream(self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=False))
+        self._payload = SegmentStream(
+            PAYLOAD_CHUNKS, self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=True)
+        )
+        self._entries = SegmentStream(
+            ENTRIES_CHUNKS, self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=False)
+        )
         self._previous = None
         if previous is not None:
             self._previous = PreviousFiles(previous, pool, usable if self._is_encrypted else None)
