@@ -23,11 +23,14 @@ REGULAR: Final = 1
 FOLDER: Final = 2
 SYMLINK: Final = 3
 HARD_LINK: Final = 4
+FIFO: Final = 5
+SOCKET: Final = 6
+CHARACTER_DEVICE: Final = 7
+BLOCK_DEVICE: Final = 8
 MORE_EXTENTS: Final = 64
 MORE_ATTRIBUTES: Final = 65
 END: Final = 127
-_RESERVED: Final = range(5, 9)
-_DEVICES: Final = (7, 8)
+DEVICES: Final = (CHARACTER_DEVICE, BLOCK_DEVICE)
 
 CHANGED: Final = 1
 """Flag: the file changed while it was read."""
@@ -50,7 +53,8 @@ _ATTRIBUTES_A_RECORD: Final = 512 * 1024
 
 Path = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH_BYTES)]
 _Name = Annotated[bytes, msgspec.Meta(max_length=MAX_NAME_BYTES)]
-_SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+# Up to 2^64-1, which is the most that the encoding can say: file systems have times after 2262.
+_SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63))]
 _AttributeName = Annotated[bytes, msgspec.Meta(min_length=1, max_length=255)]
 _AttributeValue = Annotated[bytes, msgspec.Meta(max_length=65_536)]
 Attribute: TypeAlias = tuple[_AttributeName, _AttributeValue]
@@ -62,6 +66,7 @@ _Extents = Annotated[list[Extent], msgspec.Meta(max_length=MAX_EXTENTS)]
 
 _U32: Final = struct.Struct(">I")
 _MAX_INTEGER: Final = (1 << 63) - 1
+_LATEST: Final = (1 << 64) - 1
 _ARRAY_16: Final = 0xDC
 """MessagePack: an array, whose count follows in two bytes."""
 _BAD_PATH: Final = re.compile(rb"\0|//|/\.\.?(?:/|\Z)|.(?:/)\Z", re.DOTALL)
@@ -134,6 +139,11 @@ def identity(number: int) -> int:
     return number & _MAX_INTEGER
 
 
+def moment(nanoseconds: int) -> int:
+    """Give what a record says of a time: itself, or the nearest from 1677 to 2554."""
+    return max(-(1 << 63), min(nanoseconds, _LATEST))
+
+
 def encode(record: Record) -> bytes:
     """Write one record with its length before it.
 
@@ -185,9 +195,9 @@ def decode(body: bytes) -> Record:
         NewerFormatError: a type that this program does not know.
     """
     kind = _type_of(body)
-    if kind <= _RESERVED[-1]:
+    if kind <= BLOCK_DEVICE:
         _check_count(body)
-        entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry")
+        entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry", most=_LATEST)
         _check(entry)
         return entry
     other = _OTHERS.get(kind)
@@ -272,7 +282,7 @@ def _check(entry: Entry) -> None:
         raise DamagedError(f"the entry {shown(entry.path)} has a target and is not a link")
     if entry.type != REGULAR and (entry.size or entry.extents or entry.flags & EXTENTS_FOLLOW):
         raise DamagedError(f"the entry {shown(entry.path)} has contents and is not a regular file")
-    if (entry.major or entry.minor) and entry.type not in _DEVICES:
+    if (entry.major or entry.minor) and entry.type not in DEVICES:
         raise DamagedError(f"the entry {shown(entry.path)} has the number of a device and is none")
     if entry.attributes:
         _check_attributes(entry.attributes)

@@ -240,10 +240,10 @@ def test_tar_to_a_file_has_its_name_only_when_it_is_whole(domain: Domain, media:
     found = domain.json("restore", IMAGE, "--tar", str(tar))
     assert found["tar_bytes"] == tar.stat().st_size
     assert domain.json("restore", IMAGE, "--tar", str(tar), exit_code=4)["code"] == "cli.target-exists"
-    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite").exit_code == 0
+    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite", "always").exit_code == 0
     whole = tar.read_bytes()
     _break_off(domain.media, media)
-    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite").exit_code == 8
+    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite", "always").exit_code == 8
     assert tar.read_bytes() == whole
     assert sorted(path.name for path in tree.parent.iterdir() if "image.tar" in path.name) == ["image.tar"]
 
@@ -272,7 +272,7 @@ def test_existing_files_stay_and_the_restore_ends_with_10(domain: Domain, media:
     found = domain.json("restore", IMAGE, "--to", str(target), exit_code=WITH_PROBLEMS)
     assert found["problems_by_code"]["client.exists"] == 4
     assert (target / tree.relative_to("/") / "a.txt").read_text() == "mine"
-    domain.json("restore", IMAGE, "--to", str(target), "--overwrite")
+    domain.json("restore", IMAGE, "--to", str(target), "--overwrite", "always")
     assert (target / tree.relative_to("/") / "a.txt").read_bytes() == b"hello" * 1000
 
 
