@@ -51,6 +51,7 @@ class RestoreRequest(Body):
     image: UUID
     copy_number: int | None = Field(default=None, alias="copy", ge=1, le=LARGEST_INT, description="null takes the best")
     paths_b64: Annotated[Paths | None, Field(description="null restores everything")] = None
+    mount: bool = Field(default=False, description="keep the image open for any read, until the client ends it")
 
 
 class RestoreStarted(Answer):
@@ -99,17 +100,29 @@ def start_backup(body: BackupRequest, caller: CallerDep) -> BackupStarted:
 
 @routes.post("/restores", "image.restore", on="image:{image}", status=201)
 def start_restore(body: RestoreRequest, caller: CallerDep) -> RestoreStarted:
-    """Start a restore."""
+    """Start a restore, or a mount.
+
+    Files of another client, or of another domain, are restored here only by those who may also ``image.redirect``.
+    """
     parts, image = caller.parts, ImageId(body.image)
+    if body.mount and body.paths_b64 is not None:
+        raise BadRequestError("'paths_b64': a mount has everything")
+    with read(parts.engine) as connection:
+        redirected = not parts.restores.is_of_here(get_image(connection, image))
+    if redirected:
+        caller.require("image.redirect")
 
     def start() -> StartedRestore:
-        with read(parts.engine) as connection:
-            get_image(connection, image)
-        return parts.restores.start(caller.actor, image, body.copy_number, body.paths_b64 or ())
+        return parts.restores.start(caller.actor, image, body.copy_number, body.paths_b64 or (), mount=body.mount)
 
     started = caller.act(
         start,
-        facts={"copy": body.copy_number, "paths": len(body.paths_b64 or ())},
+        facts={
+            "copy": body.copy_number,
+            "paths": len(body.paths_b64 or ()),
+            "mount": body.mount,
+            "redirected": redirected,
+        },
         describe=lambda made: {"job": made.job},
     )
     return RestoreStarted(
