@@ -113,18 +113,6 @@ class Caller:
             self._record(outcome, on, known | more)
         return result
 
-    def require(self, permission: str) -> None:
-        """Check that the caller may do one thing more, which only the request at hand needs.
-
-        Raises:
-            PermissionRefusedError: he may not; noted in the evidence.
-        """
-        try:
-            authorise(self.session, permission, self.object)
-        except PermissionRefusedError as error:
-            self.refuse(error)
-            raise
-
     def refuse(self, error: StrongroomError) -> None:
         """Leave evidence that the caller may not do this."""
         self._record(Outcome.REFUSED, self.object, _why(error))

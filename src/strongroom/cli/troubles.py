@@ -13,6 +13,7 @@ from strongroom.cli.terminal import encode_path, safe, shown_path
 from strongroom.client.problems import Kinds, Trouble
 
 SHOWN: Final = 10
+_MOST_FOR_JOB: Final = 100
 KEPT: Final = 20_000
 """Some 50 MB when they are written as JSON; what is left out is counted."""
 
@@ -47,6 +48,17 @@ class Troubles:
         if self._single > SHOWN:
             by_code = ", ".join(f"{count} {safe(code)}" for code, count in sorted(self.counts.items()))
             self._out.say(f"{total} files had problems: {by_code}; --json lists them")
+
+    def for_job(self) -> list[dict[str, Any]]:
+        """Give what the log of the job is to tell: once for each kind, and once for each code without one."""
+        kinds = self._kinds.summaries()
+        of_kinds: Counter[str] = Counter()
+        for count, trouble in kinds:
+            of_kinds[trouble.code] += count
+        found = [{"code": one.code, "message": one.message, "files": count} for count, one in kinds]
+        for code, count in sorted((self.counts - of_kinds).items()):
+            found.append({"code": code, "message": f"{count} files: {code}", "files": count})
+        return found[:_MOST_FOR_JOB]
 
     def to_json(self) -> dict[str, Any]:
         """Give members for the JSON value of the command."""

@@ -31,7 +31,7 @@ NOUNS: Final[Mapping[str, frozenset[str]]] = {
         "dr": "read package",
         "host": "read enrol suspend retire",
         "image": "read backup restore redirect duplicate verify hold release expire import recall export",
-        "job": "read cancel resume",
+        "job": "read cancel resume report",
         "key": "read create activate deactivate deprecate terminate destroy recover export",
         "keystore": "read quiesce export import",
         "media": "read label inventory erase",

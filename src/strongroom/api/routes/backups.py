@@ -19,6 +19,7 @@ from strongroom.database import read
 from strongroom.kms.errors import NoActiveKeyError
 from strongroom.lifecycle import policies
 from strongroom.lifecycle.policy import Backup
+from strongroom.people.sessions import authorise
 
 routes = Routes("backups")
 MAX_PATHS = 10_000
@@ -107,23 +108,19 @@ def start_restore(body: RestoreRequest, caller: CallerDep) -> RestoreStarted:
     parts, image = caller.parts, ImageId(body.image)
     if body.mount and body.paths_b64 is not None:
         raise BadRequestError("'paths_b64': a mount has everything")
-    with read(parts.engine) as connection:
-        redirected = not parts.restores.is_of_here(get_image(connection, image))
-    if redirected:
-        caller.require("image.redirect")
 
-    def start() -> StartedRestore:
-        return parts.restores.start(caller.actor, image, body.copy_number, body.paths_b64 or (), mount=body.mount)
+    def start() -> tuple[StartedRestore, bool]:
+        with read(parts.engine) as connection:
+            redirected = not parts.restores.is_of_here(get_image(connection, image))
+        if redirected:
+            authorise(caller.session, "image.redirect", caller.object)
+        begun = parts.restores.start(caller.actor, image, body.copy_number, body.paths_b64 or (), mount=body.mount)
+        return begun, redirected
 
-    started = caller.act(
+    started, _ = caller.act(
         start,
-        facts={
-            "copy": body.copy_number,
-            "paths": len(body.paths_b64 or ()),
-            "mount": body.mount,
-            "redirected": redirected,
-        },
-        describe=lambda made: {"job": made.job},
+        facts={"copy": body.copy_number, "paths": len(body.paths_b64 or ()), "mount": body.mount},
+        describe=lambda made: {"job": made[0].job, "redirected": made[1]},
     )
     return RestoreStarted(
         job=started.job,

@@ -55,7 +55,7 @@ def command(
 
     Ends with 10 when some files could not be restored as they were; a file is never there in part.
     """
-    from strongroom.cli.jobs import working_for
+    from strongroom.cli.jobs import report, working_for
     from strongroom.cli.progress import Progress
     from strongroom.cli.restoring import Order, restore_files, restore_tar, restore_tar_file
     from strongroom.cli.troubles import Troubles
@@ -97,6 +97,7 @@ def command(
             restore_tar(order, sys.stdout.buffer, troubles, progress)
             sys.stdout.buffer.flush()
     troubles.finish()
+    report(session, order.job, troubles.for_job())
     found |= troubles.to_json()
     if not to_stdout:
         session.out.result(found, None if session.out.as_json else _text(found))
