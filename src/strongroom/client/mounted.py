@@ -156,12 +156,10 @@ class _Blocks:
             for ahead in range(number + 1, number + 1 + _AHEAD if goes_on else 0):
                 if ahead * BLOCK_BYTES < entry.size:
                     self._get(entry, ahead)
-        try:
-            return wanted.result()
-        except BaseException:
+        if wanted.exception() is not None:
             with self._lock:
-                self._blocks.pop((entry.path, number), None)
-            raise
+                self._blocks.pop((entry.path, number), None)  # it may be there when it is asked for again
+        return wanted.result()
 
     def _get(self, entry: Entry, number: int) -> Future[bytes]:
         key = entry.path, number
