@@ -214,10 +214,8 @@ def test_c3_files_of_another_client_are_restored_here_only_by_those_who_may(fill
         assert admin.post("/v1/restores", json={"image": beta, "mount": mount}).status_code == 201
         assert filled.stage.there.asked[-1] == ("mount" if mount else "restore", image_id(filled.images[2]), None, ())
     rows = [row for row in admin.get("/v1/audit").json()["items"] if row["action"] == "image.restore"]
-    assert [(row["outcome"], row["facts"].get("redirected")) for row in rows[:2]] == [
-        ("done", True),
-        ("attempted", None),
-    ]
+    last = [(row["outcome"], row["facts"].get("redirected")) for row in rows[-2:]]
+    assert last == [("attempted", None), ("done", True)]
     assert any(row["outcome"] == "refused" and row["object"] == f"image:{beta}" for row in rows)
     both = admin.post("/v1/restores", json={"image": alpha, "mount": True, "paths_b64": ["L2E="]})
     assert both.status_code == 400
