@@ -188,8 +188,8 @@ NEGATIVE = {0xD0: (1, -(1 << 5)), 0xD1: (2, -(1 << 7)), 0xD2: (4, -(1 << 15)), 0
 class Decoder:
     """MessagePack in its only allowed encoding; every other byte string is rejected."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: bytes, most: int = MAX_INT) -> None:
+        self.data, self.at, self.most = data, 0, most
 
     def take(self, length: int) -> bytes:
         """The next bytes; never believes a length that is not there."""
@@ -217,7 +217,7 @@ class Decoder:
             number = int.from_bytes(self.take(size), "big")
             need(number >= least, "record: not the shortest form")
         if kind == "int":
-            need(number <= MAX_INT, "record: number too large")
+            need(number <= self.most, "record: number too large")
             return number
         if kind == "bin":
             return self.take(number)
@@ -248,9 +248,9 @@ class Decoder:
         return result
 
 
-def decode(data: bytes) -> Value:
-    """One whole record."""
-    decoder = Decoder(data)
+def decode(data: bytes, most: int = MAX_INT) -> Value:
+    """One whole record, with no number above `most`."""
+    decoder = Decoder(data, most)
     value = decoder.value()
     need(decoder.at == len(data), "record: bytes behind it")
     return value
@@ -1296,10 +1296,18 @@ class Image:
 
 # ---------------------------------------------------------------- entries: entries.md
 
-FILE, FOLDER, SYMLINK, HARD_LINK, LAST_TYPE = 1, 2, 3, 4, 8
+FILE, FOLDER, SYMLINK, HARD_LINK, FIFO, SOCKET, CHARACTER_DEVICE, BLOCK_DEVICE = range(1, 9)
+LAST_TYPE = BLOCK_DEVICE
+SPECIAL = {
+    FIFO: stat.S_IFIFO,
+    SOCKET: stat.S_IFSOCK,
+    CHARACTER_DEVICE: stat.S_IFCHR,
+    BLOCK_DEVICE: stat.S_IFBLK,
+}
 MORE_EXTENTS, MORE_ATTRIBUTES, END = 64, 65, 127
 EXTENTS_FOLLOW, ATTRIBUTES_FOLLOW = 4, 8
-TIME, NAME, PATH = number(-MAX_INT - 1), data(0, 256), data(1, 65_536)
+LATEST = 2 * MAX_INT + 1
+TIME, NAME, PATH = number(-MAX_INT - 1, LATEST), data(0, 256), data(1, 65_536)
 
 
 def row(*rules: Rule) -> Rule:
@@ -1364,7 +1372,7 @@ class Entries:
         if self.peeked is None:
             length = int.from_bytes(self.bytes_of_stream(4), "big")
             need(0 < length <= MIB, "entries: length of a record")
-            record = decode(self.bytes_of_stream(length))
+            record = decode(self.bytes_of_stream(length), LATEST)
             if not isinstance(record, list) or not record:
                 raise Damaged("entries: a record that is not an array")
             self.peeked = record
@@ -1406,7 +1414,7 @@ class Entries:
         parts = set(path[1:].split(b"/")) if path != b"/" else set()
         need(not {b"", b".", b".."} & parts, "entries: a path with a part that is empty, . or ..")
         need(path != b"/" or entry.type == FOLDER, "entries: / is not a folder")
-        is_device = entry.type in (7, 8)
+        is_device = entry.type in (CHARACTER_DEVICE, BLOCK_DEVICE)
         need(is_device or entry.major == entry.minor == 0, "entries: device number of what is no device")
         is_link = entry.type in (SYMLINK, HARD_LINK)
         need((target is not None) == is_link, "entries: a target where the type has none, or none where it has")
@@ -1512,7 +1520,7 @@ class FolderSink(Sink):
     def add(self, entry: Entry) -> None:
         """Restore one file; folders get their attributes at the end."""
         parts = [part for part in entry.path.split(b"/") if part]
-        with self.trying(entry, "not restored"):
+        with self.trying(entry, "not restored as it was"):
             if entry.type == FOLDER:
                 with self.folder(parts):
                     self.folders.append(entry)
@@ -1528,7 +1536,13 @@ class FolderSink(Sink):
                     with self.folder(old[:-1]) as other:
                         os.link(old[-1], parts[-1], src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
                 else:
-                    self.problem(entry, "a special file, which is not restored")
+                    device = os.makedev(entry.major, entry.minor)
+                    os.mknod(parts[-1], SPECIAL[entry.type] | 0o600, device, dir_fd=folder)
+                    handle = os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                    try:  # without opening it, which would wake what is behind it
+                        self.attributes(entry, b"/proc/self/fd/%d" % handle)
+                    finally:
+                        os.close(handle)
 
     def add_file(self, entry: Entry, folder: int, name: bytes) -> None:
         """Write a regular file."""
@@ -1545,10 +1559,10 @@ class FolderSink(Sink):
     def attributes(self, entry: Entry, where: int | bytes) -> None:
         """Owner, extended attributes, mode and times, in this order.
 
-        Chown takes capabilities away, and a strict mode forbids the rest. A symbolic link, named by a path whose last
-        part is not followed, has no mode.
+        Chown takes capabilities away, and a strict mode forbids the rest. A symbolic link is named by a path whose last
+        part is not followed, and has no mode.
         """
-        follow = isinstance(where, int)
+        follow = entry.type != SYMLINK
         if self.as_root:
             with self.trying(entry, "owner"):
                 os.chown(where, entry.uid, entry.gid, follow_symlinks=follow)
@@ -1570,12 +1584,35 @@ class FolderSink(Sink):
                 self.attributes(entry, folder)
 
 
+TAR_TYPES = {
+    FILE: b"0", HARD_LINK: b"1", SYMLINK: b"2", CHARACTER_DEVICE: b"3", BLOCK_DEVICE: b"4", FOLDER: b"5", FIFO: b"6",
+}  # fmt: skip
+ACCESS_LISTS = {
+    b"system.posix_acl_access": b"SCHILY.acl.access",
+    b"system.posix_acl_default": b"SCHILY.acl.default",
+}
+
+
+def access_list(value: bytes) -> bytes | None:
+    """An access list as tar has it: text with numbers (tar.md); None for what is no list of version 2."""
+    words = {1: "user:", 2: "user:{}", 4: "group:", 8: "group:{}", 16: "mask:", 32: "other:"}
+    if value[:4] != b"\2\0\0\0" or len(value) % 8 != 4 or len(value) == 4:
+        return None
+    found = []
+    for tag, bits, number in Struct("<HHI").iter_unpack(value[4:]):
+        if tag not in words or bits > 7:
+            return None
+        letters = "".join(letter if bits & bit else "-" for bit, letter in ((4, "r"), (2, "w"), (1, "x")))
+        found.append(f"{words[tag].format(number)}:{letters}")
+    return ",".join(found).encode()
+
+
 class TarSink(Sink):
     """A POSIX pax stream (tar.md)."""
 
     def __init__(self, file: BinaryIO, image: Image) -> None:
         super().__init__(image)
-        self.file, self.length = file, 0
+        self.file, self.length, self.sockets = file, 0, set[bytes]()
 
     def write(self, data: bytes) -> None:
         """Append to the stream."""
@@ -1596,7 +1633,7 @@ class TarSink(Sink):
         head += octal(entry.mode, 7) + octal(entry.uid, 7) + octal(entry.gid, 7)
         head += octal(size, 11) + octal(entry.mtime // 10**9, 11) + b" " * 8 + kind + link[:100].ljust(100, b"\0")
         head += b"ustar\x0000" + entry.uname[:31].ljust(32, b"\0") + entry.gname[:31].ljust(32, b"\0")
-        head += octal(0, 7) + octal(0, 7) + bytes(167)
+        head += octal(entry.major, 7) + octal(entry.minor, 7) + bytes(167)
         self.write(head[:148] + b"%06o\0 " % sum(head) + head[156:])
 
     def extended(self, entry: Entry, name: bytes, link: bytes) -> bytes:
@@ -1614,7 +1651,11 @@ class TarSink(Sink):
             b"\0".join(value for _, value in pairs).decode()
         except UnicodeDecodeError:
             pairs.insert(0, (b"hdrcharset", b"BINARY"))
+        for device, n in ((b"SCHILY.devmajor", entry.major), (b"SCHILY.devminor", entry.minor)):
+            pairs += [(device, b"%d" % n)] if n > 2_097_151 else []
         for key, value in entry.attributes:
+            text = access_list(value) if key in ACCESS_LISTS else None
+            pairs += [(ACCESS_LISTS[key], text)] if text is not None else []
             pairs.append((b"SCHILY.xattr." + key.replace(b"%", b"%25").replace(b"=", b"%3D"), value))
         return b"".join(self.record(key, value) for key, value in pairs)
 
@@ -1629,10 +1670,11 @@ class TarSink(Sink):
 
     def add(self, entry: Entry) -> None:
         """One member."""
-        kind = {FILE: b"0", HARD_LINK: b"1", SYMLINK: b"2", FOLDER: b"5"}.get(entry.type)
-        if kind is None:
-            self.problem(entry, "a special file, which is not restored")
+        if entry.type == SOCKET or (entry.type == HARD_LINK and entry.target in self.sockets):
+            self.sockets |= {entry.path} if entry.type == SOCKET else set()
+            self.problem(entry, "a socket, which a tar cannot hold")
             return
+        kind = TAR_TYPES[entry.type]
         name = (entry.path[1:] or b".") + (b"/" if entry.type == FOLDER else b"")
         link = (entry.target or b"")[1 if entry.type == HARD_LINK else 0 :]
         if records := self.extended(entry, name, link):

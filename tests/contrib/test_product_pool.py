@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from strongroom.pool.references import Reference
 from strongroom.pool.series import PageSink
 from tests.contrib.reader import Result, run
 from tests.support.images import image_id
+from tests.support.torture import differences, make_torture
 from tests.support.trees import IS_ROOT, make_tree, nanoseconds, rsync_differences
 from tests.support.vault import GROUP, Vault, random_bytes
 from tests.unit.images.test_hostile_streams import data, entry, record, stream
@@ -103,6 +105,24 @@ def test_the_reader_restores_a_second_image_that_shares_with_the_first_p4(
     assert domain.verify(second).status == 0
     assert domain.restore(second, tmp_path / "target", *domain.key).status == 0
     assert_same(tree, tmp_path / "target")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can make files of every kind")
+def test_the_reader_restores_every_kind_of_file_p4(domain: Domain, tmp_path: Path) -> None:
+    source, target, unpacked = tmp_path / "s", tmp_path / "target", tmp_path / "unpacked"
+    make_torture(bytes(source), as_root=True)
+    image, backup, _ = domain.vault.back_up(source)
+    assert backup.problems == 0
+    restored = domain.restore(image, target, *domain.key)
+    assert restored.status == 0, restored.err
+    assert differences(bytes(source), bytes(target / str(source)[1:])) == ""
+    tar = run("restore", domain.vault.path, name_of(image), "--tar", tmp_path / "tar", *domain.key)
+    assert tar.err.count("a socket, which a tar cannot hold") == 5
+    unpacked.mkdir()
+    words = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner"]
+    subprocess.run(["tar", *words, "-xpf", tmp_path / "tar"], cwd=unpacked, check=True, capture_output=True)
+    left = differences(bytes(source), bytes(unpacked / str(source)[1:])).splitlines()
+    assert [line for line in left if "socket" not in line and "special/bound" not in line] == []
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="owners need root")

@@ -28,6 +28,7 @@ from strongroom.api.ports import (
 )
 from strongroom.audit import Actor, ActorKind
 from strongroom.catalog.file_list import FileLists
+from strongroom.catalog.model import Image
 from strongroom.core.errors import NotFoundError, UnavailableError
 from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
 from strongroom.core.secret import Secret
@@ -64,6 +65,7 @@ class Elsewhere:
     kept: dict[bytes, CredentialFacts] = field(default_factory=dict)
     aims: dict[str, TargetFacts] = field(default_factory=dict)
     policy_check: ImportPolicyCheck | None = None
+    client: str = ""
     jobs: Any = field(default_factory=lambda: itertools.count(1))
 
     def make_pool(self, name: str, path: str | None, actor: Actor) -> PoolFacts:
@@ -93,8 +95,8 @@ class Elsewhere:
         grant = DataGrant(Secret(GRANT_SECRET.encode()), "/run/media.sock")
         return StartedBackup(JobId(next(self.jobs)), ImageId(fixed("begun", 16)), grant, NOW)
 
-    def start_restore(self, image: ImageId, copy: int | None, paths: Sequence[bytes]) -> StartedRestore:
-        self.asked.append(("restore", image, copy, tuple(paths)))
+    def start_restore(self, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool) -> StartedRestore:
+        self.asked.append(("mount" if mount else "restore", image, copy, tuple(paths)))
         grant = DataGrant(Secret(GRANT_SECRET.encode()), "/run/media.sock")
         return StartedRestore(JobId(next(self.jobs)), grant, 7, 1_000)
 
@@ -136,8 +138,13 @@ class _Backups:
 class _Restores:
     there: Elsewhere
 
-    def start(self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes]) -> StartedRestore:
-        return self.there.start_restore(image, copy, paths)
+    def is_of_here(self, image: Image) -> bool:
+        return image.client == self.there.client
+
+    def start(
+        self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool
+    ) -> StartedRestore:
+        return self.there.start_restore(image, copy, paths, mount=mount)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from strongroom.audit import Actor
+from strongroom.catalog.model import Image
 from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
 from strongroom.core.secret import Secret
 from strongroom.jobs import JobId
@@ -137,10 +138,15 @@ class Backups(Protocol):
 
 
 class Restores(Protocol):
-    """Restores to this domain's clients."""
+    """Restores and mounts on this domain's clients."""
 
-    def start(self, actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes]) -> StartedRestore:
-        """Begin a restore of everything, or of the given paths, from the given copy or the best one.
+    def is_of_here(self, image: Image) -> bool:
+        """Tell whether an image is of the very client on which it would be restored."""
+
+    def start(
+        self, actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool
+    ) -> StartedRestore:
+        """Begin a restore of everything, or of the given paths, or a mount, from the given copy or the best one.
 
         Raises:
             KeyNotFoundError: a key is missing.

@@ -54,6 +54,16 @@ def _look(session: Session, job: str) -> dict[str, Any]:
     return found
 
 
+def report(session: Session, job: str, problems: list[dict[str, Any]]) -> None:
+    """Have the job's log tell what went wrong with files; the work is done, and nothing depends on it."""
+    if not problems:
+        return
+    try:
+        _in_a_session(session, lambda api: api.post(f"{job_path(job)}/problems", {"problems": problems}))
+    except StrongroomError as error:
+        session.out.say(f"job {safe(job)} does not tell of these problems: {safe(error.message)}")
+
+
 def _in_a_session(session: Session, call: Callable[[ApiClient], Any]) -> Any:
     """Do a call; a session that ended while something was waited for is begun anew, once."""
     try:

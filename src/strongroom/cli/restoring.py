@@ -11,7 +11,7 @@ from typing import BinaryIO
 from strongroom.cli.media_channel import MediaChannel
 from strongroom.cli.progress import Progress
 from strongroom.cli.troubles import Troubles
-from strongroom.client.restorer import Restorer, RestoreTotals
+from strongroom.client.restorer import Overwrite, Restorer, RestoreTotals
 from strongroom.client.selection import Selection
 from strongroom.client.tar import write_tar
 from strongroom.core.secret import Secret
@@ -37,7 +37,7 @@ class Order:
 
 
 def restore_files(
-    order: Order, target: bytes, troubles: Troubles, progress: Progress, *, overwrite: bool, by_name: bool
+    order: Order, target: bytes, troubles: Troubles, progress: Progress, *, overwrite: Overwrite, by_name: bool
 ) -> RestoreTotals:
     """Write the files below a folder.
 

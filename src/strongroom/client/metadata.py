@@ -7,15 +7,22 @@ import grp
 import os
 import pwd
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from strongroom.client.folders import Folder
 from strongroom.client.problems import reason
-from strongroom.formats import entries
 from strongroom.formats.entries import Entry
 
 _ACCESS_LIST: Final = "system.posix_acl_access"
 _SET_ID: Final = 0o6000
+_MANY: Final = (b"user.", b"trusted.")
+
+
+class NotSet(NamedTuple):
+    """What could not be set: the kind of it, such as ``owner``, and the system's reason."""
+
+    what: str
+    why: str
 
 
 @dataclass(slots=True)
@@ -54,62 +61,62 @@ class Owners:
         return self._groups[name]
 
 
-def apply_to_open(fd: int, entry: Entry, owners: Owners, *, drop_inherited: bool) -> list[str]:
-    """Set everything on an open file or folder.
+def apply_to_file(file: int | bytes, entry: Entry, owners: Owners, *, drop_inherited: bool) -> list[NotSet]:
+    """Set everything on a file or folder of any type but a symbolic link.
 
     The order matters: a new owner clears set-id bits and capabilities, and anything sets the times.
 
     Args:
-        fd: open descriptor.
+        file: open descriptor; or a path to what must not be opened, of which the last part is followed.
         entry: the record.
         owners: whose numbers to use.
         drop_inherited: the file may have got an access list from its folder, which the record does not have.
 
     Returns:
-        What could not be set, each with the reason.
+        What could not be set.
     """
-    failed: list[str] = []
+    failed: list[NotSet] = []
     mode = entry.mode
     uid, gid = owners.of(entry)
     try:
-        os.fchown(fd, uid, gid)
+        os.chown(file, uid, gid)
     except (OSError, OverflowError) as error:
-        failed.append(f"owner {uid}:{gid} ({_why(error)})")
+        failed.append(NotSet("owner", _why(error)))
         # Set-id bits would now lend the rights of whoever restores.
         mode &= ~_SET_ID
     try:
-        os.fchmod(fd, mode)
+        os.chmod(file, mode)  # noqa: PTH101 - a descriptor, or bytes
     except OSError as error:
-        failed.append(f"mode {mode:o} ({_why(error)})")
-    failed += _set_attributes(fd, entry, follow=True)
+        failed.append(NotSet("mode", _why(error)))
+    failed += _set_attributes(file, entry, follow=True)
     if drop_inherited and not any(name == _ACCESS_LIST.encode() for name, _ in entry.attributes):
-        failed += _drop_access_list(fd)
+        failed += _drop_access_list(file)
     try:
-        os.utime(fd, ns=(entry.mtime, entry.mtime))
+        os.utime(file, ns=(entry.mtime, entry.mtime))
     except (OSError, OverflowError) as error:
-        failed.append(f"time ({_why(error)})")
+        failed.append(NotSet("time", _why(error)))
     return failed
 
 
-def apply_to_symlink(folder: Folder, name: bytes, entry: Entry, owners: Owners) -> list[str]:
+def apply_to_symlink(folder: Folder, name: bytes, entry: Entry, owners: Owners) -> list[NotSet]:
     """Set owner, attributes and time of a symbolic link itself; give what could not be set."""
-    failed: list[str] = []
+    failed: list[NotSet] = []
     uid, gid = owners.of(entry)
     try:
         os.chown(name, uid, gid, dir_fd=folder.fd, follow_symlinks=False)
     except (OSError, OverflowError) as error:
-        failed.append(f"owner {uid}:{gid} ({_why(error)})")
+        failed.append(NotSet("owner", _why(error)))
     if entry.attributes:
         failed += _set_attributes(b"/proc/self/fd/%d/%b" % (folder.fd, name), entry, follow=False)
     try:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=folder.fd, follow_symlinks=False)
     except (OSError, OverflowError) as error:
-        failed.append(f"time ({_why(error)})")
+        failed.append(NotSet("time", _why(error)))
     return failed
 
 
-def _set_attributes(file: int | bytes, entry: Entry, *, follow: bool) -> list[str]:
-    failed: list[str] = []
+def _set_attributes(file: int | bytes, entry: Entry, *, follow: bool) -> list[NotSet]:
+    failed: list[NotSet] = []
     for name, value in entry.attributes:
         text = os.fsdecode(name)
         try:
@@ -118,17 +125,23 @@ def _set_attributes(file: int | bytes, entry: Entry, *, follow: bool) -> list[st
             else:
                 os.setxattr(file, text, value, follow_symlinks=False)
         except OSError as error:
-            failed.append(f"attribute {entries.shown(name)} ({_why(error)})")
+            failed.append(NotSet(_kind_of(name), _why(error)))
     return failed
 
 
-def _drop_access_list(fd: int) -> list[str]:
+def _kind_of(name: bytes) -> str:
+    """Name an attribute: by its name space, where there may be any number of names."""
+    space = next((space for space in _MANY if name.startswith(space)), None)
+    return "attribute " + (f"{space.decode()}*" if space else name[:64].decode("utf-8", "backslashreplace"))
+
+
+def _drop_access_list(file: int | bytes) -> list[NotSet]:
     try:
-        os.removexattr(fd, _ACCESS_LIST)
+        os.removexattr(file, _ACCESS_LIST)
     except OSError as error:
         # There was none, or the file system has no access lists.
         if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-            return [f"no access list ({_why(error)})"]
+            return [NotSet("no access list", _why(error))]
     return []
 
 

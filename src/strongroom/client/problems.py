@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from strongroom.core.errors import InputError, RefusedError, ResourceError, UnavailableError
@@ -17,6 +17,7 @@ UNREADABLE: Final = "client.unreadable"
 CHANGED: Final = "client.changed"
 SHRANK: Final = "client.shrank"
 UNSUPPORTED: Final = "client.unsupported"
+NOT_KEPT: Final = "client.not-kept"
 BAD_PATH: Final = "client.bad-path"
 
 EXISTS: Final = "client.exists"
@@ -28,14 +29,49 @@ LINK_MISSING: Final = "client.link-missing"
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A problem with one file: its path, a stable code, and the facts."""
+    """A problem with one file: its path, a stable code, and the facts.
+
+    Attributes:
+        path: of the file.
+        code: stable.
+        message: the facts.
+        kind: what many files may have in common, such as ``socket``; such problems are counted and told once for each
+            kind. Empty for a problem of its own.
+    """
 
     path: bytes
     code: str
     message: str
+    kind: str = ""
 
 
 Report: TypeAlias = Callable[[Trouble], None]
+
+
+@dataclass(slots=True)
+class Kinds:
+    """Counts problems that are told once for each kind, with the first file of each as an example.
+
+    A kind is a word of ours, or an attribute's name space, so there are few.
+    """
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    _first: dict[tuple[str, str], Trouble] = field(default_factory=dict)
+
+    def add(self, trouble: Trouble) -> None:
+        """Count one more file."""
+        key = trouble.code, trouble.kind
+        self._first.setdefault(key, trouble)
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def summaries(self) -> list[tuple[int, Trouble]]:
+        """Give for each kind how many files it has, and the problem of the first of them, its message about all."""
+        found: list[tuple[int, Trouble]] = []
+        for key, first in self._first.items():
+            count = self.counts[key]
+            files = "1 file" if count == 1 else f"{count} files"
+            found.append((count, replace(first, message=f"{files}: {first.message}")))
+        return found
 
 
 class BadRootError(InputError):

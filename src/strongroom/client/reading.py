@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from strongroom.client.flags import flags_not_kept
 from strongroom.client.folders import open_at
 from strongroom.client.problems import (
     CHANGED,
@@ -32,6 +33,16 @@ SPARSE_BYTES: Final = 64 << 10
 # Not blocking: what was a file when it was listed may be a FIFO without a writer when it is opened.
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NO_ATTRIBUTES: Final = (errno.ENOTSUP, errno.ENODATA)
+TYPES: Final = {
+    stat.S_IFREG: entries.REGULAR,
+    stat.S_IFDIR: entries.FOLDER,
+    stat.S_IFLNK: entries.SYMLINK,
+    stat.S_IFIFO: entries.FIFO,
+    stat.S_IFSOCK: entries.SOCKET,
+    stat.S_IFCHR: entries.CHARACTER_DEVICE,
+    stat.S_IFBLK: entries.BLOCK_DEVICE,
+}
+"""Types of records by those of this system."""
 
 
 @dataclass(slots=True)
@@ -45,6 +56,7 @@ class Reading:
         target: of a symbolic link.
         flags: of the record, :data:`entries.CHANGED` and :data:`entries.SHRANK`.
         trouble: what to report beside the record.
+        not_kept: what else to report, because no record has it.
     """
 
     status: os.stat_result
@@ -53,6 +65,7 @@ class Reading:
     target: bytes | None = None
     flags: int = 0
     trouble: Trouble | None = None
+    not_kept: Trouble | None = None
 
 
 class Large:
@@ -69,7 +82,7 @@ def is_in_ranges(status: os.stat_result) -> bool:
 
 
 def read_plain(found: Found) -> Outcome:
-    """Read a folder's or symbolic link's attributes and target."""
+    """Read the attributes, and a symbolic link's target, of what is no regular file; nothing is opened."""
     try:
         target = os.readlink(found.name, dir_fd=found.folder.fd) if stat.S_ISLNK(found.status.st_mode) else None
         # No call takes a folder's descriptor and a name in it, but the process file system does.
@@ -151,9 +164,8 @@ def compare(path: bytes, before: os.stat_result, after: os.stat_result, read_byt
 
 def unsupported(found: Found) -> Trouble:
     """Name a type of file that is not kept."""
-    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-    kind = kinds.get(stat.S_IFMT(found.status.st_mode), "a file of unknown type")
-    return Trouble(found.path, UNSUPPORTED, f"{kind} is not kept by this version")
+    kind = stat.S_IFMT(found.status.st_mode)
+    return Trouble(found.path, UNSUPPORTED, "this type of file is not kept", f"type {kind:#o}")
 
 
 def ranges(fd: int, size: int, status: os.stat_result, most: int) -> Iterator[tuple[int, int, bool]]:
@@ -214,7 +226,7 @@ def _read_open(found: Found, fd: int, before: os.stat_result) -> Reading:
     flags, trouble = compare(found.path, before, os.fstat(fd), len(data))
     if failed is not None:
         trouble = broken_off(found.path, failed, len(data), size)
-    return Reading(before, data, attributes, None, flags, trouble)
+    return Reading(before, data, attributes, None, flags, trouble, flags_not_kept(found.path, fd))
 
 
 def broken_off(path: bytes, error: OSError, read_bytes: int, size: int) -> Trouble:

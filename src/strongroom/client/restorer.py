@@ -12,16 +12,17 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
 from typing import Final
 
-from strongroom.client.metadata import Owners, apply_to_open, apply_to_symlink
+from strongroom.client.file_systems import FileSystems
+from strongroom.client.metadata import NotSet, Owners, apply_to_file, apply_to_symlink
 from strongroom.client.problems import (
     EXISTS,
     LINK_MISSING,
     NOT_PERMITTED,
     NOT_WRITTEN,
     UNSAFE_PATH,
-    UNSUPPORTED,
     Report,
     StreamLostError,
     TargetFullError,
@@ -39,6 +40,33 @@ from strongroom.formats.restore_stream import Member, members
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
+_SPECIAL: Final = {
+    entries.FIFO: (stat.S_IFIFO, "FIFO"),
+    entries.SOCKET: (stat.S_IFSOCK, "socket"),
+    entries.CHARACTER_DEVICE: (stat.S_IFCHR, "character device"),
+    entries.BLOCK_DEVICE: (stat.S_IFBLK, "block device"),
+}
+
+
+class Overwrite(StrEnum):
+    """What is done when something of a file's name is there.
+
+    ``NEVER`` keeps it. ``OLDER`` replaces it if it was modified before the file that is restored. ``ALWAYS``
+    replaces it. What is true of files is true of the owner, mode and times of folders; contents of a folder
+    that the image does not have always stay.
+    """
+
+    NEVER = "never"
+    OLDER = "older"
+    ALWAYS = "always"
+
+
+class _Place(Enum):
+    """What is at the place of a file."""
+
+    FREE = auto()
+    TAKEN = auto()
+    KEPT = auto()
 
 
 @dataclass(slots=True)
@@ -65,7 +93,7 @@ class Restorer:
         target: folder to restore into, made when it is missing; ``/`` restores in place.
         report: told of every problem.
         entropy: for temporary names that no earlier restore has left.
-        overwrite: replace files that exist, and set owner and mode of folders that exist.
+        overwrite: what becomes of what exists.
         selection: which files are wanted.
         numeric_owners: take owners by number; otherwise by name, where the name is known here.
         flush: when all is written, wait until it is on stable storage.
@@ -80,7 +108,7 @@ class Restorer:
         report: Report,
         entropy: Entropy,
         *,
-        overwrite: bool = False,
+        overwrite: Overwrite = Overwrite.NEVER,
         selection: Selection | None = None,
         numeric_owners: bool = True,
         flush: bool = True,
@@ -92,6 +120,7 @@ class Restorer:
         self._selection = selection or Selection()
         self._owners = Owners(numeric_owners)
         self._flush = flush
+        self._file_systems = FileSystems()
         self._token = entropy.bytes(8).hex().encode()
         self._temporary = 0
         # Hashes, because paths would take several times the room; a clash refuses one hard link, visibly.
@@ -106,7 +135,7 @@ class Restorer:
             TargetFullError: no room is left.
             TargetChangedError: somebody moved a folder of the target.
             StreamLostError: the bytes stopped coming.
-            OSError: the target cannot be made or opened.
+            OSError: the target cannot be made or opened, or the system could not bring it to stable storage.
         """
         target = Target(self._path, self._leave)
         try:
@@ -116,10 +145,11 @@ class Restorer:
                 else:
                     self.totals.skipped += 1
             target.finish()
+            if self._flush:
+                self._file_systems.sync()
         finally:
             target.close()
-        if self._flush:
-            os.sync()
+            self._file_systems.close()
         return self.totals
 
     def _restore(self, target: Target, member: Member) -> None:
@@ -127,7 +157,7 @@ class Restorer:
         parts = path_parts(entry.path)
         try:
             if not parts:
-                self._set_later(target.top, entry)
+                self._set_later(target.top, entry, target.top.is_new or self._may_replace(target.top.status(), entry))
                 return
             above = target.reach(parts[:-1])
             self._restore_in(target, above, parts[-1], member)
@@ -141,77 +171,109 @@ class Restorer:
     def _restore_in(self, target: Target, above: Level, name: bytes, member: Member) -> None:
         entry = member.entry
         if entry.type == entries.FOLDER:
-            level = target.make(above, name, replace=self._overwrite)
+            place = self._look(above, name, entry)
+            level = target.make(above, name, replace=place is not _Place.KEPT)
             if level is None:
                 self._refuse(entry, EXISTS, "something that is not a folder has this name")
             else:
-                self._set_later(level, entry)
+                self._set_later(level, entry, level.is_new or place is not _Place.KEPT)
             return
-        if not self._may_write(above, name):
+        place = self._look(above, name, entry)
+        if place is _Place.KEPT:
             self._refuse(entry, EXISTS, "a file of this name is there")
             return
+        replace = above.is_new or place is _Place.TAKEN
         match entry.type:
             case entries.REGULAR:
-                done = self._write_file(above, name, member)
+                done = self._write_file(above, name, member, replace=replace)
             case entries.SYMLINK:
-                done = self._write_symlink(above, name, entry)
+                done = self._write_symlink(above, name, entry, replace=replace)
             case entries.HARD_LINK:
-                done = self._write_hard_link(target, above, name, entry)
+                done = self._write_hard_link(target, above, name, entry, replace=replace)
             case _:
-                self._refuse(entry, UNSUPPORTED, "this type of file is not restored by this version")
-                return
+                done = self._write_special(above, name, entry, replace=replace)
         if done:
             self.totals.files += 1
             self.totals.content += entry.size
 
-    def _set_later(self, level: Level, entry: Entry) -> None:
-        """Keep a folder's record until its contents are there; a folder that existed stays as it is."""
+    def _set_later(self, level: Level, entry: Entry, wanted: bool) -> None:
+        """Keep a folder's record until its contents are there, if it is wanted: what existed may stay as it is."""
         self.totals.files += 1
-        if level.is_new or self._overwrite:
+        if wanted:
             level.entry = entry
 
     def _leave(self, level: Level) -> None:
+        self._file_systems.note(level.folder.device, level.folder.fd)
         if level.entry is not None:
-            failed = apply_to_open(level.folder.fd, level.entry, self._owners, drop_inherited=not level.is_new)
+            failed = apply_to_file(level.folder.fd, level.entry, self._owners, drop_inherited=not level.is_new)
             self._not_set(level.entry, failed)
 
-    def _may_write(self, above: Level, name: bytes) -> bool:
-        if above.is_new or self._overwrite:
-            return True
+    def _look(self, above: Level, name: bytes, entry: Entry) -> _Place:
+        if above.is_new:
+            return _Place.FREE
         try:
-            os.stat(name, dir_fd=above.folder.fd, follow_symlinks=False)
+            status = os.stat(name, dir_fd=above.folder.fd, follow_symlinks=False)
         except FileNotFoundError:
-            return True
-        return False
+            return _Place.FREE
+        return _Place.TAKEN if self._may_replace(status, entry) else _Place.KEPT
 
-    def _write_file(self, above: Level, name: bytes, member: Member) -> bool:
+    def _may_replace(self, status: os.stat_result, entry: Entry) -> bool:
+        if self._overwrite is Overwrite.OLDER:
+            return status.st_mtime_ns < entry.mtime
+        return self._overwrite is Overwrite.ALWAYS
+
+    def _write_file(self, above: Level, name: bytes, member: Member, *, replace: bool) -> bool:
         temporary, fd = self._create(above)
         done = False
         try:
             try:
                 _write_contents(fd, member)
-                failed = apply_to_open(fd, member.entry, self._owners, drop_inherited=not above.is_new)
+                failed = apply_to_file(fd, member.entry, self._owners, drop_inherited=not above.is_new)
             finally:
                 os.close(fd)
-            done = self._put(above, temporary, name, member.entry, failed)
+            done = self._put(above, temporary, name, member.entry, failed, replace=replace)
         finally:
             if not done:
                 _remove(above, temporary)
         return done
 
-    def _write_symlink(self, above: Level, name: bytes, entry: Entry) -> bool:
+    def _write_symlink(self, above: Level, name: bytes, entry: Entry, *, replace: bool) -> bool:
         temporary = self._temporary_name()
         os.symlink(entry.target or b"", temporary, dir_fd=above.folder.fd)
         done = False
         try:
             failed = apply_to_symlink(above.folder, temporary, entry, self._owners)
-            done = self._put(above, temporary, name, entry, failed)
+            done = self._put(above, temporary, name, entry, failed, replace=replace)
         finally:
             if not done:
                 _remove(above, temporary)
         return done
 
-    def _write_hard_link(self, target: Target, above: Level, name: bytes, entry: Entry) -> bool:
+    def _write_special(self, above: Level, name: bytes, entry: Entry, *, replace: bool) -> bool:
+        """Make a FIFO, socket or device; it is not opened, because that would wake whatever is behind it."""
+        kind, word = _SPECIAL[entry.type]
+        temporary = self._temporary_name()
+        try:
+            device = os.makedev(entry.major, entry.minor)
+            os.mknod(temporary, kind | 0o600, device, dir_fd=above.folder.fd)
+        except (PermissionError, OverflowError) as error:
+            why = reason(error) if isinstance(error, OSError) else "number out of range"
+            return self._refuse(entry, NOT_WRITTEN, f"a {word} is not made: {why}", word)
+        done = False
+        try:
+            handle = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above.folder.fd)
+            try:
+                path = b"/proc/self/fd/%d" % handle
+                failed = apply_to_file(path, entry, self._owners, drop_inherited=not above.is_new)
+            finally:
+                os.close(handle)
+            done = self._put(above, temporary, name, entry, failed, replace=replace)
+        finally:
+            if not done:
+                _remove(above, temporary)
+        return done
+
+    def _write_hard_link(self, target: Target, above: Level, name: bytes, entry: Entry, *, replace: bool) -> bool:
         source = entry.target or b""
         parts = path_parts(source)
         if hash(source) in self._not_restored or not parts or not self._selection.has_path(source):
@@ -220,24 +282,26 @@ class Restorer:
         try:
             folder, close = target.look_up(parts[:-1])
             try:
-                if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder.fd, follow_symlinks=False).st_mode):
-                    return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)} is no regular file any more")
+                if stat.S_ISDIR(os.stat(parts[-1], dir_fd=folder.fd, follow_symlinks=False).st_mode):
+                    return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)} is a folder now")
                 _link(parts[-1], folder.fd, temporary, above.folder.fd)
             finally:
                 close()
         except (FileNotFoundError, NotADirectoryError) as error:
             return self._refuse(entry, LINK_MISSING, f"{entries.shown(source)}: {reason(error)}")
         try:
-            return self._put(above, temporary, name, entry, [])
+            return self._put(above, temporary, name, entry, [], replace=replace)
         finally:
             # Renaming onto another name of the same file does nothing, and leaves both.
             _remove(above, temporary)
 
-    def _put(self, above: Level, temporary: bytes, name: bytes, entry: Entry, failed: list[str]) -> bool:
+    def _put(
+        self, above: Level, temporary: bytes, name: bytes, entry: Entry, failed: list[NotSet], *, replace: bool
+    ) -> bool:
         """Give a complete file its name; ``False`` when something else has it and keeps it."""
         fd = above.folder.fd
         try:
-            if above.is_new or self._overwrite:
+            if replace:
                 self._rename(fd, temporary, name)
             else:
                 # A link, unlike a rename, refuses a name that somebody took since it was looked at.
@@ -272,14 +336,14 @@ class Restorer:
         self._temporary += 1
         return b".strongroom-%b-%d" % (self._token, self._temporary)
 
-    def _refuse(self, entry: Entry, code: str, message: str) -> bool:
+    def _refuse(self, entry: Entry, code: str, message: str, kind: str = "") -> bool:
         self._not_restored.add(hash(entry.path))
-        self._report(Trouble(entry.path, code, message))
+        self._report(Trouble(entry.path, code, message, kind))
         return False
 
-    def _not_set(self, entry: Entry, failed: list[str]) -> None:
-        if failed:
-            self._report(Trouble(entry.path, NOT_PERMITTED, "not set: " + ", ".join(failed)))
+    def _not_set(self, entry: Entry, failed: list[NotSet]) -> None:
+        for what, why in failed:
+            self._report(Trouble(entry.path, NOT_PERMITTED, f"{what} not set: {why}", what))
 
     def _reported(self, problem: Problem) -> None:
         self._report(Trouble(problem.path, problem.code, problem.message))

@@ -17,11 +17,12 @@ from typing import Final
 
 from strongroom.client import reading
 from strongroom.client.block_writer import BlockWriter
+from strongroom.client.flags import flags_not_kept
 from strongroom.client.folders import Folder
 from strongroom.client.links import Links
 from strongroom.client.owners import Owners
 from strongroom.client.previous import Previous
-from strongroom.client.problems import UNREADABLE, Trouble, reading_failed, reason
+from strongroom.client.problems import NOT_KEPT, UNREADABLE, Kinds, Trouble, reading_failed, reason
 from strongroom.client.reading import Large, Outcome, Reading
 from strongroom.client.walker import Found
 from strongroom.formats import entries
@@ -143,9 +144,16 @@ class Sender:
         self._in_flight_bytes = in_flight_bytes
         self._writer = BlockWriter()
         self._links = Links()
+        self._kinds = Kinds()
 
     def report(self, trouble: Trouble) -> None:
-        """Put a problem into the stream, and count it; the walker is given this."""
+        """Put a problem into the stream, and count it; the walker is given this.
+
+        One of a kind is told once for all files of its kind, at the end.
+        """
+        if trouble.kind:
+            self._kinds.add(trouble)
+            return
         self.totals.problems += 1
         self._writer.problem(trouble.path, trouble.code, trouble.message)
 
@@ -183,6 +191,9 @@ class Sender:
                 if future is not None and not future.cancel():
                     future.exception()
                 batch.release()
+        for _, trouble in self._kinds.summaries():
+            self.totals.problems += 1
+            self._writer.problem(trouble.path, trouble.code, trouble.message)
         self._writer.end(self.totals.files, self.totals.content, self.totals.problems)
         yield from self._writer.take()
 
@@ -213,19 +224,18 @@ class Sender:
 
     def _classify(self, found: Found, previous: tuple[int, Known] | None) -> _Item | None:
         status = found.status
-        if not stat.S_ISREG(status.st_mode):
-            if previous is not None:
-                return _Item(found, _Way.SAME, previous)
-            if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                return _Item(found, _Way.PLAIN)
+        kind = reading.TYPES.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
             self.report(reading.unsupported(found))
             return None
-        if status.st_nlink > 1:
+        if status.st_nlink > 1 and kind != entries.FOLDER:
             if self._links.knows(status):
                 return _Item(found, _Way.LINK, previous)
             self._links.begin(status)
-        if previous is not None and previous[1].type == entries.REGULAR:
+        if previous is not None and previous[1].type == kind:
             return _Item(found, _Way.SAME, previous)
+        if kind != entries.REGULAR:
+            return _Item(found, _Way.PLAIN)
         return _Item(found, _Way.IN_RANGES if reading.is_in_ranges(status) else _Way.SMALL)
 
     def _send(
@@ -239,7 +249,7 @@ class Sender:
                     yield from self._writer.take()
                     continue
                 yield from self._send_item(item, outcome, pool)
-                if item.found.status.st_nlink > 1 and stat.S_ISREG(item.found.status.st_mode):
+                if item.found.status.st_nlink > 1:
                     self._links.seen(item.found.status)
                 yield from self._writer.take()
         finally:
@@ -259,7 +269,7 @@ class Sender:
                     self._record(self._entry(found.path, entries.HARD_LINK, found.status, target=first), None)
                 return
             # The name before it could not be read, or is gone: this one stands for the file.
-            outcome = reading.read_small(found)
+            outcome = _read_alone(found)
         match outcome:
             case Reading():
                 self._send_reading(found, outcome)
@@ -270,24 +280,23 @@ class Sender:
 
     def _send_reading(self, found: Found, outcome: Reading) -> None:
         status, data = outcome.status, outcome.data
-        if stat.S_ISREG(status.st_mode):
-            kind = entries.REGULAR
-            is_apart = len(data) >= OWN_SEGMENTS_BYTES
-            if is_apart:
-                self._writer.cut()
-            if data:
-                self._writer.data(data)
-                self.totals.read_bytes += len(data)
-            if is_apart:
-                self._writer.cut()
-        else:
-            kind = entries.SYMLINK if outcome.target is not None else entries.FOLDER
+        kind = reading.TYPES[stat.S_IFMT(status.st_mode)]
+        is_apart = len(data) >= OWN_SEGMENTS_BYTES
+        if is_apart:
+            self._writer.cut()
+        if data:
+            self._writer.data(data)
+            self.totals.read_bytes += len(data)
+        if is_apart:
+            self._writer.cut()
         entry = self._entry(found.path, kind, status, len(data), outcome.target, outcome.flags)
+        if kind in entries.DEVICES:
+            entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
         self._record(entry, outcome.attributes)
-        if outcome.trouble is not None:
-            self.report(outcome.trouble)
-        if kind == entries.REGULAR:
-            self._links.recorded(found.status, found.path)
+        for trouble in (outcome.trouble, outcome.not_kept):
+            if trouble is not None:
+                self.report(trouble)
+        self._links.recorded(status, found.path)
 
     def _send_run(self, run: _Run) -> None:
         """Refer to files of the previous image. With an equal ctime the attributes are equal too."""
@@ -301,8 +310,7 @@ class Sender:
         """Refer to a file of the previous image that has other names, or is a link."""
         run = _Run(number, 1, int(known.type == entries.REGULAR), known.size)
         self._send_run(run)
-        if known.type == entries.REGULAR:
-            self._links.recorded(found.status, found.path)
+        self._links.recorded(found.status, found.path)
 
     def _send_ranges(self, found: Found, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
         """Send a file range by range; what was sent when it breaks off is kept, with a record that says so."""
@@ -330,6 +338,7 @@ class Sender:
                     self.report(Trouble(found.path, UNREADABLE, reason(error)))
                     return
             attributes = reading.attributes_of(fd)
+            not_kept = flags_not_kept(found.path, fd)
             flags, trouble = reading.compare(found.path, before, os.fstat(fd), size)
         finally:
             os.close(fd)
@@ -337,13 +346,17 @@ class Sender:
             trouble = reading.broken_off(found.path, failed, size, before.st_size)
         self._record(self._entry(found.path, entries.REGULAR, before, size, flags=flags), attributes)
         self._writer.cut()
-        if trouble is not None:
-            self.report(trouble)
-        self._links.recorded(found.status, found.path)
+        for each in (trouble, not_kept):
+            if each is not None:
+                self.report(each)
+        self._links.recorded(before, found.path)
 
     def _entry(
         self, path: bytes, kind: int, status: os.stat_result, size: int = 0, target: bytes | None = None, flags: int = 0
     ) -> Entry:
+        modified = entries.moment(status.st_mtime_ns)
+        if modified != status.st_mtime_ns:
+            self.report(Trouble(path, NOT_KEPT, "a time before 1677 or after 2554 is not kept as it is", "time"))
         return Entry(
             kind,
             path,
@@ -352,8 +365,8 @@ class Sender:
             status.st_gid,
             self._owners.user(status.st_uid),
             self._owners.group(status.st_gid),
-            status.st_mtime_ns,
-            status.st_ctime_ns,
+            modified,
+            entries.moment(status.st_ctime_ns),
             entries.identity(status.st_dev),
             entries.identity(status.st_ino),
             size,
@@ -368,6 +381,10 @@ class Sender:
     def _count(self, entry: Entry) -> None:
         self.totals.files += 1
         self.totals.content += entry.size
+
+
+def _read_alone(found: Found) -> Outcome:
+    return reading.read_small(found) if stat.S_ISREG(found.status.st_mode) else reading.read_plain(found)
 
 
 def _read_batch(batch: _Batch) -> list[Outcome | None]:

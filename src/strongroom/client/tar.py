@@ -12,7 +12,6 @@ from strongroom.formats.image_stream import Buffer, Hole, Problem
 from strongroom.formats.restore_stream import members
 
 _ZEROS: Final = bytes(1 << 20)
-_KEPT: Final = (entries.REGULAR, entries.FOLDER, entries.SYMLINK, entries.HARD_LINK)
 
 
 def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | None = None) -> Iterator[Buffer]:
@@ -34,15 +33,20 @@ def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | 
         report(Trouble(problem.path, problem.code, problem.message))
 
     wanted = selection or Selection()
+    # Hashes, because paths would take several times the room; a clash leaves out one hard link, visibly.
+    sockets: set[int] = set()
     length = 0
     for member in members(chunks, reported):
         entry = member.entry
         if entry not in wanted:
             continue
-        if entry.type not in _KEPT:
-            report(Trouble(entry.path, UNSUPPORTED, "this type of file is not written by this version"))
+        is_link = entry.type == entries.HARD_LINK
+        if entry.type == entries.SOCKET:
+            sockets.add(hash(entry.path))
+        if entry.type == entries.SOCKET or (is_link and hash(entry.target) in sockets):
+            report(Trouble(entry.path, UNSUPPORTED, "a socket has no place in a tar", "socket"))
             continue
-        if entry.type == entries.HARD_LINK and not wanted.has_path(entry.target or b""):
+        if is_link and not wanted.has_path(entry.target or b""):
             report(Trouble(entry.path, LINK_MISSING, f"{entries.shown(entry.target or b'')} was not selected"))
             continue
         front = pax.header(entry)

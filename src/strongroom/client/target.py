@@ -33,6 +33,10 @@ class Level:
     is_new: bool
     entry: Entry | None = None
 
+    def status(self) -> os.stat_result:
+        """Give the folder's status now."""
+        return os.fstat(self.folder.fd)
+
 
 class Target:
     """The chain of folders from the target down to where files are restored now.

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from strongroom.client.exclude import Exclude
+from strongroom.client.flags import flags_not_kept
 from strongroom.client.folders import OPEN_LEVELS, Folder, open_root
 from strongroom.client.problems import BAD_PATH, VANISHED, BadRootError, Report, Trouble, reading_failed, reason
 from strongroom.formats.entries import MAX_PATH_BYTES, walk_key
@@ -138,6 +139,9 @@ class Walker:
             if not entered:
                 folder.leave()
                 return
+            not_kept = flags_not_kept(found.path, folder.fd)
+            if not_kept is not None:
+                self._report(not_kept)
             with os.scandir(folder.fd) as listing:
                 names = [os.fsencode(item.name) for item in listing]
         except OSError as error:

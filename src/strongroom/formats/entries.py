@@ -25,11 +25,14 @@ REGULAR: Final = 1
 FOLDER: Final = 2
 SYMLINK: Final = 3
 HARD_LINK: Final = 4
+FIFO: Final = 5
+SOCKET: Final = 6
+CHARACTER_DEVICE: Final = 7
+BLOCK_DEVICE: Final = 8
 MORE_EXTENTS: Final = 64
 MORE_ATTRIBUTES: Final = 65
 END: Final = 127
-_RESERVED: Final = range(5, 9)
-_DEVICES: Final = (7, 8)
+DEVICES: Final = (CHARACTER_DEVICE, BLOCK_DEVICE)
 
 CHANGED: Final = 1
 """Flag: the file changed while it was read."""
@@ -56,7 +59,8 @@ FileType = Annotated[int, msgspec.Meta(ge=1, le=8)]
 Mode = Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
 Target = Annotated[bytes, msgspec.Meta(max_length=MAX_PATH_BYTES)]
 OwnerName = Annotated[bytes, msgspec.Meta(max_length=MAX_NAME_BYTES)]
-SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+# Up to 2^64-1, which is the most that the encoding can say: file systems have times after 2262.
+SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63))]
 _AttributeName = Annotated[bytes, msgspec.Meta(min_length=1, max_length=255)]
 _AttributeValue = Annotated[bytes, msgspec.Meta(max_length=65_536)]
 Attribute: TypeAlias = tuple[_AttributeName, _AttributeValue]
@@ -68,6 +72,7 @@ _Extents = Annotated[list[Extent], msgspec.Meta(max_length=MAX_EXTENTS)]
 
 _U32: Final = struct.Struct(">I")
 _MAX_INTEGER: Final = (1 << 63) - 1
+_LATEST: Final = (1 << 64) - 1
 _ARRAY_16: Final = 0xDC
 """MessagePack: an array, whose count follows in two bytes."""
 _IN_BAD_PATHS: Final = (b"//", b"/\0", b"/./", b"/../", b"/.\0", b"/..\0")
@@ -141,6 +146,11 @@ def identity(number: int) -> int:
     return number & _MAX_INTEGER
 
 
+def moment(nanoseconds: int) -> int:
+    """Give what a record says of a time: itself, or the nearest from 1677 to 2554."""
+    return max(-(1 << 63), min(nanoseconds, _LATEST))
+
+
 def encode(record: Record) -> bytes:
     """Write one record with its length before it.
 
@@ -197,7 +207,7 @@ def decode(body: bytes) -> Record:
         NewerFormatError: a type that this program does not know.
     """
     kind = _type_of(body)
-    if kind <= _RESERVED[-1]:
+    if kind <= BLOCK_DEVICE:
         return _decode_file(body)
     other = _OTHERS.get(kind)
     if other is None:
@@ -228,7 +238,7 @@ def decode_files(bodies: list[bytes]) -> list[Entry]:
 
 def _decode_file(body: bytes) -> Entry:
     _check_count(body)
-    entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry")
+    entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry", most=_LATEST)
     _check(entry)
     return entry
 
@@ -283,7 +293,7 @@ def decode_all(bodies: list[bytes]) -> list[Record]:
         DamagedError, NewerFormatError: as :func:`decode` of the first that is not right.
     """
     found: list[Record] = []
-    for is_file, run in itertools.groupby(bodies, lambda body: _type_of(body) <= _RESERVED[-1]):
+    for is_file, run in itertools.groupby(bodies, lambda body: _type_of(body) <= BLOCK_DEVICE):
         together = list(run)
         found += decode_files(together) if is_file else map(decode, together)
     return found
@@ -355,7 +365,7 @@ def _check(entry: Entry) -> None:
         raise DamagedError(f"the entry {shown(entry.path)} has a target and is not a link")
     if entry.type != REGULAR and (entry.size or entry.extents or entry.flags & EXTENTS_FOLLOW):
         raise DamagedError(f"the entry {shown(entry.path)} has contents and is not a regular file")
-    if (entry.major or entry.minor) and entry.type not in _DEVICES:
+    if (entry.major or entry.minor) and entry.type not in DEVICES:
         raise DamagedError(f"the entry {shown(entry.path)} has the number of a device and is none")
     if entry.attributes:
         _check_attributes(entry.attributes)

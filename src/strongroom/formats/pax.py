@@ -11,7 +11,7 @@ from __future__ import annotations
 import tarfile
 from typing import Final
 
-from strongroom.formats import entries
+from strongroom.formats import access_list, entries
 from strongroom.formats.entries import Entry
 
 BLOCK_BYTES: Final = 512
@@ -21,11 +21,18 @@ _MAX_NAME: Final = 100
 _MAX_OWNER: Final = 32
 _MAX_OCTAL_7: Final = 0o7777777
 _MAX_OCTAL_11: Final = 0o77777777777
+_ACCESS_LISTS: Final = {
+    b"system.posix_acl_access": b"SCHILY.acl.access",
+    b"system.posix_acl_default": b"SCHILY.acl.default",
+}
 _TYPES: Final = {
     entries.REGULAR: tarfile.REGTYPE,
     entries.FOLDER: tarfile.DIRTYPE,
     entries.SYMLINK: tarfile.SYMTYPE,
     entries.HARD_LINK: tarfile.LNKTYPE,
+    entries.FIFO: tarfile.FIFOTYPE,
+    entries.CHARACTER_DEVICE: tarfile.CHRTYPE,
+    entries.BLOCK_DEVICE: tarfile.BLKTYPE,
 }
 
 
@@ -40,7 +47,7 @@ def header(entry: Entry) -> bytes:
     The path loses its leading slash; a folder gets one behind.
 
     Raises:
-        ValueError: a type that tar members are not made of here; a mistake of the caller.
+        ValueError: a socket, which a tar cannot hold; a mistake of the caller.
     """
     kind = _TYPES.get(entry.type)
     if kind is None:
@@ -81,6 +88,8 @@ def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes) -> bytes:
     info.size = entry.size if entry.size <= _MAX_OCTAL_11 else 0
     seconds = entry.mtime // 1_000_000_000
     info.mtime = seconds if 0 <= seconds <= _MAX_OCTAL_11 else 0
+    info.devmajor = entry.major if entry.major <= _MAX_OCTAL_7 else 0
+    info.devminor = entry.minor if entry.minor <= _MAX_OCTAL_7 else 0
     return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
 
 
@@ -105,7 +114,15 @@ def _extended(entry: Entry, name: bytes, target: bytes) -> bytes:
     seconds, rest = divmod(entry.mtime, 1_000_000_000)
     if rest or not 0 <= seconds <= _MAX_OCTAL_11:
         found.append(_record(b"mtime", _decimal(entry.mtime)))
+    if entry.major > _MAX_OCTAL_7:
+        found.append(_record(b"SCHILY.devmajor", b"%d" % entry.major))
+    if entry.minor > _MAX_OCTAL_7:
+        found.append(_record(b"SCHILY.devminor", b"%d" % entry.minor))
     for key, value in entry.attributes:
+        # `tar --acls` reads the text, `tar --xattrs-include='*'` the attribute below.
+        text = access_list.to_text(value) if key in _ACCESS_LISTS else None
+        if text is not None:
+            found.append(_record(_ACCESS_LISTS[key], text))
         # A sign of equality ends the keyword, so GNU tar writes it as a percent sequence.
         keyword = key.replace(b"%", b"%25").replace(b"=", b"%3D")
         found.append(_record(b"SCHILY.xattr." + keyword, value))

@@ -28,6 +28,7 @@ Bytes12 = Annotated[bytes, msgspec.Meta(min_length=12, max_length=12)]
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Bytes48 = Annotated[bytes, msgspec.Meta(min_length=48, max_length=48)]
+MAX_INTEGER: Final = (1 << 63) - 1
 Moment = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1, extra={"unit": "ns"})]
 """Nanoseconds since 1970."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -77,7 +78,9 @@ def encode_checked(value: T, *, max_bytes: int, what: str) -> bytes:
     return data
 
 
-def decode(data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str, exact: bool = False) -> T:
+def decode(
+    data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str, exact: bool = False, most: int = MAX_INTEGER
+) -> T:
     """Read a record of a known type.
 
     Args:
@@ -88,6 +91,7 @@ def decode(data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str
         max_bytes: bound of the record's length.
         what: what is being read, for messages.
         exact: refuse unknown keys and any other order of keys than the type's.
+        most: the largest integer that a field of the type may have.
 
     Raises:
         DamagedError: too long, not MessagePack, not in canonical form, or not of this type.
@@ -106,7 +110,7 @@ def decode(data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str
     if _encoder.encode(value) != data:
         if exact:
             raise DamagedError(f"the {what} is not in its only allowed encoding")
-        decode_plain(data, max_bytes=max_bytes, what=what)
+        decode_plain(data, max_bytes=max_bytes, what=what, most=most)
     _refuse_features(getattr(value, "features", None), what)
     return value
 
@@ -128,7 +132,7 @@ def decode_list(bodies: list[bytes], kind: type[T]) -> list[T] | None:
     return found if list(map(_encoder.encode, found)) == bodies else None
 
 
-def decode_plain(data: bytes | memoryview, *, max_bytes: int, what: str) -> object:
+def decode_plain(data: bytes | memoryview, *, max_bytes: int, what: str, most: int = MAX_INTEGER) -> object:
     """Read any record into plain values, known or not.
 
     Raises:
@@ -140,7 +144,7 @@ def decode_plain(data: bytes | memoryview, *, max_bytes: int, what: str) -> obje
         plain = _plain.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(f"the {what} is not a record: {_reason(error)}") from error
-    _check_plain(plain, what, MAX_DEPTH)
+    _check_plain(plain, what, MAX_DEPTH, most)
     if _encoder.encode(plain) != data:
         raise DamagedError(f"the {what} is not in its only allowed encoding")
     return plain
@@ -185,7 +189,7 @@ def _refuse_features(features: Sequence[str] | None, what: str) -> None:
         raise NewerFormatError(f"the {what} needs the feature {features[0]!r}, which this program does not have")
 
 
-def _check_plain(value: object, what: str, depth: int) -> None:
+def _check_plain(value: object, what: str, depth: int, most: int) -> None:
     """Refuse the types that records do not have, and deep nesting."""
     if isinstance(value, dict | list):
         if depth == 0:
@@ -195,12 +199,12 @@ def _check_plain(value: object, what: str, depth: int) -> None:
                 raise DamagedError(f"the {what} has a key that is not text")
             _check_text(key, what)
         for item in value.values() if isinstance(value, dict) else value:
-            _check_plain(item, what, depth - 1)
+            _check_plain(item, what, depth - 1, most)
     elif isinstance(value, str):
         _check_text(value, what)
     elif isinstance(value, int):
-        if not -(1 << 63) <= value < 1 << 63:
-            raise DamagedError(f"the {what} has an integer beyond 64 bits with a sign")
+        if not -(1 << 63) <= value <= most:
+            raise DamagedError(f"the {what} has an integer beyond its range")
     elif value is not None and not isinstance(value, bytes):
         raise DamagedError(f"the {what} has a value of a type that records do not have: {type(value).__name__}")
 

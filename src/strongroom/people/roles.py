@@ -4,6 +4,9 @@
     security        trust, keys, certificates, users, audit
     operator        daily work: backup, restore, jobs, media; reads most, changes no rule
 
+``image.redirect`` is to restore, or mount, on a client that is not the one that the image is of; it goes with
+``image.restore``, and operators do not have it: else each of them could read every client's files.
+
 Administrators and security manage users, so each can make himself the other; what keeps them from it is the evidence.
 The table has the verbs of the whole product; those that no command has yet permit nothing.
 
@@ -27,8 +30,8 @@ NOUNS: Final[Mapping[str, frozenset[str]]] = {
         "config": "read change",
         "dr": "read package",
         "host": "read enrol suspend retire",
-        "image": "read backup restore duplicate verify hold release expire import recall export",
-        "job": "read cancel resume",
+        "image": "read backup restore redirect duplicate verify hold release expire import recall export",
+        "job": "read cancel resume report",
         "key": "read create activate deactivate deprecate terminate destroy recover export",
         "keystore": "read quiesce export import",
         "media": "read label inventory erase",

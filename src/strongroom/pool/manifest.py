@@ -181,7 +181,7 @@ def leaves(
         try:
             page = check_page(fetch(PageId(row.page)), row, level)
             if isinstance(page, Leaf):
-                _check_ciphers(page, row, is_encrypted)
+                check_ciphers(page, row, is_encrypted)
         except (IntegrityError, NotFoundError, PoolReadError) as error:
             if on_damage is None:
                 raise
@@ -264,7 +264,12 @@ def check_page(data: bytes, row: ChildRow, level: int | None) -> Page:
     return page
 
 
-def _check_ciphers(leaf: Leaf, row: ChildRow, is_encrypted: bool) -> None:
+def check_ciphers(leaf: Leaf, row: ChildRow, is_encrypted: bool) -> None:
+    """Verify that all frames of a leaf are encrypted, or none, as the image is.
+
+    Raises:
+        DamagedError: one is not.
+    """
     if any((frame.data_key == NO_KEY) == is_encrypted for frame in leaf.frames):
         wrong = "a frame that is not encrypted" if is_encrypted else "an encrypted frame"
         raise DamagedError(f"page '{row.page.hex()}' names {wrong}, unlike its image")

@@ -16,6 +16,7 @@ from strongroom.core.ids import KeyTag, to_text
 from strongroom.database import transact
 from strongroom.jobs import NewJob
 from strongroom.lifecycle.tables import ReplicationState, replications
+from strongroom.people.roles import UserRole
 from tests.support.api import Stage
 from tests.support.catalogs import add_pool
 from tests.support.images import T0, TAG, TARGET, Domain, FixedEntropy, fixed, image_id
@@ -200,6 +201,39 @@ def test_imports_restores_and_checks_start_jobs(filled: Filled, admin: TestClien
     restore = admin.post("/v1/restores", json={"image": filled.texts[0], "copy": 1, "paths_b64": ["L2E="]})
     assert (restore.status_code, restore.json()["files"]) == (201, 7)
     assert filled.stage.there.asked[-1] == ("restore", image_id(filled.images[0]), 1, (b"/a",))
+
+
+def test_c3_files_of_another_client_are_restored_here_only_by_those_who_may(filled: Filled, admin: TestClient) -> None:
+    operator = filled.stage.as_(UserRole.OPERATOR)
+    filled.stage.there.client = "alpha"
+    alpha, beta = filled.texts[0], filled.texts[2]
+    for mount in (False, True):
+        assert operator.post("/v1/restores", json={"image": alpha, "mount": mount}).status_code == 201
+        refused = operator.post("/v1/restores", json={"image": beta, "mount": mount})
+        assert (refused.status_code, refused.json()["code"]) == (403, "session.no-permission")
+        assert admin.post("/v1/restores", json={"image": beta, "mount": mount}).status_code == 201
+        assert filled.stage.there.asked[-1] == ("mount" if mount else "restore", image_id(filled.images[2]), None, ())
+    rows = [row for row in admin.get("/v1/audit").json()["items"] if row["action"] == "image.restore"]
+    last = [(row["outcome"], row["facts"].get("redirected")) for row in rows[-2:]]
+    assert last == [("attempted", None), ("done", True)]
+    assert any(row["outcome"] == "refused" and row["object"] == f"image:{beta}" for row in rows)
+    both = admin.post("/v1/restores", json={"image": alpha, "mount": True, "paths_b64": ["L2E="]})
+    assert both.status_code == 400
+
+
+def test_c1_a_job_tells_what_its_client_could_not_restore(filled: Filled, admin: TestClient) -> None:
+    store = filled.stage.parts.jobs
+    told = {"problems": [{"code": "client.not-permitted", "message": "7 files: owner not set", "files": 7}]}
+    jobs = [
+        transact(filled.stage.engine, lambda c, kind=kind: store.submit(c, NewJob(kind, subject="s"))).id  # type: ignore[misc]
+        for kind in ("restore", "verify")
+    ]
+    assert admin.post(f"/v1/jobs/{jobs[0]}/problems", json=told).status_code == 200
+    (line,) = admin.get(f"/v1/jobs/{jobs[0]}").json()["log"]
+    assert (line["level"], line["message"]) == ("warning", "7 files: owner not set")
+    assert line["facts"] == {"code": "client.not-permitted", "files": 7}
+    assert admin.post(f"/v1/jobs/{jobs[1]}/problems", json=told).status_code == 400
+    assert filled.stage.as_(UserRole.SECURITY).post(f"/v1/jobs/{jobs[0]}/problems", json=told).status_code == 403
 
 
 def test_replications_are_listed_with_state_and_age(filled: Filled, admin: TestClient) -> None:

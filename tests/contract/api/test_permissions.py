@@ -42,6 +42,7 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("put", "/v1/slps/{name}"): {"operations": OPERATIONS},
     ("post", "/v1/backups"): {"paths_b64": ["L2hvbWU="], "slp": "s"},
     ("post", "/v1/restores"): {"image": UUID},
+    ("post", "/v1/jobs/{job}/problems"): {"problems": [{"code": "c", "message": "m", "files": 1}]},
     ("post", "/v1/images/{image}/hold"): {"reason": "a case"},
     ("post", "/v1/images/{image}/release"): {},
     ("post", "/v1/kms/groups"): {"name": "g"},

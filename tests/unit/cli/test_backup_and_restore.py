@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
+import stat
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ class MediaServer:
         primary.routes["POST /backups"] = self.begin
         primary.routes["POST /restores"] = lambda _: self.grant() | {"files": 1, "bytes": 1}
         primary.routes["POST /jobs/7/cancel"] = {}
+        primary.routes["POST /jobs/7/problems"] = {}
         primary.routes["GET /jobs/7"] = {"job": 7, "state": "running"}
         media.routes["GET /backup/7/previous"] = lambda _: iter(self.kept().previous_stream())
         media.routes["POST /backup/7"] = self.store
@@ -241,10 +244,10 @@ def test_tar_to_a_file_has_its_name_only_when_it_is_whole(domain: Domain, media:
     found = domain.json("restore", IMAGE, "--tar", str(tar))
     assert found["tar_bytes"] == tar.stat().st_size
     assert domain.json("restore", IMAGE, "--tar", str(tar), exit_code=4)["code"] == "cli.target-exists"
-    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite").exit_code == 0
+    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite", "always").exit_code == 0
     whole = tar.read_bytes()
     _break_off(domain.media, media)
-    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite").exit_code == 8
+    assert domain.run("restore", IMAGE, "--tar", str(tar), "--overwrite", "always").exit_code == 8
     assert tar.read_bytes() == whole
     assert sorted(path.name for path in tree.parent.iterdir() if "image.tar" in path.name) == ["image.tar"]
 
@@ -265,6 +268,32 @@ def test_a_restore_of_some_paths_asks_for_them_and_writes_no_others(
     assert sorted(path.name for path in restored.iterdir()) == ["sub"]
 
 
+def test_c1_what_many_files_have_in_common_is_told_once_with_a_count(
+    domain: Domain, media: MediaServer, tree: Path
+) -> None:
+    for name in ("one", "two"):
+        os.mkfifo(tree / name)
+        os.mknod(tree / f"s-{name}", stat.S_IFSOCK | 0o600)
+    reported: list[Any] = []
+
+    def hear(asked: Asked) -> dict[str, Any]:
+        reported.append(asked.body)
+        return {}
+
+    domain.primary.routes["POST /jobs/7/problems"] = hear
+    domain.json("backup", str(tree), "--slp", "daily")
+    done = domain.run("restore", IMAGE, "--tar", str(tree.parent / "tar"))
+    assert done.exit_code == 10
+    assert done.stderr.count("a socket has no place in a tar") == 1
+    assert "2 files: a socket has no place in a tar [client.unsupported], such as" in done.stderr
+    found = json.loads(domain.run("restore", IMAGE, "--tar", str(tree.parent / "tar2"), "--json").stdout)
+    assert (found["problems"], found["problem_files"], found["problem_files_left_out"]) == (2, [], 0)
+    (kind,) = found["problem_kinds"]
+    assert (kind["code"], kind["kind"], kind["files"]) == ("client.unsupported", "socket", 2)
+    told = {"code": "client.unsupported", "message": "2 files: a socket has no place in a tar", "files": 2}
+    assert reported == [{"problems": [told]}] * 2
+
+
 def test_existing_files_stay_and_the_restore_ends_with_10(domain: Domain, media: MediaServer, tree: Path) -> None:
     domain.json("backup", str(tree), "--slp", "daily")
     target = tree.parent / "restored"
@@ -273,7 +302,7 @@ def test_existing_files_stay_and_the_restore_ends_with_10(domain: Domain, media:
     found = domain.json("restore", IMAGE, "--to", str(target), exit_code=WITH_PROBLEMS)
     assert found["problems_by_code"]["client.exists"] == 4
     assert (target / tree.relative_to("/") / "a.txt").read_text() == "mine"
-    domain.json("restore", IMAGE, "--to", str(target), "--overwrite")
+    domain.json("restore", IMAGE, "--to", str(target), "--overwrite", "always")
     assert (target / tree.relative_to("/") / "a.txt").read_bytes() == b"hello" * 1000
 
 

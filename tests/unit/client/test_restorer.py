@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.client.file_systems import FileSystems
 from strongroom.client.problems import StreamLostError, TargetChangedError, TargetFullError, Trouble
-from strongroom.client.restorer import Restorer
+from strongroom.client.restorer import Overwrite, Restorer
 from strongroom.client.selection import Selection
 from strongroom.client.sender import Totals
 from strongroom.core.errors import IntegrityError
@@ -39,7 +40,8 @@ def image(*files: Entry, data: bytes = b"") -> Image:
 
 def restore(stream: Iterator[bytes], target: Path, *, overwrite: bool = False) -> list[Trouble]:
     troubles: list[Trouble] = []
-    Restorer(os.fsencode(target), troubles.append, SomeEntropy(), overwrite=overwrite, flush=False).restore(stream)
+    rule = Overwrite.ALWAYS if overwrite else Overwrite.NEVER
+    Restorer(os.fsencode(target), troubles.append, SomeEntropy(), overwrite=rule, flush=False).restore(stream)
     return troubles
 
 
@@ -79,8 +81,10 @@ def test_c3_hard_link_does_not_reach_through_a_link(tmp_path: Path) -> None:
         entry(b"/c", entries.HARD_LINK, target=b"/a"),
     )
     troubles = restore(hostile.restore_stream(), tmp_path / "target")
-    assert [trouble.code for trouble in troubles] == ["client.link-missing"] * 2
+    assert [trouble.code for trouble in troubles] == ["client.link-missing"]
     assert (tmp_path / "outside" / "file").stat().st_nlink == 1
+    # A name more for the link itself: what it leads to is not touched.
+    assert (tmp_path / "target" / "c").is_symlink()
 
 
 def test_c3_stream_that_breaks_off_leaves_whole_files_only(tmp_path: Path) -> None:
@@ -130,6 +134,63 @@ def test_c3_existing_folder_keeps_its_mode_unless_overwritten(tmp_path: Path) ->
     assert (tmp_path / "d").stat().st_mode & 0o7777 == 0o700
     restore(image(entry(b"/d", entries.FOLDER)).restore_stream(), tmp_path, overwrite=True)
     assert (tmp_path / "d").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("rule", "written", "codes"),
+    [
+        (Overwrite.NEVER, "", ["client.exists"] * 3),
+        (Overwrite.OLDER, "older link", ["client.exists"]),
+        (Overwrite.ALWAYS, "older newer link", []),
+    ],
+)
+def test_c3_each_rule_replaces_what_it_says(tmp_path: Path, rule: Overwrite, written: str, codes: list[str]) -> None:
+    moment = 10**18
+    names = ("link", "newer", "older")
+    files = [entry(b"/" + name.encode(), size=4) for name in names]
+    for file in files:
+        file.mtime = moment
+    for name, age in (("newer", 1), ("older", -1)):
+        (tmp_path / name).write_text("mine")
+        os.utime(tmp_path / name, ns=(0, moment + age))
+    (tmp_path / "link").symlink_to("newer")
+    os.utime(tmp_path / "link", ns=(0, moment - 1), follow_symlinks=False)
+    troubles: list[Trouble] = []
+    restorer = Restorer(bytes(tmp_path), troubles.append, SomeEntropy(), overwrite=rule, flush=False)
+    restorer.restore(image(*files, data=b"data").restore_stream())
+    assert [trouble.code for trouble in troubles] == codes
+    assert [name for name in ("older", "newer", "link") if (tmp_path / name).read_text() == "data"] == written.split()
+    assert (tmp_path / "link").is_symlink() == ("link" not in written)
+
+
+@pytest.mark.parametrize("rule", list(Overwrite))
+def test_c3_folder_that_exists_is_set_by_the_same_rule(tmp_path: Path, rule: Overwrite) -> None:
+    for name, age in (("newer", 10), ("older", 0)):
+        (tmp_path / name).mkdir(0o700)
+        os.utime(tmp_path / name, ns=(0, age))
+    restorer = Restorer(bytes(tmp_path), lambda _: None, SomeEntropy(), overwrite=rule, flush=False)
+    # Records of the time 5.
+    folders = image(entry(b"/newer", entries.FOLDER), entry(b"/older", entries.FOLDER))
+    restorer.restore(folders.restore_stream())
+    modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("older", "newer")]
+    assert modes == {"never": [0o700, 0o700], "older": [0o755, 0o700], "always": [0o755, 0o755]}[rule]
+
+
+def test_a_restore_ends_when_what_it_wrote_is_stable_and_waits_for_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    sync = FileSystems.sync
+
+    def noted(self: FileSystems) -> None:
+        synced.extend(self._folders)
+        sync(self)
+
+    monkeypatch.setattr(FileSystems, "sync", noted)
+    monkeypatch.setattr(os, "sync", lambda: pytest.fail("other file systems are waited for"))
+    one = image(entry(b"/a", size=4), data=b"data")
+    Restorer(bytes(tmp_path / "t"), lambda _: None, SomeEntropy()).restore(one.restore_stream())
+    assert synced == [tmp_path.stat().st_dev]
 
 
 def test_c3_file_does_not_keep_an_access_list_that_its_folder_gave_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.client.problems import Trouble
-from strongroom.client.restorer import Restorer
+from strongroom.client.restorer import Overwrite, Restorer
 from strongroom.client.selection import Selection
 from strongroom.client.tar import write_tar
 from tests.support.image_loop import Image, back_up
@@ -164,11 +164,11 @@ def test_c3_overwrite_replaces_files_links_and_empty_folders(tree: Path, tmp_pat
     (copy / "plain").mkdir(parents=True)
     (copy / "dir").symlink_to("/")
     (copy / "empty").write_bytes(b"old")
-    _, troubles = restore(image, tmp_path / "target", overwrite=True)
+    _, troubles = restore(image, tmp_path / "target", overwrite=Overwrite.ALWAYS)
     assert troubles == []
     assert rsync_differences(tree, copy) == ""
     assert nanoseconds(tree) == nanoseconds(copy)
-    _, troubles = restore(image, tmp_path / "target", overwrite=True)
+    _, troubles = restore(image, tmp_path / "target", overwrite=Overwrite.ALWAYS)
     assert troubles == []
     assert rsync_differences(tree, copy) == ""
     assert nanoseconds(tree) == nanoseconds(copy)

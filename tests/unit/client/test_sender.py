@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,13 +155,18 @@ def test_c1_medium_error_in_the_middle_keeps_what_was_read(tmp_path: Path, monke
     assert (kept.size, kept.flags) == (4 << 20, entries.CHANGED | entries.SHRANK)
 
 
-def test_c1_special_files_are_reported(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "s"))
-        image = back_up(os.fsencode(tmp_path))
-    assert image.codes() == ["client.unsupported"] * 2
-    assert len(image.files) == 1
+def test_c1_time_that_no_record_can_have_is_told_once(tmp_path: Path) -> None:
+    """A file system in memory has them."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for name in ("a", "b"):
+            file = Path(folder, name)
+            file.write_bytes(b"x")
+            os.utime(file, ns=(0, 1 << 64))
+        if file.stat().st_mtime_ns != 1 << 64:
+            pytest.skip("the file system has no such time")
+        image = back_up(os.fsencode(folder))
+    assert [(problem.code, problem.message[:8]) for problem in image.problems] == [("client.not-kept", "2 files:")]
+    assert image.by_name(b"a").entry.mtime == (1 << 64) - 1
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")

@@ -19,6 +19,7 @@ from strongroom.database import read
 from strongroom.kms.errors import NoActiveKeyError
 from strongroom.lifecycle import policies
 from strongroom.lifecycle.policy import Backup
+from strongroom.people.sessions import authorise
 
 routes = Routes("backups")
 MAX_PATHS = 10_000
@@ -51,6 +52,7 @@ class RestoreRequest(Body):
     image: UUID
     copy_number: int | None = Field(default=None, alias="copy", ge=1, le=LARGEST_INT, description="null takes the best")
     paths_b64: Annotated[Paths | None, Field(description="null restores everything")] = None
+    mount: bool = Field(default=False, description="keep the image open for any read, until the client ends it")
 
 
 class RestoreStarted(Answer):
@@ -99,18 +101,26 @@ def start_backup(body: BackupRequest, caller: CallerDep) -> BackupStarted:
 
 @routes.post("/restores", "image.restore", on="image:{image}", status=201)
 def start_restore(body: RestoreRequest, caller: CallerDep) -> RestoreStarted:
-    """Start a restore."""
+    """Start a restore, or a mount.
+
+    Files of another client, or of another domain, are restored here only by those who may also ``image.redirect``.
+    """
     parts, image = caller.parts, ImageId(body.image)
+    if body.mount and body.paths_b64 is not None:
+        raise BadRequestError("'paths_b64': a mount has everything")
 
-    def start() -> StartedRestore:
+    def start() -> tuple[StartedRestore, bool]:
         with read(parts.engine) as connection:
-            get_image(connection, image)
-        return parts.restores.start(caller.actor, image, body.copy_number, body.paths_b64 or ())
+            redirected = not parts.restores.is_of_here(get_image(connection, image))
+        if redirected:
+            authorise(caller.session, "image.redirect", caller.object)
+        begun = parts.restores.start(caller.actor, image, body.copy_number, body.paths_b64 or (), mount=body.mount)
+        return begun, redirected
 
-    started = caller.act(
+    started, _ = caller.act(
         start,
-        facts={"copy": body.copy_number, "paths": len(body.paths_b64 or ())},
-        describe=lambda made: {"job": made.job},
+        facts={"copy": body.copy_number, "paths": len(body.paths_b64 or ()), "mount": body.mount},
+        describe=lambda made: {"job": made[0].job, "redirected": made[1]},
     )
     return RestoreStarted(
         job=started.job,

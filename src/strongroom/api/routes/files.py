@@ -26,6 +26,10 @@ _TYPES: Final = {
     entries.FOLDER: "folder",
     entries.SYMLINK: "symlink",
     entries.HARD_LINK: "hard-link",
+    entries.FIFO: "fifo",
+    entries.SOCKET: "socket",
+    entries.CHARACTER_DEVICE: "character-device",
+    entries.BLOCK_DEVICE: "block-device",
 }
 
 

@@ -1,23 +1,25 @@
-"""Jobs: watching, cancelling, resuming."""
+"""Jobs: watching, cancelling, resuming; what clients tell of theirs."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Path, Query
 from pydantic import Field
 from sqlalchemy import Connection
 
-from strongroom.api.fields import LARGEST_INT, Answer, Name
+from strongroom.api.errors import BadRequestError
+from strongroom.api.fields import LARGEST_INT, Answer, Body, Name
 from strongroom.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT, After, Limit, Page, number
 from strongroom.api.routing import Routes
 from strongroom.api.security import CallerDep, PartsDep
 from strongroom.database import read
-from strongroom.jobs import Job, JobFilter, JobId, JobState
+from strongroom.jobs import Job, JobFilter, JobId, JobState, driven
 
 routes = Routes("jobs")
 JobNumber = Annotated[int, Path(ge=1, le=LARGEST_INT)]
+_OF_CLIENTS: Final = ("backup", "restore")
 
 
 class ProgressShown(Answer):
@@ -37,6 +39,20 @@ class JobErrorShown(Answer):
     message: str
     hint: str
     retry: str
+
+
+class ProblemOfFiles(Body):
+    """What many files have in common."""
+
+    code: Annotated[str, Field(min_length=1, max_length=64)]
+    message: Annotated[str, Field(max_length=1_024)]
+    files: Annotated[int, Field(ge=1, le=LARGEST_INT)]
+
+
+class ProblemsReport(Body):
+    """What went wrong with files, once for each kind of it."""
+
+    problems: Annotated[list[ProblemOfFiles], Field(min_length=1, max_length=100)]
 
 
 class JobShown(Answer):
@@ -123,6 +139,23 @@ def cancel_job(job: JobNumber, caller: CallerDep) -> JobShown:
     """Cancel a job and its parts; one that runs stops within a second or so."""
     jobs = caller.parts.jobs
     return _shown(caller.transact(lambda connection: jobs.request_cancel(connection, JobId(job))))
+
+
+@routes.post("/jobs/{job}/problems", "job.report", on="job:{job}")
+def report_problems(job: JobNumber, body: ProblemsReport, caller: CallerDep) -> JobShown:
+    """Add what went wrong with files, as the client of a backup or restore saw it, to the job's log."""
+    parts = caller.parts
+
+    def deed(connection: Connection) -> Job:
+        found = parts.jobs.get(connection, JobId(job))
+        if found.kind not in _OF_CLIENTS:
+            raise BadRequestError(f"'job': a job '{found.kind}' has no client that could tell")
+        for one in body.problems:
+            facts = {"code": one.code, "files": one.files}
+            driven.log(connection, found.id, parts.clock.now(), "warning", one.message, facts)
+        return found
+
+    return _shown(caller.transact(deed, facts={"problems": sum(one.files for one in body.problems)}))
 
 
 @routes.post("/jobs/{job}/resume", "job.resume", on="job:{job}")

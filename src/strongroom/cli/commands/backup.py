@@ -37,7 +37,7 @@ def command(
     from pathlib import Path
 
     from strongroom.cli.backing_up import Order, back_up
-    from strongroom.cli.jobs import working_for
+    from strongroom.cli.jobs import report, working_for
     from strongroom.cli.progress import Progress
     from strongroom.cli.troubles import Troubles
     from strongroom.client.exclude import Exclude
@@ -64,6 +64,7 @@ def command(
     with working_for(session, order.job), Progress("backup", shown=not session.out.as_json) as progress:
         answer = back_up(order, troubles, progress)
     troubles.finish()
+    report(session, order.job, troubles.for_job())
     found = answer | troubles.to_json() | {"job": order.job}
     session.out.result(found, None if session.out.as_json else _text(found))
     if not session.out.as_json:

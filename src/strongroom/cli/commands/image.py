@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +12,8 @@ import click
 
 from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
-from strongroom.cli.terminal import encode_path, path_of, safe, sized
+from strongroom.cli.terminal import encode_path, path_of, safe, size, sized
+from strongroom.core.errors import InputError, StrongroomError
 
 _FILE_COLUMNS = [("type", "TYPE"), ("size", "SIZE"), ("mtime", "MODIFIED"), ("path", "PATH")]
 _FILES_IN_PAGE = 1_000  # as many as the server gives: an image may have a million
@@ -118,6 +120,53 @@ def release(session: Session, image: str) -> None:
     """End a hold: the image's retention counts again."""
     found = session.api.post(f"{_path(image)}/release")
     session.out.result(found, f"image {safe(image)} is not held any more")
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--copy", type=click.IntRange(1), metavar="N", help="This copy; without it, the best one.")
+def mount(session: Session, image: str, folder: Path, copy: int | None) -> None:
+    """Show an IMAGE below an empty FOLDER, read-only, until it is unmounted.
+
+    Stays in the foreground; Ctrl-C or 'fusermount3 -u FOLDER' ends it. Only what is read is decrypted. Needs FUSE.
+    """
+    from strongroom.cli.jobs import working_for
+    from strongroom.cli.mount_channel import MountChannel
+    from strongroom.cli.mounting import mount_at
+    from strongroom.client.mounted import MountedImage
+    from strongroom.core.secret import Secret
+
+    if any(folder.iterdir()):
+        raise InputError(f"'{folder}' is not empty", hint="mount into an empty folder")
+    body: dict[str, object] = {"image": image, "mount": True}
+    if copy is not None:
+        body["copy"] = copy
+    given = session.api.post("/restores", body)
+    job = job_id(given)
+    token = Secret(str(given["token"]).encode("ascii"))
+    with working_for(session, job), MountChannel(Path(given["media_socket"]), job, token) as channel:
+        opened = channel.opened
+        mounted = MountedImage(channel.ask)
+        told: set[str] = set()
+
+        def tell(error: StrongroomError) -> None:
+            if error.code not in told:
+                told.add(error.code)
+                session.out.say(f"{safe(error.message)} [{safe(error.code)}]")
+
+        session.out.say(
+            f"{opened.files} files, {size(opened.content)}, below {safe(str(folder))}; "
+            f"end it with Ctrl-C or 'fusermount3 -u {safe(str(folder))}'"
+        )
+        try:
+            mount_at(folder.absolute(), mounted, f"strongroom:{image}", tell)
+        finally:
+            mounted.close()
+        channel.end()
+    found = {"image": image, "job": job, "folder": str(folder), "files": opened.files, "errors": sorted(told)}
+    session.out.result(found, f"{safe(str(folder))} is unmounted")
 
 
 def _show_files(session: Session, image: str, query: dict[str, object]) -> None:

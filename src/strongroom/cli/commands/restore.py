@@ -19,7 +19,7 @@ class TargetExistsError(RefusedError):
     """What would be written is there already."""
 
     code = "cli.target-exists"
-    default_hint = "choose another name, or give --overwrite"
+    default_hint = "choose another name, or give --overwrite always"
 
 
 @click.command()
@@ -32,7 +32,13 @@ class TargetExistsError(RefusedError):
 @click.option(
     "--tar", "tar", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE|-", help="As tar; '-' is stdout."
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option(
+    "--overwrite",
+    type=click.Choice(["never", "older", "always"]),
+    default="never",
+    show_default=True,
+    help="Replace what is there: never, when it was modified before the file of the image, or always.",
+)
 @click.option("--copy", type=click.IntRange(1), metavar="N", help="From this copy; without it, from the best one.")
 @click.option("--owners-by-name", is_flag=True, help="Give files to owners by name, where this host knows the name.")
 def command(
@@ -41,7 +47,7 @@ def command(
     paths: tuple[str, ...],
     target: Path | None,
     tar: Path | None,
-    overwrite: bool,
+    overwrite: str,
     copy: int | None,
     owners_by_name: bool,
 ) -> None:
@@ -49,10 +55,11 @@ def command(
 
     Ends with 10 when some files could not be restored as they were; a file is never there in part.
     """
-    from strongroom.cli.jobs import working_for
+    from strongroom.cli.jobs import report, working_for
     from strongroom.cli.progress import Progress
     from strongroom.cli.restoring import Order, restore_files, restore_tar, restore_tar_file
     from strongroom.cli.troubles import Troubles
+    from strongroom.client.restorer import Overwrite
     from strongroom.client.selection import Selection
     from strongroom.core.secret import Secret
 
@@ -80,16 +87,17 @@ def command(
     ):
         if target is not None:
             totals = restore_files(
-                order, os.fsencode(target), troubles, progress, overwrite=overwrite, by_name=owners_by_name
+                order, os.fsencode(target), troubles, progress, overwrite=Overwrite(overwrite), by_name=owners_by_name
             )
             found |= {"to": str(target), "files": totals.files, "content_bytes": totals.content}
         elif tar is not None and not to_stdout:
-            length = restore_tar_file(order, tar, troubles, progress, overwrite=overwrite)
+            length = restore_tar_file(order, tar, troubles, progress, overwrite=overwrite == "always")
             found |= {"tar": str(tar), "tar_bytes": length}
         else:
             restore_tar(order, sys.stdout.buffer, troubles, progress)
             sys.stdout.buffer.flush()
     troubles.finish()
+    report(session, order.job, troubles.for_job())
     found |= troubles.to_json()
     if not to_stdout:
         session.out.result(found, None if session.out.as_json else _text(found))
@@ -98,17 +106,19 @@ def command(
 
 
 def _check(
-    session: Session, target: Path | None, tar: Path | None, *, to_stdout: bool, overwrite: bool, by_name: bool
+    session: Session, target: Path | None, tar: Path | None, *, to_stdout: bool, overwrite: str, by_name: bool
 ) -> None:
     if (target is None) == (tar is None):
         raise InputError("a restore goes to one place", hint="give --to DIR, or --tar FILE|-")
     if tar is not None and by_name:
         raise InputError("who unpacks a tar chooses its owners", hint="leave --owners-by-name out")
+    if tar is not None and overwrite == "older":
+        raise InputError("a tar is replaced always or never", hint="give --overwrite always, or leave it out")
     if to_stdout and session.out.as_json:
         raise InputError("standard output holds the tar or the JSON, not both", hint="give --tar FILE")
     if to_stdout and sys.stdout.isatty():
         raise InputError("a tar is not written to a terminal", hint="redirect it, or give --tar FILE")
-    if tar is not None and not to_stdout and not overwrite and tar.exists():
+    if tar is not None and not to_stdout and overwrite == "never" and tar.exists():
         raise TargetExistsError(f"'{tar}' is there already")
 
 

@@ -42,6 +42,13 @@ class NoGrantError(AuthenticationError):
     default_hint = "begin the backup or restore at the primary, which gives the grant"
 
 
+class NotMountedError(NotFoundError):
+    """A client asks about an image that is not open for it, or not any more."""
+
+    code = "media.not-mounted"
+    default_hint = "mount the image again; 'strongroom job show' tells why a mount ended"
+
+
 class WrongJobError(RefusedError):
     """The grant is for another kind of work."""
 

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 BACKUP: Final = "backup"
 RESTORE: Final = "restore"
+MOUNT: Final = "mount"
 _REPORT_SECONDS: Final = 5.0
 _GRANT: Final = re.compile(r"Bearer ([0-9a-f]{64})")
 

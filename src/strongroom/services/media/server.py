@@ -29,6 +29,7 @@ from strongroom.services.media.beat import Beat
 from strongroom.services.media.callers import Callers
 from strongroom.services.media.errors import NoIdentityError
 from strongroom.services.media.jobs import MediaServer
+from strongroom.services.media.mount_routes import MountRoutes
 from strongroom.services.media.pools import Pools
 from strongroom.services.media.primary import PatientPrimary, PrimaryClient
 from strongroom.services.media.receiving import ReceiveRoute
@@ -215,7 +216,8 @@ def _peer_runner(parts: _Parts) -> web.AppRunner:
 def _client_runner(parts: _Parts) -> web.AppRunner:
     """Make the listener for clients of this host."""
     application = web.Application(middlewares=[tell_errors])
-    application.add_routes([*BackupRoutes(parts.server).table(), *RestoreRoutes(parts.server).table()])
+    for routes in (BackupRoutes(parts.server), RestoreRoutes(parts.server), MountRoutes(parts.server)):
+        application.add_routes(routes.table())
     return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS, read_bufsize=_READ_BYTES)
 
 

@@ -62,7 +62,8 @@ from strongroom.services.primary.tables import client_work
 
 BACKUP: Final = "backup"
 RESTORE: Final = "restore"
-KINDS: Final = frozenset({BACKUP, RESTORE})
+MOUNT: Final = "mount"
+KINDS: Final = frozenset({BACKUP, RESTORE, MOUNT})
 LEASE: Final = timedelta(days=7)
 """Of the copy. It is given up with its job, so it must only outlast a primary that is away for a while."""
 GRANT_BYTES: Final = 32
@@ -161,9 +162,9 @@ class ClientWork:
         return StartedBackup(job, image, grant, None if previous is None else from_ns(previous[1]))
 
     def start_restore(
-        self, connection: Connection, image: ImageId, copy: int | None, paths: Sequence[bytes]
+        self, connection: Connection, image: ImageId, copy: int | None, paths: Sequence[bytes], *, kind: str = RESTORE
     ) -> StartedRestore:
-        """Begin a restore from a copy of this domain; the first that can be read, if none is named.
+        """Begin a restore or mount of a copy of this domain; the first that can be read, if none is named.
 
         Raises:
             ImageNotFoundError: there is no such image.
@@ -178,11 +179,11 @@ class ClientWork:
         job = driven.begin(
             connection,
             self._primary.jobs,
-            NewJob(RESTORE, subject=found.backup_id, params={"image": to_text(image), "copy": chosen.key.number}),
+            NewJob(kind, subject=found.backup_id, params={"image": to_text(image), "copy": chosen.key.number}),
             now,
         )
         details = {"paths": [base64.b64encode(path).decode("ascii") for path in paths], "cipher": chosen.cipher}
-        grant = self._grant(connection, job, RESTORE, host, chosen.medium, chosen.key, None, found.key_group, details)
+        grant = self._grant(connection, job, kind, host, chosen.medium, chosen.key, None, found.key_group, details)
         return StartedRestore(job, grant, found, chosen)
 
     # ------------------------------------------------------------ for media servers

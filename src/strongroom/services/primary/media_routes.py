@@ -37,6 +37,8 @@ from strongroom.services.record_http import answer, read_body
 PREFIX: Final = "/v1/media/"
 # A part becomes records before the next one is taken: in memory they are ten times its size.
 _PART_BYTES: Final = 128 << 10
+_LATEST_NS: Final = (1 << 63) - 1
+"""The latest time that a file list can have; entries, and so a restore, have later ones."""
 _PARTS_AHEAD: Final = 8
 
 
@@ -200,8 +202,8 @@ class _Listing:
             gid=record.gid,
             owner=record.user,
             group=record.group,
-            mtime_ns=record.mtime,
-            ctime_ns=record.ctime,
+            mtime_ns=min(record.mtime, _LATEST_NS),
+            ctime_ns=min(record.ctime, _LATEST_NS),
             size=record.size,
             link=record.target,
             entry_at=at,

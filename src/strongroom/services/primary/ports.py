@@ -26,7 +26,7 @@ from strongroom.audit import Actor
 from strongroom.catalog.errors import CopyNotFoundError
 from strongroom.catalog.images import get_image
 from strongroom.catalog.media import add_medium
-from strongroom.catalog.model import CopyState, Medium, Readability
+from strongroom.catalog.model import CopyState, Image, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists
 from strongroom.core.clock import to_ns
 from strongroom.core.errors import StrongroomError
@@ -50,7 +50,7 @@ from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
 from strongroom.services.primary import pools
-from strongroom.services.primary.client_work import ClientWork
+from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
 from strongroom.services.primary.image_work import ImageWork, has_file_list
 from strongroom.services.primary.media_client import MediaClients
@@ -213,15 +213,22 @@ class Backups:
 
 
 class Restores:
-    """Restores to this domain's clients."""
+    """Restores and mounts on this domain's clients."""
 
     def __init__(self, primary: Primary, work: ClientWork) -> None:
         self._primary = primary
         self._work = work
 
-    def start(self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes]) -> StartedRestore:
-        """Begin a restore."""
-        begun = transact(self._primary.engine, lambda c: self._work.start_restore(c, image, copy, paths))
+    def is_of_here(self, image: Image) -> bool:
+        """Tell whether an image is of the client on which it would be restored: the primary's own host."""
+        return image.domain == self._primary.domain and image.client == socket.gethostname()
+
+    def start(
+        self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool
+    ) -> StartedRestore:
+        """Begin a restore or mount."""
+        kind = MOUNT if mount else RESTORE
+        begun = transact(self._primary.engine, lambda c: self._work.start_restore(c, image, copy, paths, kind=kind))
         grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
         return StartedRestore(begun.job, grant, begun.image.files, begun.image.content_bytes)
 
