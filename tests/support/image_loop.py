@@ -12,7 +12,7 @@ from strongroom.client.sender import Sender, Totals
 from strongroom.client.walker import Walker
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry, MoreAttributes
-from strongroom.formats.image_stream import Cut, Entries, Hole, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import Cut, Entries, Hole, Lost, Problem, Same, StreamEnd
 
 Piece = bytes | Hole
 
@@ -116,6 +116,8 @@ def keep(blocks: Iterable[bytes], totals: Totals, previous: Image | None = None)
                 pass  # only a media server cuts
             case Hole():
                 unowned.append(block)
+            case Lost():
+                raise AssertionError("no backup loses contents")
             case _:
                 unowned.append(bytes(block))
     assert not unowned

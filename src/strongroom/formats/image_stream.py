@@ -27,12 +27,14 @@ SAME: Final = 3
 PROBLEM: Final = 4
 HOLE: Final = 5
 CUT: Final = 6
+LOST: Final = 7
 END: Final = 9
 
 MAX_PROBLEM_BYTES: Final = entries.MAX_PATH_BYTES + 8_192
 MAX_CODE_LENGTH: Final = 64
 MAX_MESSAGE_LENGTH: Final = 1_024
 _MAX_END_BYTES: Final = 256
+_MAX_LOST_BYTES: Final = 8_192
 _MAX_HOLE_BYTES: Final = (1 << 63) - 1
 
 _HEAD: Final = struct.Struct(">BI")
@@ -76,6 +78,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     message: Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE_LENGTH)]
 
 
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """Contents that a restore cannot give, and why: the file that they belong to is not restored."""
+
+    length: Annotated[int, msgspec.Meta(ge=1, le=_MAX_HOLE_BYTES)]
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CODE_LENGTH)]
+    message: Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE_LENGTH)]
+
+
 class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The last block: files, bytes of contents, problems."""
 
@@ -84,7 +94,7 @@ class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     problems: Count
 
 
-Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | Problem | StreamEnd
+Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | Problem | Lost | StreamEnd
 """What a reader gives; plain bytes are contents, cut anywhere."""
 
 
@@ -118,6 +128,12 @@ def problem(path: bytes, code: str, message: str) -> bytes:
     """Write a block that reports a problem; the message is cut to its bound."""
     body = records.encode(Problem(path=path, code=code, message=message[:MAX_MESSAGE_LENGTH]))
     return _HEAD.pack(PROBLEM, len(body)) + body
+
+
+def lost(length: int, code: str, message: str) -> bytes:
+    """Write a block that stands for contents that cannot be given; the message is cut to its bound."""
+    body = records.encode(Lost(length=length, code=code, message=message[:MAX_MESSAGE_LENGTH]))
+    return _HEAD.pack(LOST, len(body)) + body
 
 
 def end(files: int, content: int, problems: int) -> bytes:
@@ -202,7 +218,7 @@ class BlockReader:
         if kind == DATA:
             self._data_left = length
             return _HEAD.size
-        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, END):
+        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, LOST, END):
             raise NewerFormatError(f"the image stream has a block of type {kind}, which this program does not have")
         whole = _HEAD.size + length
         if len(view) < whole:
@@ -235,6 +251,8 @@ def _read_block(kind: int, body: bytes) -> Block:
         return Same(_read_same(body))
     if kind == PROBLEM:
         return records.decode(body, Problem, max_bytes=MAX_PROBLEM_BYTES, what="problem")
+    if kind == LOST:
+        return records.decode(body, Lost, max_bytes=_MAX_LOST_BYTES, what="lost contents")
     if kind == END:
         return records.decode(body, StreamEnd, max_bytes=_MAX_END_BYTES, what="end of the image stream")
     if kind == CUT:

@@ -19,13 +19,14 @@ from strongroom.formats import entries, image_stream
 from strongroom.formats.algorithms import digest
 from strongroom.formats.entries import End, Entry, MoreAttributes
 from strongroom.formats.entry_stream import Sequence
-from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, Lost, Problem, Same, StreamEnd
 from strongroom.formats.segment import SegmentNamer
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.extents import ExtentQueue, ExtentWriter
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.previous import PreviousFiles
 from strongroom.images.segment_stream import SegmentStream
+from strongroom.images.stored_files import LostSegment
 from strongroom.images.stored_image import Roots, StoredImage
 from strongroom.pool.key_pages import write_key_pages
 from strongroom.pool.keys import DataKeySource, KeysUsable
@@ -222,6 +223,8 @@ class BackupSession:
             case Problem():
                 self._problems += 1
                 self._on_problem(block)
+            case Lost():
+                raise BadStreamError("a backup's image stream says that contents are lost")
             case StreamEnd():
                 pass  # finish() looks at it
             case Hole(length=length):
@@ -281,6 +284,8 @@ class BackupSession:
             if reference is None:
                 writer.add((None, offset, length))
                 continue
+            if isinstance(reference, LostSegment):
+                raise NotSameError(f"contents of {entries.shown(entry.path)} in the previous image are lost")
             self._previous.note(reference)
             self._payload.refer(reference)
             writer.add((reference.name, offset, length))

@@ -28,7 +28,7 @@ class PreviousFiles:
     """
 
     def __init__(self, image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> None:
-        self._files: Iterator[StoredFile] = image.files()
+        self._files: Iterator[StoredFile] = image.readable_files()
         self._pool = pool
         self._usable = usable
         self._referred: dict[FrameId, DataKeyId] = {}

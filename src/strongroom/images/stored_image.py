@@ -17,7 +17,14 @@ from strongroom.images.errors import BrokenImageError
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.stored_files import StoredFile, read_records, stored_files
-from strongroom.pool.manifest import StreamRoot, leaves, read_manifest, references_of, without_repeats
+from strongroom.pool.manifest import (
+    StreamRoot,
+    leaves,
+    read_manifest,
+    readable_references,
+    references_of,
+    without_repeats,
+)
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
 
@@ -112,6 +119,11 @@ class StoredImage:
     def files(self) -> Iterator[StoredFile]:
         """Give the files with the references of their contents; contents are not read, nor their keys asked for."""
         return stored_files(self.records(), self.payload_references())
+
+    def readable_files(self) -> Iterator[StoredFile]:
+        """Give the files as :meth:`files` does, also those whose contents no page names any more."""
+        pages = readable_references(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted)
+        return stored_files(self.records(), without_repeats(pages))
 
     def need_keys_of(self, references: list[Reference]) -> None:
         """Have the keys of these references unwrapped at once."""
