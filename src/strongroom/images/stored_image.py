@@ -18,6 +18,7 @@ from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.stored_files import StoredFile, read_records, stored_files
 from strongroom.pool.manifest import (
+    FetchPage,
     StreamRoot,
     leaves,
     read_manifest,
@@ -42,16 +43,21 @@ class Roots:
         return cls(*(StreamRoot(PageId(s.root), s.segments, s.bytes) for s in copy.streams))
 
 
-def envelopes_of(pool: OpenPool, copy: CheckedCopy) -> list[EnvelopeId]:
+def envelopes_of(pool: OpenPool, copy: CheckedCopy, fetch: FetchPage | None = None) -> list[EnvelopeId]:
     """Read the key pages of a copy: the envelopes that it needs, ascending.
+
+    Args:
+        pool: where they lie.
+        copy: its copy header, checked.
+        fetch: gives pages in the pool's stead.
 
     Raises:
         DamagedError, PageMissingError: a key page is not what, or where, it must be.
     """
-    pages = pool.pages(copy.image.signer)
+    fetch = fetch or pool.pages(copy.image.signer).page
     found: list[EnvelopeId] = []
     for page in copy.copy.payload.key_pages:
-        found.extend(key_page.decode(pages.page(PageId(page)), PageId(page)))
+        found.extend(key_page.decode(fetch(PageId(page)), PageId(page)))
     try:
         check_ascending(found, "key pages")
     except ValueError as error:
