@@ -40,6 +40,10 @@ bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz the decoders, a million runs each: hours (ARGS="--runs 10000 frame" chooses); installs atheris
+	@scripts/fuzz $(ARGS)
+
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format
