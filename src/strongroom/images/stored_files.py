@@ -42,6 +42,14 @@ Source: TypeAlias = Reference | LostSegment | None
 """Where a piece of a file comes from; ``None`` for a hole."""
 
 
+def read_stored(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[Record, bytes]]:
+    """Read the records of a whole stream, each with its bytes; raises as :func:`read_records`."""
+    reader = EntriesReader()
+    for chunk in chunks:
+        yield from zip(reader.feed(chunk), reader.bodies, strict=True)
+    reader.finish()
+
+
 @dataclass
 class StoredFile:
     """One file of a stored image.
@@ -59,7 +67,7 @@ class StoredFile:
     extents: Iterator[tuple[Source, int, int]]
 
 
-class _Cursor:
+class PayloadCursor:
     """The payload manifest, followed by the names that extents give."""
 
     def __init__(self, references: Iterator[Reference] | Iterator[Reference | PageDamage]) -> None:
@@ -110,7 +118,7 @@ def stored_files(
         BrokenImageError: entries and payload do not fit together.
         DamagedError: as in :func:`read_records`.
     """
-    cursor = _Cursor(payload)
+    cursor = PayloadCursor(payload)
     record = next(records, None)
     number = 0
     while isinstance(record, Entry):
@@ -133,7 +141,7 @@ def stored_files(
 
 
 def _extents(
-    entry: Entry, records: Iterator[Record], cursor: _Cursor, following: list[Record | None]
+    entry: Entry, records: Iterator[Record], cursor: PayloadCursor, following: list[Record | None]
 ) -> Iterator[tuple[Source, int, int]]:
     """Give the extents of one file; ``following`` is left with the first record behind them."""
     for extent in entry.extents:

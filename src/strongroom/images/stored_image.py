@@ -16,9 +16,10 @@ from strongroom.formats.records import check_ascending
 from strongroom.images.errors import BrokenImageError
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.stored_files import StoredFile, read_records, stored_files
+from strongroom.images.stored_files import StoredFile, read_records, read_stored, stored_files
 from strongroom.pool.manifest import (
     FetchPage,
+    PageDamage,
     StreamRoot,
     leaves,
     read_manifest,
@@ -122,14 +123,21 @@ class StoredImage:
                 )
             yield record
 
+    def stored_records(self) -> Iterator[tuple[Record, bytes]]:
+        """Give the records of the entries, checked, each with its bytes as stored; raises as :meth:`records`."""
+        return read_stored(self.frames.read(self.references(self.roots.entries)))
+
     def files(self) -> Iterator[StoredFile]:
         """Give the files with the references of their contents; contents are not read, nor their keys asked for."""
         return stored_files(self.records(), self.payload_references())
 
+    def readable_payload(self) -> Iterator[Reference | PageDamage]:
+        """Give the references of the payload, and the damage in place of those that cannot be read."""
+        return without_repeats(readable_references(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted))
+
     def readable_files(self) -> Iterator[StoredFile]:
         """Give the files as :meth:`files` does, also those whose contents no page names any more."""
-        pages = readable_references(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted)
-        return stored_files(self.records(), without_repeats(pages))
+        return stored_files(self.records(), self.readable_payload())
 
     def need_keys_of(self, references: list[Reference]) -> None:
         """Have the keys of these references unwrapped at once."""
