@@ -73,15 +73,14 @@ def flip(path: Path, at: int) -> None:
 
 
 @contextmanager
-def unreadable(domain: LiveDomain, path: Path) -> Iterator[None]:
-    """Let the system refuse every read of a file to the media server, as a dying disk does."""
+def refused(domain: LiveDomain, *words: str) -> Iterator[None]:
+    """Let the system refuse calls of the media server: ``words`` of strace say which, and with what."""
     strace = shutil.which("strace")
     if strace is None or os.getuid() != 0:
-        pytest.skip("refusing reads needs strace, and the right to trace")
-    words = [strace, "-f", "-P", str(path), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO"]
+        pytest.skip("refusing calls needs strace, and the right to trace")
     process = domain.roles["media"].process
     tracer = subprocess.Popen(
-        [*words, "-p", str(process.pid)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [strace, "-f", *words, "-p", str(process.pid)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     assert tracer.stderr is not None
     assert "attached" in tracer.stderr.readline()
@@ -106,13 +105,14 @@ def second(domain: LiveDomain, tmp_path_factory: pytest.TempPathFactory) -> Back
 def test_a_disk_that_cannot_be_read_is_told_and_other_images_come_back(
     domain: LiveDomain, first: Backup, second: Backup, tmp_path: Path
 ) -> None:
-    with unreadable(domain, first.largest()):
+    dying = ("-P", str(first.largest()), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO")
+    with refused(domain, *dying):
         found, answer = first.restore(tmp_path / "first", codes=(9, 10, 11))
         assert "pool.read-error" in str(answer)
         assert len(found) < FILES
-        refused = domain.cli("image", "verify", first.image, "--wait", codes=(6, 11))
-        assert first.image in str(refused)
-        assert "pool.read-error" in str(refused)
+        told = domain.cli("image", "verify", first.image, "--wait", codes=(6, 11))
+        assert first.image in str(told)
+        assert "pool.read-error" in str(told)
         whole, _ = second.restore(tmp_path / "second")
         assert len(whole) == FILES
         domain.cli("image", "verify", second.image, "--wait")
@@ -157,3 +157,27 @@ def test_a_damaged_pool_is_looked_at_repaired_and_what_is_lost_is_named(
     domain.cli("image", "verify", again["image"], "--wait")
     clean = domain.cli("pool", "repair", "main", "--dry-run", codes=(10,))
     assert clean["containers"] == 0
+
+
+@pytest.mark.parametrize(("call", "number"), [("link", 1), ("fsync", 3), ("mkdir", 2)])
+def test_a_disk_that_fills_up_at_any_step_ends_the_backup_and_nothing_is_half_made(
+    domain: LiveDomain, tmp_path: Path, call: str, number: int
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in range(3):
+        (tree / f"file {name}").write_bytes(hashlib.shake_256(f"{tmp_path} {name}".encode()).digest(FILE_BYTES))
+    incoming = domain.home.pool("main") / "incoming"
+    images = {row["image"] for row in domain.cli("image", "list")}
+    with refused(domain, "-e", f"trace={call}", "-e", f"inject={call}:error=ENOSPC:when={number}"):
+        done = trusting.run(domain, "backup", str(tree), "--slp", trusting.LOCAL)
+    if done.exit_code:
+        assert "pool.full" in str(done)
+    # 8: everything is stored but the headers, which the primary has signed, and which follow when there is room
+    assert done.exit_code in (0, 8, 9)
+    if done.exit_code == 9:
+        assert {row["image"] for row in domain.cli("image", "list")} == images
+    trusting.until(lambda: not list(incoming.iterdir()), "something half-made is left")
+    again = domain.cli("backup", str(tree), "--slp", trusting.LOCAL)
+    domain.cli("image", "verify", again["image"], "--wait")
+    assert domain.cli("pool", "repair", "main", "--dry-run", codes=(0, 10))["containers"] == 0
