@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1_000_000, help="of each target (1,000,000)")
     parser.add_argument("--seconds", type=int, default=0, help="at most, of each target (no limit)")
     parser.add_argument("--scratch", type=Path, default=Path("fuzz-scratch"), help="corpus and findings")
-    parser.add_argument("--keep", action="store_true", help="write what tells targets apart to tests/corpus")
+    parser.add_argument("--keep", action="store_true", help="write some of what was found to tests/corpus")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of: {', '.join(TARGETS)}")
     words = parser.parse_args()
     unknown = [name for name in words.targets if name not in TARGETS]
@@ -96,16 +96,10 @@ def kept(name: str) -> list[bytes]:
 
 
 def _keep(name: str, folder: Path) -> None:
-    """Write the shortest inputs that together go everywhere that the corpus goes, a bounded number of them."""
-    smallest = folder / "merged"
-    smallest.mkdir(exist_ok=True)
-    done = _worker(name, ["-merge=1", str(smallest), str(folder / "corpus"), str(folder / "seeds")])
-    if done.returncode:
-        print(f"{name}: the corpus was not merged: {done.stderr[-300:]}")
-        return
-    found = sorted((path.read_bytes() for path in smallest.iterdir()), key=lambda data: (len(data), data))
-    chosen = [data for data in found if 0 < len(data) <= MOST_KEPT_BYTES]
-    step = max(1, -(-len(chosen) // MOST_KEPT))  # short ones and long ones
+    """Write some of the inputs that went where none had gone before: a bounded number, short ones and long ones."""
+    found = {path.read_bytes() for part in ("corpus", "seeds") for path in (folder / part).iterdir()}
+    chosen = sorted((data for data in found if 0 < len(data) <= MOST_KEPT_BYTES), key=lambda data: (len(data), data))
+    step = max(1, -(-len(chosen) // MOST_KEPT))
     CORPUS.mkdir(exist_ok=True)
     (CORPUS / f"{name}.txt").write_text("".join(f"{data.hex()}\n" for data in chosen[::step]))
 
