@@ -45,6 +45,10 @@ bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR:
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.sizes --scratch $(SCRATCH) $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz the decoders, a million runs each: hours (ARGS="--runs 10000 frame" chooses); installs atheris
+	@scripts/fuzz $(ARGS)
+
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format

@@ -170,7 +170,9 @@ def stream_cases() -> list[Case]:
     same = struct.pack(">QQ", 7, 2)
     known = file(b"/f", 3)[:14]
     problem = {"path": b"/\xff", "code": "client.vanished", "message": "it is gone"}
+    lost = {"length": 3, "code": "pool.frame-missing", "message": "no container holds it"}
     good = {
+        "lost": magic + block(2, item) + block(8, pack(lost)) + last,
         "backup": magic + block(1, b"abc") + block(2, item) + last,
         "restore": magic + block(2, item) + block(1, b"a") + block(1, b"bc") + last,
         "hole": magic + block(2, item) + block(5, struct.pack(">Q", 3)) + last,
@@ -209,10 +211,13 @@ def stream_cases() -> list[Case]:
         "cut with a body": magic + block(6, b"x") + last,
         "problem without code": magic + block(4, pack(problem | {"code": ""})) + last,
         "problem with a long message": magic + block(4, pack(problem | {"message": "x" * 1_025})) + last,
+        "lost of length 0": magic + block(8, pack(lost | {"length": 0})) + last,
+        "lost without code": magic + block(8, pack(lost | {"code": ""})) + last,
+        "lost above its bound": magic + block(8, pack(lost) + bytes(8_192)) + last,
         "end without files": magic + block(9, pack({"content": 0, "problems": 0})),
         "end with a negative count": magic + block(9, pack({"files": -1, "content": 0, "problems": 0})),
     }
-    newer = {"version 02": b"SRSTRM02" + last, "unknown block": magic + block(8, b"x") + last}
+    newer = {"version 02": b"SRSTRM02" + last, "unknown block": magic + block(10, b"x") + last}
     return [
         {"name": name, "outcome": outcome, "data": data.hex()}
         for outcome, group in (("ok", good), (DAMAGED, bad), (NEWER, newer))

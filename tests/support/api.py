@@ -112,6 +112,10 @@ class Elsewhere:
         self.asked.append(("verify", image, str(actor)))
         return JobId(next(self.jobs))
 
+    def repair(self, medium: MediumId, *, dry_run: bool) -> JobId:
+        self.asked.append(("repair", medium, dry_run))
+        return JobId(next(self.jobs))
+
     def check_import_policy(self, peer: DomainId, slp: str) -> ImportPolicyCheck:
         self.asked.append(("check_import_policy", peer, slp))
         if self.policy_check is None:
@@ -211,6 +215,7 @@ class Stage:
             restores=_Restores(self.there),
             imports=self.there,
             images=self.there,
+            pools=self.there,
             credentials=_Credentials(self.there),
             targets=_Targets(self.there),
             peers=self.there,

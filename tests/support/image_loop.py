@@ -12,7 +12,7 @@ from strongroom.client.sender import Sender, Totals
 from strongroom.client.walker import Walker
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry, MoreAttributes
-from strongroom.formats.image_stream import Cut, Entries, Hole, Known, KnownFiles, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import Cut, Entries, Hole, Known, KnownFiles, Lost, Problem, Same, StreamEnd
 
 Piece = bytes | Hole
 
@@ -113,6 +113,8 @@ def keep(blocks: Iterable[bytes], totals: Totals, previous: Image | None = None)
                 pass  # only a media server cuts
             case Hole():
                 unowned.append(block)
+            case Lost():
+                raise AssertionError("no backup loses contents")
             case KnownFiles():
                 raise AssertionError("only a client is sent what is known")
             case _:

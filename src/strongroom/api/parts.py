@@ -18,6 +18,7 @@ from strongroom.api.ports import (
     Imports,
     MediaServers,
     PeerQueries,
+    PoolWork,
     Restores,
     StorageCredentials,
     StorageTargets,
@@ -80,7 +81,7 @@ class Parts:
         checker: tries the way to a peer.
         jobs: the table of jobs.
         file_lists: of the catalog.
-        media, backups, restores, imports, images, credentials, targets, peers: see :mod:`strongroom.api.ports`.
+        media, backups, restores, imports, images, pools, credentials, targets, peers: see :mod:`strongroom.api.ports`.
         sign_ins: limits attempts to sign in.
         clock: for times.
         entropy: for salts and ids.
@@ -102,6 +103,7 @@ class Parts:
     restores: Restores
     imports: Imports
     images: ImageWork
+    pools: PoolWork
     credentials: StorageCredentials
     targets: StorageTargets
     peers: PeerQueries

@@ -171,6 +171,17 @@ class ImageWork(Protocol):
         """Read every byte of a complete copy here, and check it."""
 
 
+class PoolWork(Protocol):
+    """Jobs on pools."""
+
+    def repair(self, medium: MediumId, *, dry_run: bool) -> JobId:
+        """Mend what is damaged in a pool, or only say what would be done.
+
+        Raises:
+            RefusedError: jobs are at work in it.
+        """
+
+
 # ---------------------------------------------------------------- storage between domains
 
 

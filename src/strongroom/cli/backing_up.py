@@ -29,7 +29,10 @@ class NotAcknowledgedError(UnavailableError):
     """The media server took the stream, and did not say that the image is kept."""
 
     code = "cli.not-acknowledged"
-    default_hint = "run the backup again; contents that were stored already are not stored twice"
+    default_hint = (
+        "mend what the message names: the image is acknowledged by itself when the media server can write again"
+        " ('strongroom image list'); or run the backup again, which stores no contents twice"
+    )
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,9 @@ def back_up(order: Order, troubles: Troubles, progress: Progress) -> dict[str, A
         blocks = cast("Generator[bytes]", sender.blocks(walker.walk(order.roots)))
         open_things.enter_context(contextlib.closing(blocks))
         answer = upload.upload(f"/backup/{order.job}", _watched(blocks, sender, progress))
+    why = answer.pop("waits_for", "")
     if answer.get("acknowledged") is not True:
-        raise NotAcknowledgedError("the media server did not acknowledge the image")
+        raise NotAcknowledgedError(f"the media server did not acknowledge the image: {why or 'it does not say why'}")
     return answer
 
 

@@ -34,7 +34,7 @@ from strongroom.client.target import Level, Target, UnsafePathError
 from strongroom.core.entropy import Entropy
 from strongroom.formats import entries
 from strongroom.formats.entries import Entry, path_parts
-from strongroom.formats.image_stream import Buffer, Hole, Problem
+from strongroom.formats.image_stream import Buffer, Hole, Lost, Problem
 from strongroom.formats.restore_stream import Member, members
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -227,7 +227,9 @@ class Restorer:
         done = False
         try:
             try:
-                _write_contents(fd, member)
+                lost = _write_contents(fd, member)
+                if lost is not None:
+                    return self._refuse(member.entry, lost.code, f"contents are lost: {lost.message}")
                 failed = apply_to_file(fd, member.entry, self._owners, drop_inherited=not above.is_new)
             finally:
                 os.close(fd)
@@ -361,9 +363,12 @@ def _carried(chunks: Iterable[Buffer]) -> Iterator[Buffer]:
         raise StreamLostError(f"the image stream was lost: {reason(error)}") from error
 
 
-def _write_contents(fd: int, member: Member) -> None:
+def _write_contents(fd: int, member: Member) -> Lost | None:
+    """Write a file's contents; give what of them is lost, and stop there."""
     ends_in_hole = False
     for piece in member.pieces():
+        if isinstance(piece, Lost):
+            return piece
         ends_in_hole = isinstance(piece, Hole)
         if isinstance(piece, Hole):
             os.lseek(fd, piece.length, os.SEEK_CUR)
@@ -373,6 +378,7 @@ def _write_contents(fd: int, member: Member) -> None:
             written += os.write(fd, memoryview(piece)[written:])
     if ends_in_hole:
         os.ftruncate(fd, member.entry.size)
+    return None
 
 
 def _link(source: bytes, source_fd: int, name: bytes, fd: int) -> None:

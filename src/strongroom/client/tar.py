@@ -7,11 +7,22 @@ from typing import BinaryIO, Final
 
 from strongroom.client.problems import LINK_MISSING, UNSUPPORTED, Report, Trouble
 from strongroom.client.selection import Selection
+from strongroom.core.errors import IntegrityError
 from strongroom.formats import entries, pax
-from strongroom.formats.image_stream import Buffer, Hole, Problem
+from strongroom.formats.image_stream import Buffer, Hole, Lost, Problem
 from strongroom.formats.restore_stream import members
 
 _ZEROS: Final = bytes(1 << 20)
+
+
+class ContentsLostError(IntegrityError):
+    """Contents of a file are lost, and a tar stream, which has promised them, cannot leave the file out."""
+
+    code = "client.contents-lost"
+    default_hint = (
+        "restore below a folder ('--to DIR') to get all other files, or name the paths that you want; the rest may"
+        " be whole in another copy ('--copy')"
+    )
 
 
 def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | None = None) -> Iterator[Buffer]:
@@ -25,6 +36,7 @@ def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | 
         selection: which files are wanted; by default all.
 
     Raises:
+        ContentsLostError: contents of a file cannot be read.
         DamagedError: the stream is against its page, or broke off.
         NewerFormatError: it needs a later program.
     """
@@ -52,6 +64,10 @@ def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | 
         front = pax.header(entry)
         yield front
         for piece in member.pieces():
+            if isinstance(piece, Lost):
+                raise ContentsLostError(
+                    f"contents of {entries.shown(entry.path)} are lost: {piece.message} [{piece.code}]"
+                )
             if isinstance(piece, Hole):
                 yield from _zeros(piece.length)
             else:
@@ -67,6 +83,7 @@ def write_tar(chunks: Iterable[Buffer], out: BinaryIO, report: Report, selection
     """Write the image stream of a restore to a file or pipe, as a pax tar stream.
 
     Raises:
+        ContentsLostError: contents of a file cannot be read.
         DamagedError: the stream is against its page, or broke off.
         NewerFormatError: it needs a later program.
         OSError: the file or pipe takes no more.

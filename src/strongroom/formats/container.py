@@ -114,6 +114,30 @@ def decode_header(data: Buffer, what: str = "container") -> Header:
     return Header(ContainerId(container), MediumId(medium), DomainId(origin), created_ns, kind)
 
 
+def guess_header(data: Buffer, container: ContainerId, medium: MediumId) -> Header | None:
+    """Read what a damaged header still says; whoever asks knows the container and the medium.
+
+    Args:
+        data: the header, with the first bytes of the first item behind it.
+        container: from the file's name.
+        medium: the pool.
+
+    Returns:
+        The header as it may have been, its origin and time unproven; ``None`` when nothing says what it holds.
+    """
+    if len(data) < HEADER_BYTES + frame.FIXED_BYTES:
+        return None
+    _, _, _, origin, created_ns, _, _, _ = _HEADER.unpack_from(data)
+    first = bytes(data[HEADER_BYTES:])
+    if first.startswith(frame.MAGIC):
+        content = Content.FRAMES
+    elif first.startswith((manifest_page.MAGIC, key_page.MAGIC)):
+        content = Content.PAGES
+    else:
+        return None
+    return Header(container, medium, DomainId(origin), created_ns, content)
+
+
 class Tail(NamedTuple):
     """Where the footer lies, the digest of header and footer, and the mark over that digest."""
 

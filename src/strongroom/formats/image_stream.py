@@ -28,6 +28,7 @@ PROBLEM: Final = 4
 HOLE: Final = 5
 CUT: Final = 6
 KNOWN: Final = 7
+LOST: Final = 8
 END: Final = 9
 
 MAX_RUNS: Final = 4_096
@@ -35,6 +36,7 @@ MAX_PROBLEM_BYTES: Final = entries.MAX_PATH_BYTES + 8_192
 MAX_CODE_LENGTH: Final = 64
 MAX_MESSAGE_LENGTH: Final = 1_024
 _MAX_END_BYTES: Final = 256
+_MAX_LOST_BYTES: Final = 8_192
 _MAX_HOLE_BYTES: Final = (1 << 63) - 1
 _MOST_FILES: Final = (1 << 63) - 1
 
@@ -125,6 +127,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     message: Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE_LENGTH)]
 
 
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """Contents that a restore cannot give, and why: the file that they belong to is not restored."""
+
+    length: Annotated[int, msgspec.Meta(ge=1, le=_MAX_HOLE_BYTES)]
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CODE_LENGTH)]
+    message: Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE_LENGTH)]
+
+
 class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The last block: files, bytes of contents, problems."""
 
@@ -133,7 +143,7 @@ class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     problems: Count
 
 
-Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | KnownFiles | Problem | StreamEnd
+Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | KnownFiles | Problem | Lost | StreamEnd
 """What a reader gives; plain bytes are contents, cut anywhere."""
 
 
@@ -181,6 +191,12 @@ def problem(path: bytes, code: str, message: str) -> bytes:
     """Write a block that reports a problem; the message is cut to its bound."""
     body = records.encode(Problem(path=path, code=code, message=message[:MAX_MESSAGE_LENGTH]))
     return _HEAD.pack(PROBLEM, len(body)) + body
+
+
+def lost(length: int, code: str, message: str) -> bytes:
+    """Write a block that stands for contents that cannot be given; the message is cut to its bound."""
+    body = records.encode(Lost(length=length, code=code, message=message[:MAX_MESSAGE_LENGTH]))
+    return _HEAD.pack(LOST, len(body)) + body
 
 
 def end(files: int, content: int, problems: int) -> bytes:
@@ -265,7 +281,7 @@ class BlockReader:
         if kind == DATA:
             self._data_left = length
             return _HEAD.size
-        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, KNOWN, END):
+        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, KNOWN, LOST, END):
             raise NewerFormatError(f"the image stream has a block of type {kind}, which this program does not have")
         whole = _HEAD.size + length
         if len(view) < whole:
@@ -300,6 +316,8 @@ def _read_block(kind: int, body: bytes) -> Block:
         return KnownFiles(records.decode(body, list[Known], max_bytes=MAX_BLOCK_BYTES, what="list of known files"))
     if kind == PROBLEM:
         return records.decode(body, Problem, max_bytes=MAX_PROBLEM_BYTES, what="problem")
+    if kind == LOST:
+        return records.decode(body, Lost, max_bytes=_MAX_LOST_BYTES, what="lost contents")
     if kind == END:
         return records.decode(body, StreamEnd, max_bytes=_MAX_END_BYTES, what="end of the image stream")
     if kind == CUT:

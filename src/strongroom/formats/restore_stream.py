@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
+import msgspec
+
 from strongroom.formats import entries
 from strongroom.formats.entries import Attribute, Entry, MoreAttributes
 from strongroom.formats.entry_stream import Sequence
@@ -20,6 +22,7 @@ from strongroom.formats.image_stream import (
     Entries,
     Hole,
     KnownFiles,
+    Lost,
     Problem,
     Same,
     StreamEnd,
@@ -29,7 +32,7 @@ from strongroom.formats.image_stream import (
 MAX_ATTRIBUTE_BYTES: Final = 16 << 20
 """Bound of all attributes of one file, because they are set together."""
 
-Piece: TypeAlias = Buffer | Hole
+Piece: TypeAlias = Buffer | Hole | Lost
 
 
 class Member:
@@ -50,7 +53,7 @@ class Member:
         """Give the contents in pieces of any sizes; the next file skips what is left."""
         while self.left:
             piece = self._take(self.left)
-            self.left -= piece.length if isinstance(piece, Hole) else len(piece)
+            self.left -= piece.length if isinstance(piece, Hole | Lost) else len(piece)
             yield piece
 
 
@@ -137,6 +140,9 @@ class _Source:
         if isinstance(piece, Hole):
             self._piece = Hole(piece.length - most) if piece.length > most else None
             return Hole(min(most, piece.length))
+        if isinstance(piece, Lost):
+            self._piece = msgspec.structs.replace(piece, length=piece.length - most) if piece.length > most else None
+            return msgspec.structs.replace(piece, length=min(most, piece.length))
         self._piece = piece[most:] if len(piece) > most else None
         return piece[:most]
 

@@ -127,6 +127,14 @@ class Envelopes:
             for row in self._select("id, envelope", "data_key", "id", batch, "origin = ?", origin)
         }
 
+    def keys_of(self, envelope: EnvelopeId, origin: DomainId) -> list[str]:
+        """Give the keys of the objects with the generations of an envelope that the origin signed."""
+        with self._file.using() as db:
+            rows = db.execute(
+                "SELECT key FROM generation WHERE envelope = ? AND origin = ? AND domain = origin", (envelope, origin)
+            ).fetchall()
+        return [row[0] for row in rows]
+
     def read(self, envelope: EnvelopeId, origin: DomainId) -> list[bytes]:
         """Give all generations of an envelope, the newest first."""
         with self._file.using() as db:

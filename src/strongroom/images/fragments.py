@@ -15,8 +15,8 @@ from strongroom.formats.errors import DamagedError, ForeignError
 from strongroom.formats.fragment import Fragment
 from strongroom.images.errors import NoSuchCopyError
 from strongroom.pool import names
-from strongroom.pool.errors import ObjectMissingError
-from strongroom.pool.store import Store
+from strongroom.pool.errors import ObjectMissingError, PoolReadError
+from strongroom.pool.store import MendableStore
 
 _NAME: Final = re.compile(r"images/[0-9a-f]{2}/[0-9a-f]{32}-[0-9a-f]{4}")
 
@@ -30,7 +30,7 @@ class Fragments:
         medium: the pool.
     """
 
-    def __init__(self, store: Store, domain: DomainId, medium: MediumId) -> None:
+    def __init__(self, store: MendableStore, domain: DomainId, medium: MediumId) -> None:
         self._store = store
         self._domain = domain
         self._medium = medium
@@ -45,6 +45,26 @@ class Fragments:
         """
         checked = self._check(image, copy, data)
         self._store.put(names.image_key(image, copy), data)
+        return checked
+
+    def restore(self, image: ImageId, copy: int, data: bytes) -> Fragment:
+        """Write a fragment that is known from elsewhere in place of one that is damaged, which is put aside.
+
+        Raises:
+            DamagedError, SignatureError, NewerFormatError, ForeignError: it is not that fragment of this pool; nothing
+                was changed.
+            PoolFullError, PoolWriteError: the storage refused.
+        """
+        checked = self._check(image, copy, data)
+        key = names.image_key(image, copy)
+        try:
+            if self._store.read(key, 0, fragment.MAX_BYTES + 1) != data:
+                self._store.set_aside(key)
+        except PoolReadError:
+            self._store.set_aside(key)
+        except ObjectMissingError:
+            pass  # nothing to put aside
+        self._store.put(key, data)
         return checked
 
     def read(self, image: ImageId, copy: int) -> Fragment:

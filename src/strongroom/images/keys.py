@@ -80,18 +80,18 @@ class OpenedKeys:
         """Have these keys unwrapped, those that are not at hand yet.
 
         Raises:
-            EnvelopeMissingError: the pool has no envelope with one of them.
+            EnvelopeMissingError: the pool has no envelope with one of them; the others are unwrapped.
             KeyUnavailableError: the KMS cannot open an envelope.
         """
         missing = {key for key in keys if key not in self._keys}
         if not missing or self._opener is None:
             return
         holders = self._envelopes.holding(missing, self._origin)
+        for data, some in self._batches(missing.intersection(holders), holders):
+            self._keys.update(self._opener.open(data, some))
         without = missing - holders.keys()
         if without:
             raise EnvelopeMissingError(f"no key envelope in the pool holds the data key '{min(without).hex()}'")
-        for data, some in self._batches(missing, holders):
-            self._keys.update(self._opener.open(data, some))
 
     def _batches(
         self, missing: set[DataKeyId], holders: Mapping[DataKeyId, EnvelopeId]

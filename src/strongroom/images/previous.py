@@ -12,7 +12,7 @@ from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtent
 from strongroom.formats.image_stream import Known
 from strongroom.images.errors import NotSameError
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.stored_files import PayloadCursor
+from strongroom.images.stored_files import LostSegment, PayloadCursor
 from strongroom.images.stored_image import StoredImage
 from strongroom.pool.keys import KeysUsable
 from strongroom.pool.references import Reference
@@ -79,7 +79,7 @@ class PreviousFiles:
     def __init__(self, image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> None:
         self._records = image.stored_records()
         self._record = next(self._records, None)
-        self._cursor = PayloadCursor(image.payload_references())
+        self._cursor = PayloadCursor(image.readable_payload())
         self._number = -1  # of the last file that was passed
         self._pool = pool
         self._usable = usable
@@ -129,6 +129,8 @@ class PreviousFiles:
         part.records.append(body)
         for extent in extents:
             reference = self._cursor.find(extent)
+            if isinstance(reference, LostSegment):
+                raise NotSameError("contents of the previous image are lost")
             if reference is not None and (not part.references or part.references[-1] is not reference):
                 part.references.append(reference)
         return next(self._records, None)

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from strongroom.core.errors import IntegrityError, NotFoundError, StrongroomError
+from strongroom.core.ids import FrameId
 from strongroom.formats import entries, image_stream
+from strongroom.images.errors import EnvelopeMissingError
 from strongroom.images.selection import Selection
-from strongroom.images.stored_files import StoredFile
+from strongroom.images.stored_files import LostSegment, Source, StoredFile
 from strongroom.images.stored_image import StoredImage
+from strongroom.pool.errors import PoolReadError
 from strongroom.pool.references import Reference
 
 _BATCH_BYTES: Final = 32 << 20
 _BATCH_ITEMS: Final = 16_384
 _PIECE_BYTES: Final = 256 << 10
 
-_Piece: TypeAlias = tuple[Reference | None, int, int]
+_Piece: TypeAlias = tuple[Source, int, int]
 
 
 @dataclass
@@ -39,7 +43,7 @@ class _Batch:
     def add_piece(self, piece: _Piece) -> None:
         self.items.append(piece)
         reference = piece[0]
-        if reference is not None and (not self.references or self.references[-1] is not reference):
+        if isinstance(reference, Reference) and (not self.references or self.references[-1] is not reference):
             self.references.append(reference)
             self.held_bytes += reference.length
 
@@ -98,6 +102,8 @@ class _Blocks:
 def restore_stream(image: StoredImage, selection: Selection | None = None) -> Iterator[bytes]:
     """Give an image as the blocks of an image stream: a record, then its contents.
 
+    In place of contents that cannot be read stands a block that says so; all other files are given.
+
     When the first name of a file is not selected, the first of its other names that is becomes the file, and the links
     behind it name that one.
 
@@ -110,7 +116,7 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
 
     Raises:
         KeyUnavailableError: the KMS has no usable key.
-        IntegrityError, NotFoundError, PoolReadError: the image cannot be read whole; what came before is right.
+        IntegrityError, NotFoundError, PoolReadError: the entries cannot be read whole; what came before is right.
     """
     blocks = _Blocks()
     files = content = 0
@@ -135,11 +141,11 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
 def _selected(image: StoredImage, wanted: Selection) -> Iterator[StoredFile]:
     """Give the selected files, hard links made fit for what is selected."""
     if wanted.everything:
-        yield from image.files()
+        yield from image.readable_files()
         return
     heirs = _heirs(image, wanted)
     kept: dict[bytes, StoredFile] = {}
-    for file in image.files():
+    for file in image.readable_files():
         path, target = file.entry.path, file.entry.target
         if path in heirs:
             # not selected by this name: its contents are wanted when its heir comes
@@ -162,7 +168,7 @@ def _selected(image: StoredImage, wanted: Selection) -> Iterator[StoredFile]:
 def _heirs(image: StoredImage, wanted: Selection) -> dict[bytes, bytes]:
     """Tell, for each file whose first name is not selected, the first of its other names that is."""
     heirs: dict[bytes, bytes] = {}
-    for file in image.files():
+    for file in image.readable_files():
         entry = file.entry
         if entry.type != entries.HARD_LINK or entry.target is None:
             continue
@@ -180,18 +186,45 @@ def _records_of(file: StoredFile) -> list[bytes]:
 
 
 def _send(image: StoredImage, batch: _Batch, blocks: _Blocks) -> Iterator[bytes]:
-    image.need_keys_of(batch.references)
-    segments = image.frames.read(batch.references)
-    current: Reference | None = None
-    segment = memoryview(b"")
+    try:
+        image.need_keys_of(batch.references)
+    except EnvelopeMissingError:
+        pass  # it is told of each frame that needs it
+    segments = _segments(image, batch.references)
+    current: Source = None
+    segment: memoryview | StrongroomError = memoryview(b"")
     for item in batch.items:
         if isinstance(item, bytes):
             yield from blocks.record(item)
             continue
-        reference, offset, length = item
-        if reference is None:
+        source, offset, length = item
+        if source is None:
             blocks.block(image_stream.hole(length))
             continue
-        if reference is not current:
-            current, segment = reference, next(segments)
-        yield from blocks.data(segment[offset : offset + length])
+        if isinstance(source, LostSegment):
+            blocks.block(image_stream.lost(length, source.error.code, source.error.message))
+            continue
+        if source is not current:
+            current, segment = source, next(segments)
+        if isinstance(segment, StrongroomError):
+            blocks.block(image_stream.lost(length, segment.code, segment.message))
+        else:
+            yield from blocks.data(segment[offset : offset + length])
+
+
+def _segments(image: StoredImage, references: list[Reference]) -> Iterator[memoryview | StrongroomError]:
+    """Give the segment of each reference, or why it cannot be read."""
+    bad: dict[FrameId, StrongroomError] = {}
+    done = 0
+    while done < len(references):
+        known = bad.get(references[done].frame_id)
+        if known is not None:
+            yield known
+            done += 1
+            continue
+        try:
+            for segment in image.frames.read(references[done:]):
+                yield segment
+                done += 1
+        except (IntegrityError, NotFoundError, PoolReadError) as error:
+            bad[references[done].frame_id] = error

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from strongroom.core.errors import StrongroomError
 from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtents, Record
 from strongroom.formats.entry_stream import EntriesReader
 from strongroom.images.errors import BrokenImageError
+from strongroom.pool.manifest import PageDamage
 from strongroom.pool.references import Reference
 
 
@@ -25,6 +28,18 @@ def read_records(chunks: Iterable[bytes | memoryview]) -> Iterator[Record]:
     for chunk in chunks:
         yield from reader.feed(chunk)
     reader.finish()
+
+
+@dataclass(frozen=True)
+class LostSegment:
+    """A segment that an extent names and no readable page does; ``error`` says why."""
+
+    name: bytes
+    error: StrongroomError
+
+
+Source: TypeAlias = Reference | LostSegment | None
+"""Where a piece of a file comes from; ``None`` for a hole."""
 
 
 def read_stored(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[Record, bytes]]:
@@ -43,47 +58,61 @@ class StoredFile:
         number: of the entry, from 0.
         entry: its record, without extents.
         attributes: records of type 65 that follow it.
-        extents: its contents, each piece with its reference (``None`` for a hole); to be used before the next file.
+        extents: its contents, each piece with its source, offset and length; to be used before the next file.
     """
 
     number: int
     entry: Entry
     attributes: list[MoreAttributes]
-    extents: Iterator[tuple[Reference | None, int, int]]
+    extents: Iterator[tuple[Source, int, int]]
 
 
 class PayloadCursor:
     """The payload manifest, followed by the names that extents give."""
 
-    def __init__(self, references: Iterator[Reference]) -> None:
+    def __init__(self, references: Iterator[Reference] | Iterator[Reference | PageDamage]) -> None:
         self._references = references
-        self._current: Reference | None = None
+        self._current: Reference | LostSegment | None = None
+        self._damage: PageDamage | None = None
+        self._lost_left = 0
 
-    def find(self, extent: Extent) -> Reference | None:
-        """Give the reference of an extent: that of the one before, or the next."""
+    def find(self, extent: Extent) -> Source:
+        """Give the source of an extent: that of the one before, or the next."""
         name, offset, length = extent
         if name is None:
             return None
         if self._current is None or self._current.name != name:
-            self._current = next(self._references, None)
+            self._current = self._next(name)
         if self._current is None or self._current.name != name:
             raise BrokenImageError("an extent names a segment that is not the next of the payload")
-        if offset + length > self._current.length:
+        if isinstance(self._current, Reference) and offset + length > self._current.length:
             raise BrokenImageError("an extent goes beyond its segment")
         return self._current
 
+    def _next(self, name: bytes) -> Reference | LostSegment | None:
+        """Give the next segment; of those that a lost page named, only how many there were is known."""
+        while not self._lost_left:
+            found = next(self._references, None)
+            if not isinstance(found, PageDamage):
+                return found
+            self._damage, self._lost_left = found, found.segments
+        self._lost_left -= 1
+        return LostSegment(name, self._damage.error) if self._damage is not None else None
+
     def finish(self) -> None:
         """Say that no extents follow."""
-        if next(self._references, None) is not None:
+        if self._lost_left or next(self._references, None) is not None:
             raise BrokenImageError("the payload names segments behind those of the last file")
 
 
-def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Iterator[StoredFile]:
+def stored_files(
+    records: Iterator[Record], payload: Iterator[Reference] | Iterator[Reference | PageDamage]
+) -> Iterator[StoredFile]:
     """Go through the files of an image with their contents' references.
 
     Args:
         records: of the entries, checked by :func:`read_records`.
-        payload: the payload manifest.
+        payload: the payload manifest, or what of it can be read.
 
     Raises:
         BrokenImageError: entries and payload do not fit together.
@@ -113,7 +142,7 @@ def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Ite
 
 def _extents(
     entry: Entry, records: Iterator[Record], cursor: PayloadCursor, following: list[Record | None]
-) -> Iterator[tuple[Reference | None, int, int]]:
+) -> Iterator[tuple[Source, int, int]]:
     """Give the extents of one file; ``following`` is left with the first record behind them."""
     for extent in entry.extents:
         yield cursor.find(extent), extent[1], extent[2]

@@ -17,7 +17,16 @@ from strongroom.images.errors import BrokenImageError
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.stored_files import StoredFile, read_records, read_stored, stored_files
-from strongroom.pool.manifest import StreamRoot, leaves, read_manifest, references_of, without_repeats
+from strongroom.pool.manifest import (
+    FetchPage,
+    PageDamage,
+    StreamRoot,
+    leaves,
+    read_manifest,
+    readable_references,
+    references_of,
+    without_repeats,
+)
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
 
@@ -35,16 +44,21 @@ class Roots:
         return cls(*(StreamRoot(PageId(s.root), s.segments, s.bytes) for s in copy.streams))
 
 
-def envelopes_of(pool: OpenPool, copy: CheckedCopy) -> list[EnvelopeId]:
+def envelopes_of(pool: OpenPool, copy: CheckedCopy, fetch: FetchPage | None = None) -> list[EnvelopeId]:
     """Read the key pages of a copy: the envelopes that it needs, ascending.
+
+    Args:
+        pool: where they lie.
+        copy: its copy header, checked.
+        fetch: gives pages in the pool's stead.
 
     Raises:
         DamagedError, PageMissingError: a key page is not what, or where, it must be.
     """
-    pages = pool.pages(copy.image.signer)
+    fetch = fetch or pool.pages(copy.image.signer).page
     found: list[EnvelopeId] = []
     for page in copy.copy.payload.key_pages:
-        found.extend(key_page.decode(pages.page(PageId(page)), PageId(page)))
+        found.extend(key_page.decode(fetch(PageId(page)), PageId(page)))
     try:
         check_ascending(found, "key pages")
     except ValueError as error:
@@ -116,6 +130,14 @@ class StoredImage:
     def files(self) -> Iterator[StoredFile]:
         """Give the files with the references of their contents; contents are not read, nor their keys asked for."""
         return stored_files(self.records(), self.payload_references())
+
+    def readable_payload(self) -> Iterator[Reference | PageDamage]:
+        """Give the references of the payload, and the damage in place of those that cannot be read."""
+        return without_repeats(readable_references(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted))
+
+    def readable_files(self) -> Iterator[StoredFile]:
+        """Give the files as :meth:`files` does, also those whose contents no page names any more."""
+        return stored_files(self.records(), self.readable_payload())
 
     def need_keys_of(self, references: list[Reference]) -> None:
         """Have the keys of these references unwrapped at once."""

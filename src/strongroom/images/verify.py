@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
 
 from strongroom.core.errors import IntegrityError, NotFoundError
-from strongroom.core.ids import DataKeyId, KeyGroupId
+from strongroom.core.ids import DataKeyId, FrameId, KeyGroupId
+from strongroom.formats import entries
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.images.keys import KeyOpener
 from strongroom.images.open_pool import OpenPool
+from strongroom.images.stored_files import LostSegment, Source
 from strongroom.images.stored_image import StoredImage, envelopes_of
 from strongroom.pool.errors import PoolReadError
 from strongroom.pool.verify import ImageVerifier, Problem
+
+FILE_DAMAGED: Final = "image.file-damaged"
+"""Code of the problem that names a file."""
 
 
 def verify_image(pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None) -> Iterator[Problem]:
@@ -53,11 +59,50 @@ def verify_image(pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None) ->
         )
         streams = {"entries": image.roots.entries, "payload": image.roots.payload}
         whole = True
+        lost: dict[FrameId, Problem] = {}
         for problem in verifier.verify(streams, is_encrypted=image.is_encrypted):
             whole = False
+            if problem.frame is not None:
+                lost.setdefault(problem.frame, problem)
             yield problem
-        if whole:
-            yield from _verify_entries(image) if opener or not image.is_encrypted else _verify_payload(image)
+        if image.is_encrypted and opener is None:
+            if whole:
+                yield from _verify_payload(image)
+        elif whole:
+            yield from _verify_entries(image)
+        else:
+            yield from damaged_files(image, lost)
+
+
+def damaged_files(image: StoredImage, lost: Mapping[FrameId, Problem]) -> Iterator[Problem]:
+    """Name the files whose contents lie in frames that are lost, or behind pages that cannot be read.
+
+    Args:
+        image: open, with its keys if it is encrypted.
+        lost: what is wrong with each frame.
+
+    Yields:
+        One problem for each file, as far as the entries can be read.
+    """
+    try:
+        for file in image.readable_files():
+            problem = next(filter(None, (_lost_at(source, lost) for source, _, _ in file.extents)), None)
+            if problem is not None:
+                yield Problem(
+                    FILE_DAMAGED,
+                    f"contents of {entries.shown(file.entry.path)} are lost: {problem.message}",
+                    "payload",
+                    frame=problem.frame,
+                    container=problem.container,
+                )
+    except (IntegrityError, NotFoundError, PoolReadError) as error:
+        yield Problem(error.code, f"files behind this cannot be named: {error.message}", "entries")
+
+
+def _lost_at(source: Source, lost: Mapping[FrameId, Problem]) -> Problem | None:
+    if isinstance(source, LostSegment):
+        return Problem(source.error.code, source.error.message, "payload")
+    return None if source is None else lost.get(source.frame_id)
 
 
 def _verify_payload(image: StoredImage) -> Iterator[Problem]:

@@ -25,6 +25,7 @@ What may run beside what
     WriteSession          yes    yes      yes   yes     (1)
     FrameReceiver         yes    yes      yes   yes     (1)
     FrameReader, verify   yes    yes      yes   yes     (2)
+    ContainerRepair       yes    yes      (2)   (2)     yes
     Folder.clean          yes    yes      yes   yes     yes
     Index.refresh         yes    yes      yes   yes     yes
     Index.rebuild         (3)    (3)      (3)   (3)     (3)

@@ -22,6 +22,7 @@ from strongroom.pool.errors import (
     ObjectMissingError,
     PoolExistsError,
     PoolReadError,
+    PoolWriteError,
 )
 from strongroom.pool.incoming import (
     FOLDER_MODE,
@@ -36,6 +37,8 @@ from strongroom.pool.incoming import (
 from strongroom.pool.store import StoredObject
 
 INDEX: Final = "index"
+DAMAGED: Final = "damaged"
+_MOST_ASIDE: Final = 1_000
 _TOP: Final = ("images", "envelopes", "containers", "journal", "revocations", INCOMING, INDEX)
 
 
@@ -175,6 +178,33 @@ class Folder:
             path.unlink(missing_ok=True)
             if path.parent.is_dir():  # also when it was gone: whoever removed it may have been killed before this
                 sync_folder(path.parent)
+
+    def set_aside(self, key: str) -> str:
+        """Take an object out of the pool (see :class:`~strongroom.pool.store.Aside`): it goes to ``damaged``."""
+        path = self.path / key
+        with writing(path):
+            if not path.is_file() or path.is_symlink():
+                raise ObjectMissingError(f"the pool has no '{key}'")
+            target = self._linked_aside(path, key)
+            sync_name(self.path, target)
+            sync_folder(self.path)
+            path.unlink()  # only now: after a crash before this it has both names, and is put aside again
+            sync_folder(path.parent)
+        return str(target)
+
+    def _linked_aside(self, path: Path, key: str) -> Path:
+        """Give a file a name in ``damaged``: its own, or its own with a number behind it."""
+        for number in range(_MOST_ASIDE):
+            target = self.path / DAMAGED / (key if number == 0 else f"{key}.{number}")
+            target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            try:
+                os.link(path, target)
+            except FileExistsError:
+                if target.samefile(path):
+                    return target
+                continue
+            return target
+        raise PoolWriteError(f"'{path}' was put aside {_MOST_ASIDE} times already")
 
 
 @contextmanager

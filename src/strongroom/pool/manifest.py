@@ -5,9 +5,10 @@ Source: ``docs/reference/formats/manifest-page.md``. Memory is a few pages for e
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from strongroom.core.errors import IntegrityError, NotFoundError
 from strongroom.core.ids import DataKeyId, FrameId, PageId, SegmentName
@@ -139,6 +140,9 @@ class PageDamage:
     error: IntegrityError | NotFoundError | PoolReadError
 
 
+_T = TypeVar("_T", Reference, Reference | PageDamage)
+
+
 def leaves(
     root: StreamRoot,
     fetch: FetchPage,
@@ -212,6 +216,22 @@ def read_manifest(root: StreamRoot, fetch: FetchPage, *, is_encrypted: bool) -> 
         yield from references_of(leaf)
 
 
+def readable_references(root: StreamRoot, fetch: FetchPage, *, is_encrypted: bool) -> Iterator[Reference | PageDamage]:
+    """Give the references of a stream in order of use, and the damage in place of those that cannot be read.
+
+    Args:
+        root: from the image header.
+        fetch: gives pages.
+        is_encrypted: whether the image is; all of its frames are, or none.
+    """
+    damages: deque[PageDamage] = deque()
+    for _, leaf in leaves(root, fetch, is_encrypted=is_encrypted, on_damage=damages.append):
+        while damages:
+            yield damages.popleft()
+        yield from references_of(leaf)
+    yield from damages
+
+
 def references_of(leaf: Leaf) -> Iterator[Reference]:
     """Give the references of one leaf page."""
     for name, frame_index, position, length in leaf.references:
@@ -227,7 +247,7 @@ def references_of(leaf: Leaf) -> Iterator[Reference]:
         )
 
 
-def without_repeats(references: Iterable[Reference]) -> Iterator[Reference]:
+def without_repeats(references: Iterable[_T]) -> Iterator[_T]:
     """Give the references of a *payload*, of which none may stand directly behind itself.
 
     Raises:
@@ -235,6 +255,10 @@ def without_repeats(references: Iterable[Reference]) -> Iterator[Reference]:
     """
     last: SegmentName | None = None
     for reference in references:
+        if isinstance(reference, PageDamage):
+            last = None
+            yield reference
+            continue
         if reference.name == last:
             raise DamagedError(f"the payload names the segment '{reference.name.hex()}' twice in a row")
         last = reference.name

@@ -51,6 +51,12 @@ def image_key(image: ImageId, copy: int) -> str:
     return f"{IMAGES}{image.hex()[:2]}/{image.hex()}-{copy:04x}"
 
 
+def image_of(key: str) -> tuple[ImageId, int]:
+    """Read image and copy from a key of :func:`image_key`."""
+    image, _, copy = key.rpartition("/")[2].partition("-")
+    return ImageId(bytes.fromhex(image)), int(copy, 16)
+
+
 def journal_key(sequence: int) -> str:
     """Give the key of a journal batch."""
     return f"{JOURNAL}{sequence:0{_SEQUENCE_DIGITS}x}"

@@ -83,6 +83,21 @@ class Leftovers(Protocol):
         """
 
 
+class Aside(Protocol):
+    """Optional ability of a storage: an object can be taken out of the pool without being lost."""
+
+    def set_aside(self, key: str) -> str:
+        """Take an object out of the pool, and keep its bytes; durable when this returns.
+
+        Returns:
+            Where it lies now, for an operator.
+
+        Raises:
+            ObjectMissingError: no object has this key.
+            PoolWriteError: the storage refused; the object stays where it is.
+        """
+
+
 class Store(Protocol):
     """Objects by key. Methods may be called from any thread."""
 
@@ -131,3 +146,7 @@ class Store(Protocol):
         Raises:
             PoolWriteError: the storage refused.
         """
+
+
+class MendableStore(Store, Aside, Protocol):
+    """A storage whose damaged objects can be put aside."""

@@ -363,6 +363,43 @@ class VerifyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Text]
 
 
+class RepairPool(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool is to be repaired, or only looked at."""
+
+    medium: Bytes16
+    dry_run: bool
+
+
+class MendedContainer(msgspec.Struct, frozen=True, kw_only=True):
+    """A damaged container: what is wrong, and what was or would be done (see ``pool.repair``)."""
+
+    container: Bytes16
+    problems: list[Text]
+    whole: Count
+    copied: Count
+    lost: Count | None
+    aside: Text
+    why_kept: Text
+
+
+class DamagedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that its pool cannot give back whole; ``image`` is ``None`` when its fragment does not say which."""
+
+    name: Text
+    image: Bytes16 | None
+    problems: list[Text]
+
+
+class RepairAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repair did, or would do; of more than 1,000 containers or images the first are listed, and all counted."""
+
+    containers: list[MendedContainer]
+    container_count: Count
+    indexed: Count
+    images: list[DamagedImage]
+    image_count: Count
+
+
 class Receive(msgspec.Struct, frozen=True, kw_only=True):
     """Another domain's media server offers an image."""
 

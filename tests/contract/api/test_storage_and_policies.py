@@ -31,6 +31,20 @@ def test_a_pool_is_made_listed_and_shown(stage: Stage, admin: TestClient) -> Non
     assert stage.there.asked[-1][0] == "make_pool"
 
 
+def test_a_pool_is_repaired_by_a_job_and_the_evidence_says_whether_it_was_a_look(
+    stage: Stage, admin: TestClient, pool: None
+) -> None:
+    for dry_run in (True, False):
+        started = admin.post("/v1/pools/p/repair", json={"dry_run": dry_run})
+        assert (started.status_code, list(started.json())) == (202, ["job"])
+        assert stage.there.asked[-1] == ("repair", stage.there.made["p"].medium, dry_run)
+        rows = admin.get("/v1/audit", params={"object": "pool:p"}).json()["items"]
+        told = [(row["outcome"], row["facts"].get("dry_run")) for row in rows if row["action"] == "pool.repair"]
+        assert ("done", dry_run) in told
+    assert admin.post("/v1/pools/other/repair", json={}).status_code == 404
+    assert admin.post("/v1/pools/p/repair", json={"dry": True}).status_code == 400
+
+
 def test_a_target_needs_a_trust_that_is_active(stage: Stage, admin: TestClient) -> None:
     """T4: the refusal says so."""
     stage.meet("munich", active=False)

@@ -16,6 +16,7 @@ from strongroom.client.problems import StreamLostError, TargetChangedError, Targ
 from strongroom.client.restorer import Overwrite, Restorer
 from strongroom.client.selection import Selection
 from strongroom.client.sender import Totals
+from strongroom.client.tar import ContentsLostError, tar_pieces
 from strongroom.core.errors import IntegrityError
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
@@ -259,3 +260,29 @@ def test_c3_hard_link_to_a_file_that_was_not_selected_is_not_made(tmp_path: Path
     restorer.restore(pair.restore_stream())
     assert [trouble.code for trouble in troubles] == ["client.link-missing"]
     assert all_names(tmp_path) == ["a"]
+
+
+LOST = (
+    image_stream.MAGIC
+    + block(2, entries.encode(entry(b"/a", size=4)) + entries.encode(entry(b"/b", entries.HARD_LINK, target=b"/a")))
+    + block(1, b"da")
+    + image_stream.lost(2, "pool.frame-missing", "no container holds frame 'x'")
+    + block(2, entries.encode(entry(b"/c", size=4)))
+    + block(1, b"data")
+    + image_stream.end(3, 8, 0)
+)
+
+
+def test_p1_file_with_lost_contents_is_named_and_not_made_and_the_next_comes(tmp_path: Path) -> None:
+    troubles = restore(iter([LOST]), tmp_path)
+    assert [(trouble.path, trouble.code) for trouble in troubles] == [
+        (b"/a", "pool.frame-missing"),
+        (b"/b", "client.link-missing"),
+    ]
+    assert "no container holds frame 'x'" in troubles[0].message
+    assert all_names(tmp_path) == ["c"]
+
+
+def test_p1_tar_never_holds_a_file_whose_contents_are_lost() -> None:
+    with pytest.raises(ContentsLostError, match="/a"):
+        list(tar_pieces(iter([LOST]), print))

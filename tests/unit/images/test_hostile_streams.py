@@ -92,6 +92,9 @@ BAD = {
     "no end": stream(data(b"abc"), record(b"/a", 3), files=1, content=3)[:-1],
     "something behind the end": [*stream(files=0, content=0), b"\0"],
     "no stream": [b"GET / HTTP/1.1\r\n"],
+    "lost contents": stream(
+        image_stream.lost(3, "pool.frame-missing", "it is gone"), record(b"/a", 3), files=1, content=3
+    ),
     "same without a previous image": stream(same(0), files=1, content=5),
 }
 

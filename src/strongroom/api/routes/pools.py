@@ -13,6 +13,7 @@ from strongroom.api.fields import Answer, Body, Line, Name
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.parts import Parts
 from strongroom.api.ports import PoolFacts
+from strongroom.api.routes.images import StartedJob
 from strongroom.api.routing import Routes
 from strongroom.api.security import CallerDep, PartsDep
 from strongroom.catalog.model import CopyState
@@ -29,6 +30,12 @@ class PoolRequest(Body):
     # It becomes the name of a folder, of a scope and of a part of a path.
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     path: Line | None = None
+
+
+class RepairRequest(Body):
+    """Whether anything is to be changed."""
+
+    dry_run: bool = False
 
 
 class Links(Answer):
@@ -80,6 +87,18 @@ def show_pool(name: Annotated[Name, Path()], parts: PartsDep) -> PoolShown:
     pool = find_pool(parts, name)
     with read(parts.engine) as connection:
         return _shown(pool, _count(connection, pool.medium))
+
+
+@routes.post("/pools/{name}/repair", "pool.repair", on="pool:{name}", status=202)
+def repair_pool(name: Annotated[Name, Path()], body: RepairRequest, caller: CallerDep) -> StartedJob:
+    """Start a job that mends what is damaged in a pool, or says what it would do; nothing is deleted."""
+    parts = caller.parts
+    job = caller.act(
+        lambda: parts.pools.repair(find_pool(parts, name).medium, dry_run=body.dry_run),
+        facts={"dry_run": body.dry_run},
+        describe=lambda job: {"job": job},
+    )
+    return StartedJob(job=job)
 
 
 def find_pool(parts: Parts, name: str) -> PoolFacts:

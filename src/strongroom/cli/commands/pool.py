@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from strongroom.cli.session import Session, verb
-from strongroom.cli.terminal import sized
+from strongroom.cli.terminal import safe, sized
 
 
 @click.group()
 def command() -> None:
-    """Make and list pools."""
+    """Make, list and repair pools."""
 
 
 @command.command()
@@ -55,3 +56,36 @@ def list_(session: Session) -> None:
 def show(session: Session, name: str) -> None:
     """Show one pool."""
     session.out.result(session.api.get(f"/pools/{quote(name, safe='')}"))
+
+
+@command.command()
+@verb
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
+def repair(session: Session, name: str, dry_run: bool) -> None:
+    """Mend what is damaged in a pool.
+
+    Whole parts of damaged containers go into new ones, and the damaged files are put aside; headers are written again
+    from the catalog; the index is brought up to date. Nothing is deleted. Ends with 10 when images stay damaged:
+    jobs then verify these, and name the files.
+    """
+    from strongroom.cli.exits import WITH_PROBLEMS, leave
+    from strongroom.cli.jobs import job_id, wait_for
+
+    started = session.api.post(f"/pools/{quote(name, safe='')}/repair", {"dry_run": dry_run})
+    job = wait_for(session, job_id(started))
+    found: dict[str, Any] = job.get("result") or {}
+    session.out.result(found | {"job": started["job"]}, None if session.out.as_json else _repaired(found))
+    for verifying in found.get("verify_jobs") or []:
+        session.out.say(f"next: 'strongroom job watch {verifying}' names the files of a damaged image")
+    if found.get("images_damaged"):
+        leave(WITH_PROBLEMS)
+
+
+def _repaired(found: dict[str, Any]) -> str:
+    lines = [safe(str(line)) for line in found.get("lines") or []]
+    if not lines:
+        return "the pool is whole"
+    if not found.get("images_damaged"):
+        lines.append("no image would stay damaged" if found.get("dry_run") else "no image is damaged")
+    return "\n".join(lines)

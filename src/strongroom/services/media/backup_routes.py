@@ -177,11 +177,11 @@ class _Backup:
         result = self._opened().finish()
         told = self._server.patient.commit(_commit(self._spec.job, result))
         self._ended = True  # from here on the image is there, or the beat goes on with it
-        acknowledged = True
+        waits_for = ""
         try:
             write_fragment(self._server.pools, self._server.patient, told)
         except (UnreachableError, ResourceError) as error:
-            acknowledged = False
+            waits_for = f"{error.message} [{error.code}]"
             logger.warning(
                 "an image is stored and not acknowledged yet: %s",
                 error.message,
@@ -193,7 +193,7 @@ class _Backup:
                 "event": "backup-ended",
                 "job": self._spec.job,
                 "image": to_text(told.image),
-                "acknowledged": acknowledged,
+                "acknowledged": not waits_for,
             },
         )
         return {
@@ -204,7 +204,8 @@ class _Backup:
             "same_bytes": result.same_bytes,
             "added_bytes": result.added_bytes,
             "problems": result.problems,
-            "acknowledged": acknowledged,
+            "acknowledged": not waits_for,
+            "waits_for": waits_for,
         }
 
     def give_up(self, error: StrongroomError) -> None:

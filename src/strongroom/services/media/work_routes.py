@@ -16,6 +16,7 @@ from aiohttp import web
 from strongroom.core.ids import DomainId, ImageId, MediumId
 from strongroom.formats.errors import DamagedError
 from strongroom.images.errors import NoSuchCopyError
+from strongroom.images.repair import repair_pool
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
 from strongroom.services import messages
@@ -34,6 +35,7 @@ PREFIX: Final = "/v1/work/"
 _MOST_ANSWER_BYTES: Final = 6 << 20
 _MOST_PROBLEMS: Final = 1_000
 _MOST_TEXT: Final = 250
+_MOST_PATH: Final = 1_024
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class WorkRoutes:
             "read-journal": (messages.ReadJournal, self._read_journal),
             "list-files": (messages.ListFiles, self._list_files),
             "verify-image": (messages.VerifyImage, self._verify_image),
+            "repair-pool": (messages.RepairPool, self._repair_pool),
+            "restore-fragment": (messages.FragmentToWrite, self._restore_fragment),
             "limit-sending": (messages.LimitSending, self._limit_sending),
             "make-request": (messages.MakeRequest, self._make_request),
             "take-certificate": (messages.HostCertificate, self._take_certificate),
@@ -144,6 +148,37 @@ class WorkRoutes:
         keys = ImageKeys(self.server.primary, said.job, image) if said.with_data else None
         found = islice(verify_image(pool, fragment, keys), _MOST_PROBLEMS)
         return messages.VerifyAnswer(problems=[f"{one.code}: {one.message}"[:_MOST_TEXT] for one in found])
+
+    def _repair_pool(self, said: messages.RepairPool) -> messages.RepairAnswer:
+        found = repair_pool(self.server.pools.get(MediumId(said.medium)), dry_run=said.dry_run)
+        return messages.RepairAnswer(
+            containers=[
+                messages.MendedContainer(
+                    container=one.container,
+                    problems=[f"{problem.code}: {problem.message}"[:_MOST_TEXT] for problem in one.problems],
+                    whole=one.whole,
+                    copied=one.copied,
+                    lost=one.lost,
+                    aside=one.aside[:_MOST_PATH],
+                    why_kept=one.why_kept,
+                )
+                for one in found.containers[:_MOST_PROBLEMS]
+            ],
+            container_count=len(found.containers),
+            indexed=found.indexed,
+            images=[
+                messages.DamagedImage(
+                    name=one.name, image=one.image, problems=[text[:_MOST_TEXT] for text in one.problems]
+                )
+                for one in found.images[:_MOST_PROBLEMS]
+            ],
+            image_count=len(found.images),
+        )
+
+    def _restore_fragment(self, said: messages.FragmentToWrite) -> messages.Nothing:
+        pool = self.server.pools.get(MediumId(said.medium))
+        pool.fragments.restore(ImageId(said.image), said.copy, said.data)
+        return messages.Nothing()
 
     def _limit_sending(self, said: messages.LimitSending) -> messages.Nothing:
         self.sending.pace.set_limit(said.bytes_per_second)

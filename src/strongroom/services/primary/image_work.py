@@ -291,7 +291,7 @@ class ImageWork:
         with read(self._primary.engine) as connection:
             where = get_medium(connection, medium)
         found = self._media.read_fragment(pools.host_of(where), medium, image, copy)
-        checked = _fragment_of(names.image_key(image, copy), found, where)
+        checked = checked_fragment(names.image_key(image, copy), found, where)
         result = transact(self._primary.engine, lambda c: self.arrived.imported(c, checked))
         self.settle_keys()
         self.say_soon()
@@ -307,7 +307,7 @@ class ImageWork:
         for name, data in self._media.fragments(host, medium):
             context.check()
             try:
-                checked = _fragment_of(name, data, where)
+                checked = checked_fragment(name, data, where)
                 transact(
                     self._primary.engine,
                     lambda c, one=checked: self._enter(c, one),  # type: ignore[misc]
@@ -388,6 +388,13 @@ class ImageWork:
             ),
         ).id
 
+    def submit_verify_of(self, connection: Connection, image: ImageId) -> JobId | None:
+        """Submit the verification of the first complete copy of this domain; ``None`` without one."""
+        for copy in get_image(connection, image).copies:
+            if copy.key.domain == self._primary.domain and copy.state is CopyState.COMPLETE:
+                return self.submit_verify(connection, copy)
+        return None
+
     def submit_phase_one(self, connection: Connection, medium: MediumId) -> JobId:
         """Submit phase one of a pool."""
         return self._primary.jobs.submit(
@@ -401,7 +408,7 @@ class ImageWork:
         ).id
 
 
-def _fragment_of(name: str, data: bytes, medium: Medium) -> fragment.Fragment:
+def checked_fragment(name: str, data: bytes, medium: Medium) -> fragment.Fragment:
     """Check a fragment, and that it lies where its headers say: one from elsewhere is no copy here.
 
     Raises:

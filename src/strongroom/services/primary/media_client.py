@@ -112,6 +112,14 @@ class MediaClients:
         """Have an image verified; give what is wrong with it."""
         return self._ask(host, "verify-image", request, messages.VerifyAnswer, timeout=LONG_SECONDS).problems
 
+    def repair_pool(self, host: HostId, request: messages.RepairPool) -> messages.RepairAnswer:
+        """Have a pool repaired, or looked at."""
+        return self._ask(host, "repair-pool", request, messages.RepairAnswer, timeout=LONG_SECONDS)
+
+    def restore_fragment(self, host: HostId, fragment: messages.FragmentToWrite) -> None:
+        """Have a fragment that is damaged or gone written again."""
+        self._ask(host, "restore-fragment", fragment, messages.Nothing)
+
     def send_image(self, host: HostId, request: messages.SendImage, context: JobContext) -> messages.Sent:
         """Have an image sent to another domain; reports progress to the job, and stops when it is cancelled.
 

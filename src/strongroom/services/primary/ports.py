@@ -56,6 +56,7 @@ from strongroom.services.primary.image_work import ImageWork, has_file_list
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peers import NoAnswerError, Talk
+from strongroom.services.primary.pool_work import PoolWork
 from strongroom.services.primary.tables import held_certificates, media_beats
 from strongroom.trust import store
 
@@ -292,12 +293,24 @@ class Images:
         """Verify the first complete copy of this domain."""
 
         def deed(connection: Connection) -> JobId:
-            for copy in get_image(connection, image).copies:
-                if copy.key.domain == self._primary.domain and copy.state is CopyState.COMPLETE:
-                    return self._work.submit_verify(connection, copy)
-            raise CopyNotFoundError(f"the image '{to_text(image)}' has no complete copy here")
+            job = self._work.submit_verify_of(connection, image)
+            if job is None:
+                raise CopyNotFoundError(f"the image '{to_text(image)}' has no complete copy here")
+            return job
 
         return transact(self._primary.engine, deed)
+
+
+class Pools:
+    """Jobs on pools."""
+
+    def __init__(self, primary: Primary, work: PoolWork) -> None:
+        self._primary = primary
+        self._work = work
+
+    def repair(self, medium: MediumId, *, dry_run: bool) -> JobId:
+        """Repair a pool, or look what a repair would do."""
+        return transact(self._primary.engine, lambda c: self._work.submit_repair(c, medium, dry_run=dry_run))
 
 
 class Credentials:

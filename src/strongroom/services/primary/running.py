@@ -41,6 +41,7 @@ from strongroom.services.primary.media_routes import MediaRoutes
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peer_routes import PeerRoutes
 from strongroom.services.primary.peers import Talk, peer_handlers
+from strongroom.services.primary.pool_work import PoolWork
 from strongroom.services.primary.receiving import Receiving
 from strongroom.services.primary.replanning import Replanning
 from strongroom.services.primary.session_socket import SessionSocket
@@ -73,6 +74,7 @@ class Running:
         self._primary = primary
         self._media = MediaClients(primary)
         self._images = ImageWork(primary, self._media)
+        self._pools = PoolWork(primary, self._media, self._images)
         self._exchange = Exchange(primary.ours, primary.clock, primary.entropy, peer_handlers(primary))
         self._talk = Talk(primary, self._exchange)
         self._clients = ClientWork(primary, self._images.acknowledged)
@@ -82,8 +84,8 @@ class Running:
         self._images.say_soon = self._talk.soon
         self._engine = JobEngine(
             primary.engine,
-            self._images.handlers(),
-            self._images.queues(),
+            self._images.handlers() | self._pools.handlers(),
+            self._images.queues() + self._pools.queues(),
             primary.clock,
             primary.entropy,
             Intervals(),
@@ -185,6 +187,7 @@ class Running:
             restores=ports.Restores(primary, self._clients),
             imports=ports.Imports(primary, self._images),
             images=ports.Images(primary, self._images),
+            pools=ports.Pools(primary, self._pools),
             credentials=ports.Credentials(primary),
             targets=ports.Targets(primary, queries),
             peers=queries,
