@@ -19,6 +19,7 @@ from strongroom.api.ports import (
     DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
+    NewBucket,
     NewCredential,
     PoolFacts,
     StartedBackup,
@@ -66,7 +67,8 @@ class Elsewhere:
     policy_check: ImportPolicyCheck | None = None
     jobs: Any = field(default_factory=lambda: itertools.count(1))
 
-    def make_pool(self, name: str, path: str | None, actor: Actor) -> PoolFacts:
+    def make_pool(self, name: str, where: str | NewBucket | None, actor: Actor) -> PoolFacts:
+        path = str(where.place) if isinstance(where, NewBucket) else where
         self.asked.append(("make_pool", name, path, str(actor)))
         medium = MediumId(fixed(f"pool {name}", 16))
         self.made[name] = PoolFacts(name, medium, name, path or f"/pools/{name}", "m1", "open", True, 0, 10**9, "c1")

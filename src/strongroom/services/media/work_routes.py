@@ -7,17 +7,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from strongroom.core.ids import DomainId, ImageId, MediumId
+from strongroom.core.secret import Secret
 from strongroom.formats.errors import DamagedError
 from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
+from strongroom.pool.place import BucketKey
 from strongroom.services import messages
 from strongroom.services.identity import Identities
 from strongroom.services.media.callers import Callers
@@ -88,7 +89,8 @@ class WorkRoutes:
         return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
 
     def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
-        self.server.pools.make(Path(said.path), said.header, said.revocations)
+        key = BucketKey(said.key.access_key, Secret(said.key.secret)) if said.key else None
+        self.server.pools.make(said.path, said.header, said.revocations, key)
         return messages.Nothing()
 
     def _read_fragments(self, said: messages.ReadFragments) -> messages.Fragments:
@@ -118,9 +120,7 @@ class WorkRoutes:
         journal = self.server.pools.get(MediumId(said.medium)).journal
         rows: list[messages.BatchToWrite] = []
         length = 0
-        for sequence in journal.sequences():
-            if sequence <= said.after:
-                continue
+        for sequence in journal.sequences(said.after):
             if len(rows) == said.most or length >= _MOST_ANSWER_BYTES:
                 return messages.JournalBatches(rows=rows, more=True)
             rows.append(messages.BatchToWrite(medium=said.medium, sequence=sequence, data=journal.read(sequence)))

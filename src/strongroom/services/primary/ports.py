@@ -15,6 +15,7 @@ from strongroom.api.ports import (
     DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
+    NewBucket,
     NewCredential,
     PoolFacts,
     StartedBackup,
@@ -49,7 +50,7 @@ from strongroom.pki.roles import Role
 from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
-from strongroom.services.primary import pools
+from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
 from strongroom.services.primary.image_work import ImageWork, has_file_list
@@ -71,12 +72,13 @@ class Media:
         self._primary = primary
         self._clients = clients
 
-    def make_pool(self, name: str, path: str | None, _actor: Actor) -> PoolFacts:
-        """Make a pool: signed header, folder at the media server, row in the catalog, in this order."""
+    def make_pool(self, name: str, where: str | NewBucket | None, _actor: Actor) -> PoolFacts:
+        """Make a pool: signed header, objects at the media server, key and row in the catalog, in this order."""
         with read(self._primary.engine) as connection:
             self._require_free(connection, name)
         host = self._first_host()
-        place = path or str(self._primary.home.pool(name))
+        bucket = where if isinstance(where, NewBucket) else None
+        place = str(bucket.place if bucket else where or self._primary.home.pool(name))
         header = MediaHeader(
             domain=self._primary.domain,
             medium=self._primary.entropy.bytes(UUID_BYTES),
@@ -85,7 +87,10 @@ class Media:
             created=to_ns(self._primary.clock.now()),
             features=(),
         )
-        self._clients.make_pool(host, place, signed.sign(MEDIA_HEADER, header, self._primary.signer))
+        key = bucket.key if bucket else None
+        self._clients.make_pool(host, place, signed.sign(MEDIA_HEADER, header, self._primary.signer), key)
+        if key:
+            bucket_keys.keep(self._primary.keys, MediumId(header.medium), key)
 
         def deed(connection: Connection) -> Medium:
             self._require_free(connection, name)  # somebody else may have made one meanwhile
@@ -191,6 +196,7 @@ class Media:
             online=online,
             stored_bytes=told.stored_bytes if told else None,
             free_bytes=told.free_bytes if told else None,
+            requests=told.requests if told else {},
             chunker=f"FastCDC {CHUNK_MIN_BYTES >> 10}/{CHUNK_AVERAGE_BYTES >> 10}/{CHUNK_MAX_BYTES >> 10} KiB",
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
