@@ -80,6 +80,14 @@ class MediaServers(Protocol):
             UnavailableError: no media server answers.
         """
 
+    def rekey_pool(self, name: str, key: BucketKey, actor: Actor) -> PoolFacts:
+        """Replace the access key of a pool in a bucket, if the new one serves.
+
+        Raises:
+            PlaceError: the pool is in a folder.
+            StrongroomError: what the object storage refused with; the earlier key stays.
+        """
+
     def heard(self) -> tuple[int, int]:
         """Tell how many media servers were heard of lately, and how many there are."""
 

@@ -152,6 +152,20 @@ class BucketStore:
         """Tell nothing: object storage does not say how much room is left."""
         return
 
+    def rekey(self, key: BucketKey) -> None:
+        """Use another access key from now on, if it serves.
+
+        Raises:
+            BucketMissingError, BucketDeniedError, BucketRegionError, BucketUnreachableError: it does not.
+        """
+        first = Bucket(self._place, key, self._counts, IMPATIENT)
+        try:
+            first.head(self._prefix + names.MEDIUM)
+        finally:
+            first.close()
+        earlier, self._bucket = self._bucket, Bucket(self._place, key, self._counts)
+        earlier.close()  # what is under way goes on
+
     def requests(self) -> Mapping[str, int]:
         """Tell how much was asked of the storage, and keep the figures."""
         self._counts.save()

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -145,7 +145,7 @@ class Bucket:
             except _BehindEndError:
                 return b""
             try:
-                with answer["Body"] as body:
+                with closing(answer["Body"]) as body:  # in a `with` of its own it hides that its end is missing
                     data = _read_body(body, length)
                 break
             except (IncompleteReadError, HTTPClientError) as error:  # the library asks again only until the body begins

@@ -263,6 +263,14 @@ class MakePool(msgspec.Struct, frozen=True, kw_only=True):
     key: BucketKeyRow | None = None
 
 
+class RekeyPool(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool in object storage has another access key."""
+
+    medium: Bytes16
+    path: Text
+    key: BucketKeyRow
+
+
 class AskBucketKey(msgspec.Struct, frozen=True, kw_only=True):
     """A pool is to be opened, and its bucket wants an access key. The answer is a :class:`BucketKeyRow`."""
 

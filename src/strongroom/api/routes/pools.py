@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from sqlalchemy import Connection, func, select
 
 from strongroom.api.errors import PoolNotFoundError
@@ -25,14 +26,25 @@ from strongroom.pool.place import DEFAULT_REGION, BucketKey, BucketPlace, is_buc
 routes = Routes("pools")
 
 
-class BucketRequest(Body):
+def _printable(value: SecretStr) -> SecretStr:
+    if re.fullmatch(r"[!-~]+", value.get_secret_value()) is None:
+        raise ValueError("must be printable ASCII")
+    return value
+
+
+class KeyRequest(Body):
+    """The access key for a bucket."""
+
+    access_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")]
+    secret_key: Annotated[Password, AfterValidator(_printable)]
+
+
+class BucketRequest(KeyRequest):
     """A bucket of an object storage that speaks S3, and the access key for it."""
 
     url: Line = Field(description="s3://BUCKET/PREFIX")
     endpoint: Line = Field(description="https://HOST[:PORT]")
     region: Line = DEFAULT_REGION
-    access_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")]
-    secret_key: Password
 
 
 class PoolRequest(Body):
@@ -100,6 +112,14 @@ def show_pool(name: Annotated[Name, Path()], parts: PartsDep) -> PoolShown:
         return _shown(pool, _count(connection, pool.medium))
 
 
+@routes.post("/pools/{name}/key", "pool.create", on="pool:{name}")
+def replace_key(name: Annotated[Name, Path()], body: KeyRequest, caller: CallerDep) -> PoolShown:
+    """Replace the access key of a pool in a bucket; one that does not serve is refused, and the earlier one stays."""
+    pool = caller.act(lambda: caller.parts.media.rekey_pool(name, _key(body), caller.actor))
+    with read(caller.parts.engine) as connection:
+        return _shown(pool, _count(connection, pool.medium))
+
+
 def find_pool(parts: Parts, name: str) -> PoolFacts:
     """Look a pool up.
 
@@ -125,7 +145,11 @@ def _where(body: PoolRequest) -> str | NewBucket | None:
     if body.path is not None:
         raise PlaceError("a pool is in a folder or in a bucket", hint="give one of the two")
     place = BucketPlace.make(body.bucket.url, body.bucket.endpoint, body.bucket.region)
-    return NewBucket(place, BucketKey(body.bucket.access_key, secret(body.bucket.secret_key)))
+    return NewBucket(place, _key(body.bucket))
+
+
+def _key(body: KeyRequest) -> BucketKey:
+    return BucketKey(body.access_key, secret(body.secret_key))
 
 
 def _count(connection: Connection, medium: MediumId) -> int:

@@ -57,6 +57,22 @@ def create(
     session.out.say(f"next: 'strongroom slp create SLP --backup {name} --retention 30d --key-group GROUP'")
 
 
+@command.command()
+@verb
+@click.argument("name")
+@click.option(
+    "--credentials-file",
+    type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
+    metavar="FILE|-",
+    required=True,
+    help="File with the new access key for the bucket; '-' reads standard input.",
+)
+def rekey(session: Session, name: str, credentials_file: Path) -> None:
+    """Replace the access key of a pool in a bucket."""
+    body = read_bucket_key(credentials_file)
+    session.out.result(session.api.post(f"/pools/{quote(name, safe='')}/key", body))
+
+
 @command.command("list")
 @verb
 def list_(session: Session) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,8 @@ from strongroom.services.media.errors import OtherPoolError, PoolNotOpenError
 logger = logging.getLogger(__name__)
 
 _OPENED_AT_ONCE: Final = 2
+_FIRST_SECONDS: Final = 15.0
+"""How long a media server that begins waits for object storage: whoever asks next finds the pools open."""
 
 
 class Pools:
@@ -58,6 +60,7 @@ class Pools:
         self._open: dict[MediumId, OpenPool] = {}
         self._served: set[MediumId] = set()
         self._opening: dict[MediumId, Future[None]] = {}
+        self._has_served = False
         self._opener = ThreadPoolExecutor(_OPENED_AT_ONCE, thread_name_prefix="open-pool")
 
     def get(self, medium: MediumId) -> OpenPool:
@@ -73,8 +76,12 @@ class Pools:
             return pool
 
     def serve(self, told: Sequence[messages.PoolToOpen]) -> None:
-        """Open what is to be served; what cannot be opened is tried again at the next call."""
+        """Open what is to be served; what cannot be opened is tried again at the next call.
+
+        The first call waits a while for object storage, the others do not.
+        """
         with self._lock:
+            is_first, self._has_served = not self._has_served, True
             for pool in told:
                 medium = MediumId(pool.medium)
                 if medium in self._open:
@@ -84,6 +91,9 @@ class Pools:
                 elif medium not in self._opening or self._opening[medium].done():
                     self._opening[medium] = self._opener.submit(self._try, medium, pool.path)
             self._served = {MediumId(pool.medium) for pool in told}
+            opening = list(self._opening.values())
+        if is_first:
+            wait(opening, _FIRST_SECONDS)
 
     def make(self, path: str, header: bytes, revocations: bytes, key: BucketKey | None) -> MediumId:
         """Make a pool and serve it; one that is there already with this header is served.
@@ -112,6 +122,22 @@ class Pools:
         with self._lock:
             self._served.add(medium)
         return medium
+
+    def rekey(self, medium: MediumId, path: str, key: BucketKey) -> None:
+        """Ask a pool's object storage with another access key from now on; a pool that is not open is opened with it.
+
+        Raises:
+            BucketMissingError, BucketDeniedError, BucketRegionError, BucketUnreachableError: it does not serve; the
+                earlier key stays.
+        """
+        from strongroom.pool.bucket import BucketStore
+
+        with self._lock:
+            pool = self._open.get(medium)
+        if pool is None:
+            self._keep(self._checked(self._bucket(BucketPlace.read(path), medium, key)), medium)
+        elif isinstance(pool.store, BucketStore):
+            pool.store.rekey(key)
 
     def states(self) -> list[messages.PoolState]:
         """Tell how the served pools are; one whose storage cannot be read is left out, and the others are told."""

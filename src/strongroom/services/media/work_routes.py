@@ -65,6 +65,7 @@ class WorkRoutes:
     def _calls(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[Any], msgspec.Struct]]]:
         return {
             "make-pool": (messages.MakePool, self._make_pool),
+            "rekey-pool": (messages.RekeyPool, self._rekey_pool),
             "read-fragments": (messages.ReadFragments, self._read_fragments),
             "read-journal": (messages.ReadJournal, self._read_journal),
             "list-files": (messages.ListFiles, self._list_files),
@@ -89,8 +90,12 @@ class WorkRoutes:
         return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
 
     def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
-        key = BucketKey(said.key.access_key, Secret(said.key.secret)) if said.key else None
+        key = _bucket_key(said.key) if said.key else None
         self.server.pools.make(said.path, said.header, said.revocations, key)
+        return messages.Nothing()
+
+    def _rekey_pool(self, said: messages.RekeyPool) -> messages.Nothing:
+        self.server.pools.rekey(MediumId(said.medium), said.path, _bucket_key(said.key))
         return messages.Nothing()
 
     def _read_fragments(self, said: messages.ReadFragments) -> messages.Fragments:
@@ -160,3 +165,7 @@ class WorkRoutes:
 
     def _pool_status(self, said: messages.PoolStatus) -> messages.PoolState:
         return state_of(self.server.pools.get(MediumId(said.medium)))
+
+
+def _bucket_key(row: messages.BucketKeyRow) -> BucketKey:
+    return BucketKey(row.access_key, Secret(row.secret))

@@ -78,6 +78,11 @@ class MediaClients:
         )
         self._ask(host, "make-pool", request, messages.Nothing)
 
+    def rekey_pool(self, host: HostId, medium: MediumId, path: str, key: BucketKey) -> None:
+        """Have a pool's bucket asked with another access key."""
+        request = messages.RekeyPool(medium=medium, path=path, key=bucket_keys.row_of(key))
+        self._ask(host, "rekey-pool", request, messages.Nothing)
+
     def fragments(self, host: HostId, medium: MediumId) -> Iterator[tuple[str, bytes]]:
         """Give all fragments of a pool, name and whole bytes."""
         after, more = "", True

@@ -47,6 +47,8 @@ from strongroom.pki.ca import load_certificate, to_der
 from strongroom.pki.channel import Address
 from strongroom.pki.fingerprint import Fingerprint
 from strongroom.pki.roles import Role
+from strongroom.pool.errors import PlaceError
+from strongroom.pool.place import BucketKey, is_bucket
 from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
@@ -105,10 +107,19 @@ class Media:
             )
 
         transact(self._primary.engine, deed)
-        made = self.pool(name)
-        if made is None:
-            raise NoMediaServerError(f"the pool '{name}' is not there")
-        return made
+        return self._named(name)
+
+    def rekey_pool(self, name: str, key: BucketKey, _actor: Actor) -> PoolFacts:
+        """Replace a bucket's access key: the media server tries it, then it is kept."""
+        with read(self._primary.engine) as connection:
+            medium = pools.pool_named(connection, self._primary.domain, name)
+        if not is_bucket(medium.location):
+            raise PlaceError(
+                f"the pool '{name}' is in a folder, which has no access key", hint="name a pool that is in a bucket"
+            )
+        self._clients.rekey_pool(pools.host_of(medium), medium.medium, medium.location, key)
+        bucket_keys.keep(self._primary.keys, medium.medium, key)
+        return self._named(name)
 
     def heard(self) -> tuple[int, int]:
         """Tell how many media servers were heard of lately, and how many there are."""
@@ -176,6 +187,12 @@ class Media:
         if not hosts:
             raise NoMediaServerError("the domain has no media server")
         return hosts[0]
+
+    def _named(self, name: str) -> PoolFacts:
+        found = self.pool(name)
+        if found is None:
+            raise NoMediaServerError(f"the pool '{name}' is not there")
+        return found
 
     def _facts(self, connection: Connection, medium: Medium, heard: datetime | None) -> PoolFacts:
         told = pools.state_of(connection, medium.medium)
