@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -131,11 +132,10 @@ class BucketStore:
         finally:
             first.close()
         store = cls(place, Bucket(place, key, counts), counts, work, entropy, conditional=conditional)
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(store.close)
             store.abort_abandoned()
-        except BaseException:
-            store.close()
-            raise
+            on_error.pop_all()
         return store
 
     @property
@@ -299,7 +299,8 @@ class BucketStore:
             return self._bucket.part(full, upload_id, number + 1, data)
 
         upload_id = self._bucket.begin(full, metadata)
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self._abort, full, upload_id, note)
             sending = [self._parts.submit(send, number) for number in range(-(-size_bytes // PART_BYTES))]
             try:
                 tags = [part.result() for part in sending]
@@ -310,9 +311,7 @@ class BucketStore:
                     if not part.cancelled():
                         part.exception()
             self._bucket.complete(full, upload_id, tags, only_new=self._conditional)
-        except BaseException:
-            self._abort(full, upload_id, note)
-            raise
+            on_error.pop_all()
         with writing(note):
             note.unlink()
 

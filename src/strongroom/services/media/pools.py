@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -204,11 +205,10 @@ class Pools:
         return BucketStore.create(place, key, work, header, self._entropy)
 
     def _checked(self, store: PoolStore) -> OpenPool:
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(store.close)
             pool = OpenPool.over(store, self._clock, self._entropy)
-        except BaseException:
-            store.close()
-            raise
+            on_error.pop_all()
         if pool.domain != self._domain:
             pool.close()
             raise ForeignError(f"the pool in '{store.place}' belongs to the domain '{pool.domain.hex()}'")
