@@ -9,11 +9,13 @@ import hypothesis
 import pytest
 
 from tests.support.postgresql import PostgreSQL
+from tests.support.seaweed import Seaweed
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 SERVER = pytest.StashKey[PostgreSQL]()
+STORAGE = pytest.StashKey[Seaweed]()
 
 # Random everywhere, CI too: each run looks at other examples, and the blob brings a failure back.
 # No deadline: on a busy machine it measures the neighbours; pytest-timeout ends what hangs.
@@ -22,21 +24,24 @@ hypothesis.settings.load_profile("strongroom")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make or find the folder of the run's PostgreSQL; the server starts when a test first wants it."""
+    """Make or find the folders of the run's servers, each of which starts when a test first wants it."""
     told = getattr(config, "workerinput", None)
     config.stash[SERVER] = PostgreSQL(Path(told["postgresql"])) if told else PostgreSQL.make_folder()
+    config.stash[STORAGE] = Seaweed(Path(told["seaweed"])) if told else Seaweed.make_folder()
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist's
 def pytest_configure_node(node: WorkerController) -> None:
-    """Tell a worker where the server is, or will be."""
+    """Tell a worker where the servers are, or will be."""
     node.workerinput["postgresql"] = str(node.config.stash[SERVER].folder)
+    node.workerinput["seaweed"] = str(node.config.stash[STORAGE].folder)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the server: not in a worker, since the others may still use it, and a worker may crash."""
+    """Stop the servers: not in a worker, since the others may still use it, and a worker may crash."""
     if not hasattr(config, "workerinput"):
         config.stash[SERVER].stop()
+        config.stash[STORAGE].stop()
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +50,11 @@ def postgresql_url(pytestconfig: pytest.Config, worker_id: str) -> str:
     server = pytestconfig.stash[SERVER]
     server.ensure_started()
     return server.create_database(f"strongroom_{worker_id}")
+
+
+@pytest.fixture(scope="session")
+def seaweed(pytestconfig: pytest.Config) -> Seaweed:
+    """A real object storage that speaks S3. Without one the test fails."""
+    server = pytestconfig.stash[STORAGE]
+    server.ensure_started()
+    return server

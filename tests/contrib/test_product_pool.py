@@ -247,7 +247,7 @@ def with_payload(vault: Vault, result: BackupResult, references: list[Reference]
     """Put another payload manifest in the place of an image's."""
     pool = vault.pool
     sink = PageSink(
-        pool.folder, pool.index, medium=vault.medium, origin=vault.id, clock=vault.clock, entropy=vault.entropy
+        pool.store, pool.index, medium=vault.medium, origin=vault.id, clock=vault.clock, entropy=vault.entropy
     )
     builder = ManifestBuilder(sink.put, merge_repeats=False)
     builder.add(references)

@@ -69,19 +69,19 @@ def repaired(
 ) -> tuple[RepairReport, RepairReport, dict[str, Outcome]]:
     """Damage a copy, look, repair, repair again, and see what became of all images."""
     with small.copied(tmp_path / "pool", lambda layout: damage(layout, "first"), index=index) as pool:
-        before = files(pool.folder.path)
+        before = files(Path(pool.store.place))
         look = repair_pool(pool, dry_run=True)
-        assert files(pool.folder.path) == before, "a look changed something"
+        assert files(Path(pool.store.place)) == before, "a look changed something"
         done = repair_pool(pool, dry_run=False)
-        kept = {inode for inode, _ in files(pool.folder.path).values()}
+        kept = {inode for inode, _ in files(Path(pool.store.place)).values()}
         assert {inode for inode, _ in before.values()} <= kept, "something was deleted"
         for container, *_ in pool.index.containers():
-            assert list(verify_container(pool.folder, container, pool.medium)) == []
+            assert list(verify_container(pool.store, container, pool.medium)) == []
         again = repair_pool(pool, dry_run=False)
         assert (again.containers, again.indexed) == ([], 0), "a second repair had something to do"
         assert [one.image for one in again.images] == [one.image for one in done.images]
         assert [one.image for one in look.images] == [one.image for one in done.images]
-        pool.index.rebuild(pool.folder)
+        pool.index.rebuild(pool.store)
         return look, done, {name: small.outcome(pool, name, tmp_path / name) for name in NAMES}
 
 
@@ -144,10 +144,10 @@ def test_a_container_of_another_pool_or_a_later_release_is_left_alone(small: Sma
         path.write_bytes(contents)
 
     with small.copied(tmp_path / "pool", damage, index=True) as pool:
-        before = files(pool.folder.path)
+        before = files(Path(pool.store.place))
         (kept,) = repair_pool(pool, dry_run=False).containers
         assert "later release" in kept.why_kept
-        assert files(pool.folder.path) == before
+        assert files(Path(pool.store.place)) == before
 
 
 def test_a_container_that_cannot_be_read_now_keeps_its_name(
@@ -186,12 +186,12 @@ def test_a_full_disk_ends_a_repair_and_the_damaged_container_stays(
         raise OSError(28, "no space left on device")
 
     with small.copied(tmp_path / "pool", lambda layout: ENDS["tail"](layout, "first"), index=True) as pool:
-        before = files(pool.folder.path)
+        before = files(Path(pool.store.place))
         with monkeypatch.context() as patched:
             patched.setattr(os, "write", full)
             with pytest.raises(PoolFullError):
                 repair_pool(pool, dry_run=False)
-        assert files(pool.folder.path) == before
+        assert files(Path(pool.store.place)) == before
         assert repair_pool(pool, dry_run=False).images == []
 
 
@@ -212,7 +212,7 @@ def test_headers_are_written_again_and_the_damaged_ones_kept(small: SmallPool, t
     with small.copied(tmp_path / "pool", deed, index=True) as pool:
         pool.fragments.restore(small.ids["first"], 1, signed["first"])
         assert pool.fragments.read(small.ids["first"], 1).image.payload.image == small.ids["first"]
-        put_aside = pool.folder.path / "damaged" / names.image_key(small.ids["first"], 1)
+        put_aside = Path(pool.store.place) / "damaged" / names.image_key(small.ids["first"], 1)
         assert put_aside.exists() == (damage != "removed")
         with pytest.raises(Exception, match="not of copy"):
             pool.fragments.restore(small.ids["first"], 1, signed["second"])
@@ -224,10 +224,10 @@ def test_nothing_put_aside_replaces_what_was_put_aside_before(small: SmallPool, 
 
     with small.copied(tmp_path / "pool", nothing, index=True) as pool:
         for contents in (b"one", b"two", b"three"):
-            pool.folder.put("containers/ab/x", contents)
-            place = Path(pool.folder.set_aside("containers/ab/x"))
+            pool.store.put("containers/ab/x", contents)
+            place = Path(pool.store.set_aside("containers/ab/x"))
             assert place.read_bytes() == contents
-        assert len(list((pool.folder.path / "damaged").rglob("x*"))) == 3
+        assert len(list((Path(pool.store.place) / "damaged").rglob("x*"))) == 3
 
 
 def opened(path: Path, small: SmallPool) -> OpenPool:

@@ -13,12 +13,14 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Connection, Engine
 
 from strongroom.api.app import create_app
+from strongroom.api.errors import PoolNotFoundError
 from strongroom.api.parts import Parts
 from strongroom.api.ports import (
     CredentialFacts,
     DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
+    NewBucket,
     NewCredential,
     PoolFacts,
     StartedBackup,
@@ -41,6 +43,7 @@ from strongroom.people.sessions import Door
 from strongroom.people.users import EVERYWHERE, Grant
 from strongroom.pki.channel import Address
 from strongroom.pki.fingerprint import Fingerprint
+from strongroom.pool.place import BucketKey
 from strongroom.trust import home, store
 from strongroom.trust.check import TrustChecker
 from strongroom.trust.decisions import TrustDesk
@@ -68,10 +71,17 @@ class Elsewhere:
     client: str = ""
     jobs: Any = field(default_factory=lambda: itertools.count(1))
 
-    def make_pool(self, name: str, path: str | None, actor: Actor) -> PoolFacts:
+    def make_pool(self, name: str, where: str | NewBucket | None, actor: Actor) -> PoolFacts:
+        path = str(where.place) if isinstance(where, NewBucket) else where
         self.asked.append(("make_pool", name, path, str(actor)))
         medium = MediumId(fixed(f"pool {name}", 16))
         self.made[name] = PoolFacts(name, medium, name, path or f"/pools/{name}", "m1", "open", True, 0, 10**9, "c1")
+        return self.made[name]
+
+    def rekey_pool(self, name: str, key: BucketKey, actor: Actor) -> PoolFacts:
+        self.asked.append(("rekey_pool", name, key.access_key, str(actor)))
+        if name not in self.made:
+            raise PoolNotFoundError(f"there is no pool '{name}'")
         return self.made[name]
 
     def pools(self) -> Sequence[PoolFacts]:

@@ -146,7 +146,7 @@ class Layout:
     """Where the parts of the images lie in a copy, found before it is damaged."""
 
     def __init__(self, small: SmallPool, pool: OpenPool) -> None:
-        self.path = pool.folder.path
+        self.path = Path(pool.store.place)
         self._small = small
         self._pool = pool
         small.vault.pool = pool

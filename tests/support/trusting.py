@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +123,10 @@ class Pair:
 
     Args:
         folder: where their homes lie.
+        pool: words for ``pool create main`` of a domain, where the pool is not to be a folder in its home.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pool: Callable[[str], Sequence[str]] = lambda _: ()) -> None:
         self.folder = folder
         self.source, self.target = LiveDomain(folder, "alpha"), LiveDomain(folder, "beta")
         source, target = self.source, self.target
@@ -133,7 +134,7 @@ class Pair:
         for domain in (source, target):
             hurry(domain)
             domain.start()
-            domain.cli("pool", "create", "main")
+            domain.cli("pool", "create", "main", *pool(domain.name))
         source.cli("kms", "group", "create", GROUP)
         self.phrase = folder / "phrase"
         self.phrase.write_text(PHRASE)

@@ -6,7 +6,7 @@ to other hosts, block for as long as that takes, and keep their own state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -20,6 +20,7 @@ from strongroom.core.secret import Secret
 from strongroom.jobs import JobId
 from strongroom.pki.channel import Address
 from strongroom.pki.fingerprint import Fingerprint
+from strongroom.pool.place import BucketKey, BucketPlace
 
 # ---------------------------------------------------------------- media servers
 
@@ -42,8 +43,17 @@ class PoolFacts:
     stored_bytes: int | None
     free_bytes: int | None
     chunker: str
+    requests: Mapping[str, int] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NewBucket:
+    """Where a pool is to be made in object storage, and with which access key."""
+
+    place: BucketPlace
+    key: BucketKey
 
 
 @dataclass(frozen=True)
@@ -63,12 +73,20 @@ class HeldCertificate:
 class MediaServers(Protocol):
     """This domain's media servers."""
 
-    def make_pool(self, name: str, path: str | None, actor: Actor) -> PoolFacts:
-        """Make a pool; without a path, where its media server keeps pools.
+    def make_pool(self, name: str, where: str | NewBucket | None, actor: Actor) -> PoolFacts:
+        """Make a pool in a folder or in a bucket; without either, where its media server keeps pools.
 
         Raises:
             RefusedError: the name is taken, or the place is not empty.
             UnavailableError: no media server answers.
+        """
+
+    def rekey_pool(self, name: str, key: BucketKey, actor: Actor) -> PoolFacts:
+        """Replace the access key of a pool in a bucket, if the new one serves.
+
+        Raises:
+            PlaceError: the pool is in a folder.
+            StrongroomError: what the object storage refused with; the earlier key stays.
         """
 
     def heard(self) -> tuple[int, int]:

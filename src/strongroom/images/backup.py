@@ -106,7 +106,7 @@ class BackupSession:
         self._reader = BlockReader()
         self._sequence = Sequence(with_extents=False)
         self._session = WriteSession(
-            pool.folder,
+            pool.store,
             pool.index,
             medium=pool.medium,
             origin=pool.domain,
@@ -118,7 +118,7 @@ class BackupSession:
             limits=limits,
         )
         self._pages = PageSink(
-            pool.folder,
+            pool.store,
             pool.index,
             medium=pool.medium,
             origin=pool.domain,
@@ -135,7 +135,7 @@ class BackupSession:
         if previous is not None:
             self._previous = PreviousFiles(previous, pool, usable if self._is_encrypted else None)
         # contents that no record owns yet, as far as they are cut
-        self._cut = ExtentQueue(pool.folder.index_path)
+        self._cut = ExtentQueue(pool.store.index_path)
         self._sent_bytes = 0
         self._owned_bytes = 0
         self._pending: deque[_Pending] = deque()

@@ -90,7 +90,8 @@ class Envelopes:
                     continue
                 _enter(db, payload)
             for key in known - found:
-                db.execute("DELETE FROM generation WHERE key = ?", (key,))
+                if self._is_gone(key):  # a listing may be late
+                    db.execute("DELETE FROM generation WHERE key = ?", (key,))
             db.execute("DELETE FROM data_key WHERE (envelope, origin) NOT IN (SELECT envelope, origin FROM generation)")
         return refused
 
@@ -209,6 +210,13 @@ class Envelopes:
 
     def _read(self, key: str) -> bytes:
         return self._store.read(key, 0, key_envelope.KEY_ENVELOPE.max_bytes + 1)
+
+    def _is_gone(self, key: str) -> bool:
+        try:
+            self._store.size(key)
+        except ObjectMissingError:
+            return True
+        return False
 
     def _check(self, db: sqlite3.Connection, data: bytes) -> KeyEnvelope:
         payload = signed.verify(key_envelope.KEY_ENVELOPE, data).payload

@@ -95,8 +95,8 @@ class Fragments:
 
     def names(self, after: str = "") -> Iterator[str]:
         """Give the names of all fragments behind one, rising."""
-        for item in self._store.list(names.IMAGES):
-            if item.key > after and _NAME.fullmatch(item.key):
+        for item in self._store.list(names.IMAGES, after):
+            if _NAME.fullmatch(item.key):
                 yield item.key
 
     def _check(self, image: ImageId, copy: int, data: bytes) -> Fragment:

@@ -19,14 +19,15 @@ from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.journal import Journal
 from strongroom.pool.reader import PageReader
 from strongroom.pool.salvage import Salvaged, salvage
+from strongroom.pool.store import PoolStore
 
 
 @dataclass(frozen=True)
 class OpenPool:
-    """One pool folder, open.
+    """One pool, open.
 
     Attributes:
-        folder: its storage.
+        store: its storage.
         header: its media header.
         index: where frames and pages lie.
         envelopes: its key envelopes.
@@ -39,7 +40,7 @@ class OpenPool:
         refused: envelope files that were refused when they were entered, in sentences.
     """
 
-    folder: Folder
+    store: PoolStore
     header: MediaHeader
     index: Index
     envelopes: Envelopes
@@ -80,24 +81,34 @@ class OpenPool:
             NotAPoolError: there is no pool.
             DamagedError, SignatureError: the media header is not valid.
         """
-        folder = Folder.open(path, entropy)
-        raw = folder.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes + 1)
+        return cls.over(Folder.open(path, entropy), clock, entropy)
+
+    @classmethod
+    def over(cls, store: PoolStore, clock: Clock, entropy: Entropy) -> Self:
+        """Take a pool's storage, and bring its caches up to date.
+
+        Raises:
+            DamagedError, SignatureError: the media header is not valid.
+            PoolReadError, PoolWriteError: the storage refused.
+        """
+        raw = store.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes + 1)
         header = signed.verify(MEDIA_HEADER, raw).payload
         domain, medium = DomainId(header.domain), MediumId(header.medium)
-        salvaged = salvage(folder, medium=medium, own=domain)
-        index, refreshed = open_index(folder.index_path, folder, entropy, medium=medium)
-        envelopes = Envelopes(folder, folder.index_path, domain)
+        salvaged = salvage(store, medium=medium, own=domain)
+        index, refreshed = open_index(store.index_path, store, entropy, medium=medium)
+        envelopes = Envelopes(store, store.index_path, domain)
         refused = envelopes.refresh()
-        fragments = Fragments(folder, domain, medium)
+        fragments = Fragments(store, domain, medium)
         return cls(
-            folder, header, index, envelopes, fragments, Journal(folder), clock, entropy, refreshed, salvaged, refused
+            store, header, index, envelopes, fragments, Journal(store), clock, entropy, refreshed, salvaged, refused
         )
 
     def pages(self, origin: DomainId) -> PageReader:
         """Read pages of one origin."""
-        return PageReader(self.folder, self.index, origin=origin)
+        return PageReader(self.store, self.index, origin=origin)
 
     def close(self) -> None:
-        """Close the caches."""
+        """Close the caches, and let go of the storage."""
         self.index.close()
         self.envelopes.close()
+        self.store.close()

@@ -72,7 +72,7 @@ def repair_pool(pool: OpenPool, *, dry_run: bool) -> RepairReport:
     """
     report = RepairReport()
     repair = ContainerRepair(
-        pool.folder,
+        pool.store,
         pool.index,
         medium=pool.medium,
         origins={pool.domain, *(found.image.signer for _, found in _fragments(pool) if isinstance(found, Fragment))},
@@ -148,7 +148,7 @@ def _has_envelope(pool: OpenPool, envelope: EnvelopeId, origin: DomainId) -> boo
     """Tell whether a generation that the origin signed lies in the pool, and holds."""
     for key in pool.envelopes.keys_of(envelope, origin):
         try:
-            raw = pool.folder.read(key, 0, key_envelope.KEY_ENVELOPE.max_bytes + 1)
+            raw = pool.store.read(key, 0, key_envelope.KEY_ENVELOPE.max_bytes + 1)
             signed.verify(key_envelope.KEY_ENVELOPE, raw, pinned=origin)
         except (IntegrityError, NotFoundError, PoolReadError):
             continue

@@ -83,7 +83,7 @@ class StoredImage:
         self._totals = End(copy.image.payload.files, copy.image.payload.content)
         self.pages = pool.pages(origin)
         self._keys = OpenedKeys(opener, pool.envelopes, origin)
-        self.frames = FrameReader(pool.folder, pool.index, origin=origin, key_for=self._keys, threads=threads)
+        self.frames = FrameReader(pool.store, pool.index, origin=origin, key_for=self._keys, threads=threads)
 
     def __enter__(self) -> Self:
         return self

@@ -50,7 +50,7 @@ def verify_image(pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None) ->
 
     with StoredImage(pool, copy, opener) as image:
         verifier = ImageVerifier(
-            pool.folder,
+            pool.store,
             pages=image.pages,
             frames=image.frames,
             covered=held,

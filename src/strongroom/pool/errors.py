@@ -7,6 +7,7 @@ frame or page.
 from __future__ import annotations
 
 from strongroom.core.errors import (
+    InputError,
     KeyUnavailableError,
     NotFoundError,
     RefusedError,
@@ -64,6 +65,43 @@ class PoolExistsError(RefusedError):
 
     code = "pool.not-empty"
     default_hint = "name an empty folder, or one that does not exist yet"
+
+
+class PlaceError(InputError):
+    """What names a pool's bucket cannot name one."""
+
+    code = "pool.bad-place"
+    default_hint = "write --bucket s3://BUCKET/PREFIX --endpoint https://HOST[:PORT]"
+
+
+class BucketUnreachableError(UnavailableError):
+    """The object storage does not answer, or only that it cannot serve now, also when asked again several times."""
+
+    code = "pool.bucket-unreachable"
+    default_hint = (
+        "look at the endpoint of the pool ('strongroom pool show') and at the network between; then try again"
+    )
+
+
+class BucketMissingError(NotFoundError):
+    """The object storage has no such bucket."""
+
+    code = "pool.bucket-missing"
+    default_hint = "make the bucket with the tools of the storage, or mend its name; strongroom makes none"
+
+
+class BucketDeniedError(RefusedError):
+    """The object storage refuses this access key."""
+
+    code = "pool.bucket-denied"
+    default_hint = "the key must be allowed to list the bucket, and to read, write and delete below the pool's prefix"
+
+
+class BucketRegionError(InputError):
+    """The bucket is in another region, or its storage signs for another one."""
+
+    code = "pool.bucket-region"
+    default_hint = "make the pool with the region of the bucket: --region"
 
 
 class FrameMissingError(NotFoundError):

@@ -7,9 +7,11 @@ Source: ``docs/reference/formats/pool-folder.md``. What is being written is the 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +32,7 @@ from strongroom.pool.incoming import (
     FolderLeftover,
     FolderUpload,
     leftovers,
+    link_into,
     sync_folder,
     sync_name,
     writing,
@@ -101,13 +104,32 @@ class Folder:
         return folder
 
     @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self.path)
+
+    @property
     def index_path(self) -> Path:
-        """The folder for the index, which is a cache."""
+        """The folder for the caches."""
         return self.path / INDEX
+
+    def free_bytes(self) -> int:
+        """Tell how much room its file system has."""
+        try:
+            return shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise PoolReadError(f"cannot read '{self.path}': {error.strerror}") from error
+
+    def requests(self) -> Mapping[str, int]:
+        """Nothing: no other machine is asked."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def leftovers(self) -> Iterator[FolderLeftover]:
         """Give what dead writers left in ``incoming`` (see :class:`~strongroom.pool.store.Leftovers`)."""
-        return leftovers(self.path)
+        return leftovers(self.path, partial(link_into, self.path))
 
     def put(self, key: str, data: Buffer) -> None:
         """Store a small object whole (see :class:`~strongroom.pool.store.Store`)."""
@@ -126,7 +148,7 @@ class Folder:
 
     def upload(self) -> FolderUpload:
         """Begin an object that comes in parts."""
-        return FolderUpload(self.path, self._entropy)
+        return FolderUpload(self.path, self._entropy, partial(link_into, self.path))
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """Read a range, or from an offset to the end."""
@@ -148,7 +170,7 @@ class Folder:
         with _reading(key, self.path / key) as handle:
             return os.fstat(handle).st_size
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         """List the objects below a folder, in order of key."""
         if not prefix.endswith("/"):
             raise ValueError("a prefix ends with a slash")
@@ -161,8 +183,10 @@ class Folder:
             raise PoolReadError(f"cannot list '{self.path / prefix}': {error.strerror}") from error
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
-                yield from self.list(f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):  # what else is planted there is no object, and ends nothing
+                yield from self.list(f"{prefix}{entry.name}/", after)
+            elif prefix + entry.name > after and entry.is_file(
+                follow_symlinks=False
+            ):  # what else is planted there is no object, and ends nothing
                 try:
                     size = entry.stat(follow_symlinks=False).st_size
                 except FileNotFoundError:

@@ -1,7 +1,8 @@
-"""Files in a pool folder's ``incoming``: being written by a living writer, or left by a dead one.
+"""Files in ``incoming``: being written by a living writer, or left by a dead one.
 
-Source: ``docs/reference/formats/pool-folder.md``. Each has a name that tells nothing, and an exclusive lock that lives
-as long as its writer; whoever can take that lock knows that the writer is gone, and what it left is a leftover.
+Source: ``docs/reference/formats/pool-folder.md``. The folder is a pool's own, or one on the media server for a pool
+that is elsewhere; what makes an object of a file is handed in. Each has a name that tells nothing, and an exclusive
+lock that lives as long as its writer; whoever can take it knows that the writer is gone: what it left is a leftover.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -25,11 +26,15 @@ FILE_MODE: Final = 0o600
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+GiveName = Callable[[Path, int, str], None]
+"""Makes an object of a file in ``incoming``, given by path and handle, under a key; then the path is free."""
+
+
 class FolderUpload:
     """A file in ``incoming``, locked by this process."""
 
-    def __init__(self, root: Path, entropy: Entropy) -> None:
-        self._root = root
+    def __init__(self, root: Path, entropy: Entropy, give_name: GiveName) -> None:
+        self._give_name = give_name
         with writing(root / INCOMING):
             self._path, self._handle = _new_incoming(root / INCOMING, entropy)
         self._open = True
@@ -43,7 +48,7 @@ class FolderUpload:
 
     def finish(self, key: str) -> None:
         """Make it durable and give it its name."""
-        _give_name(self._root, self._path, self._handle, key)
+        self._give_name(self._path, self._handle, key)
         self._close()
 
     def abort(self) -> None:
@@ -63,8 +68,8 @@ class FolderUpload:
 class FolderLeftover:
     """A file in ``incoming`` whose writer is gone, locked by this process."""
 
-    def __init__(self, root: Path, path: Path, handle: int) -> None:
-        self._root = root
+    def __init__(self, path: Path, handle: int, give_name: GiveName) -> None:
+        self._give_name = give_name
         self._path = path
         self._handle = handle
 
@@ -88,7 +93,7 @@ class FolderLeftover:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
         try:
-            _give_name(self._root, self._path, self._handle, key)
+            self._give_name(self._path, self._handle, key)
         except ObjectExistsError:
             self.remove()
 
@@ -98,8 +103,8 @@ class FolderLeftover:
             self._path.unlink(missing_ok=True)
 
 
-def leftovers(root: Path) -> Iterator[FolderLeftover]:
-    """Give what no living writer owns in a pool's folder, each locked until the next one is asked for.
+def leftovers(root: Path, give_name: GiveName) -> Iterator[FolderLeftover]:
+    """Give what no living writer owns in the ``incoming`` of a folder, each locked until the next one is asked for.
 
     Raises:
         PoolReadError, PoolWriteError: the file system refused.
@@ -114,7 +119,7 @@ def leftovers(root: Path) -> Iterator[FolderLeftover]:
                 continue  # its writer finished between the listing and now
         try:
             if _lock(path, handle):
-                yield FolderLeftover(root, path, handle)
+                yield FolderLeftover(path, handle, give_name)
         finally:
             os.close(handle)
 
@@ -135,8 +140,28 @@ def _lock(path: Path, handle: int) -> bool:
         return False
 
 
-def _give_name(root: Path, path: Path, handle: int, key: str) -> None:
-    """Make a file of ``incoming`` durable, and only then give it its name in the pool."""
+def is_owned(path: Path) -> bool:
+    """Tell whether a living writer owns a file of ``incoming``; one that is gone has no owner.
+
+    Raises:
+        PoolWriteError: the file system refused.
+    """
+    with writing(path):
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+
+def link_into(root: Path, path: Path, handle: int, key: str) -> None:
+    """Make a file of ``incoming`` durable, and only then give it its name in the same folder's pool."""
     target = root / key
     with writing(target):
         os.fsync(handle)
@@ -154,7 +179,7 @@ def _new_incoming(folder: Path, entropy: Entropy) -> tuple[Path, int]:
     """Make a locked file. One that :meth:`Folder.leftovers` took before it was locked is made again."""
     while True:
         path = folder / entropy.bytes(16).hex()
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return path, handle

@@ -22,6 +22,7 @@ from strongroom.formats.container import NO_MARK, Content
 from strongroom.pool.cache_file import CacheFile
 from strongroom.pool.containers import Contents, list_containers, read_contents, scan_contents
 from strongroom.pool.errors import IndexDamagedError, ObjectMissingError, PoolFullError, PoolReadError
+from strongroom.pool.names import container_key
 from strongroom.pool.store import Store
 
 SCHEMA: Final = 1
@@ -161,8 +162,9 @@ class Index:
             else:
                 report.added.append(container)
         for container in sorted(known):
-            self.remove(container)
-            report.removed.append(container)
+            if _is_gone(store, container):  # a listing may be late
+                self.remove(container)
+                report.removed.append(container)
         if report.removed:
             self.purge()
         return report
@@ -304,6 +306,14 @@ def open_index(
         return index, index.refresh(store)
     except IndexDamagedError:
         return index, index.rebuild(store)
+
+
+def _is_gone(store: Store, container: ContainerId) -> bool:
+    try:
+        store.size(container_key(container))
+    except ObjectMissingError:
+        return True
+    return False
 
 
 def _read_tolerantly(store: Store, container: ContainerId, medium: MediumId, report: RefreshReport) -> Contents | None:

@@ -32,6 +32,16 @@ class Journal:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._last: int | None = None
+
+    def last(self) -> int:
+        """Tell the number of the last batch, 0 without one: what was here at first, and what was appended since.
+
+        Asked with every beat, so it lists once.
+        """
+        if self._last is None:
+            self._last = max(self.sequences(), default=0)
+        return self._last
 
     def head(self) -> JournalHead:
         """Tell what the next batch follows.
@@ -44,9 +54,9 @@ class Journal:
             return JournalHead(0, NO_BATCH)
         return JournalHead(sequence, digest(self.read(sequence)))
 
-    def sequences(self) -> Iterator[int]:
-        """Give the numbers of the batches that are here, rising; a gap shows that one is lost."""
-        for stored in self._store.list(names.JOURNAL):
+    def sequences(self, after: int = 0) -> Iterator[int]:
+        """Give the numbers of the batches behind one, rising; a gap shows that one is lost."""
+        for stored in self._store.list(names.JOURNAL, names.journal_key(after)):
             sequence = names.journal_sequence_of(stored.key)
             if sequence is not None:
                 yield sequence
@@ -66,6 +76,8 @@ class Journal:
         if sequence < 1 or len(batch) > BATCH.max_bytes:
             raise ValueError("a batch is numbered from 1 and bounded")
         self._store.put(names.journal_key(sequence), batch)
+        if self._last is not None:
+            self._last = max(self._last, sequence)
 
     def read(self, sequence: int) -> bytes:
         """Read a batch.

@@ -6,7 +6,8 @@ renaming of named objects. Every adapter passes ``tests/contract/test_store.py``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from strongroom.formats.segment import Buffer
@@ -70,10 +71,7 @@ class Leftover(Protocol):
 
 
 class Leftovers(Protocol):
-    """Optional ability of a storage: what was being written when its writer died can still be read.
-
-    Object storage has none of this: an upload that was not finished is nothing.
-    """
+    """What was being written when its writer died can still be read."""
 
     def leftovers(self) -> Iterator[Leftover]:
         """Give what no living writer owns, each locked until the next one is asked for.
@@ -133,8 +131,14 @@ class Store(Protocol):
             PoolReadError: the storage refused.
         """
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         """List the objects whose key begins with ``prefix``, which ends with a slash; in order of key.
+
+        An object that was written a moment ago may be missing: only :meth:`size` and :meth:`read` tell surely.
+
+        Args:
+            prefix: what the keys begin with.
+            after: only those behind this key.
 
         Raises:
             PoolReadError: the storage refused.
@@ -150,3 +154,28 @@ class Store(Protocol):
 
 class MendableStore(Store, Aside, Protocol):
     """A storage whose damaged objects can be put aside."""
+
+
+class PoolStore(MendableStore, Leftovers, Protocol):
+    """The storage of a whole pool: the objects, and a folder on this machine for what is no object."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in the words of its administrator."""
+
+    @property
+    def index_path(self) -> Path:
+        """The folder for the caches."""
+
+    def free_bytes(self) -> int | None:
+        """Tell how much room is left; ``None`` where nobody knows. Asks no other machine.
+
+        Raises:
+            PoolReadError: it is gone, such as a file system that is not mounted any more.
+        """
+
+    def requests(self) -> Mapping[str, int]:
+        """Tell how much was asked of another machine since the pool is served here; nothing for a local one."""
+
+    def close(self) -> None:
+        """Let go of what is held. Nothing may be at work in it."""

@@ -26,7 +26,7 @@ class SendingPool:
     def __init__(self, pool: OpenPool, origin: DomainId) -> None:
         self._envelopes = pool.envelopes
         self._pages = pool.pages(origin)
-        self._frames = FrameReader(pool.folder, pool.index, origin=origin, key_for=lambda _: None, threads=1)
+        self._frames = FrameReader(pool.store, pool.index, origin=origin, key_for=lambda _: None, threads=1)
 
     def close(self) -> None:
         """Stop reading."""
@@ -115,6 +115,6 @@ class ReceivingPool:
         if receiver is None:
             pool = self._pool
             receiver = self._receivers[origin] = FrameReceiver(
-                pool.folder, pool.index, medium=pool.medium, origin=origin, clock=pool.clock, entropy=pool.entropy
+                pool.store, pool.index, medium=pool.medium, origin=origin, clock=pool.clock, entropy=pool.entropy
             )
         return receiver

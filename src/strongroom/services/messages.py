@@ -170,9 +170,10 @@ class PoolState(msgspec.Struct, frozen=True, kw_only=True):
 
     medium: Bytes16
     path: Text
-    free_bytes: Count
+    free_bytes: Count | None
     stored_bytes: Count
     journal: Count
+    requests: Annotated[dict[Annotated[str, msgspec.Meta(max_length=32)], Count], msgspec.Meta(max_length=32)] = {}
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,12 +244,37 @@ class Continue(msgspec.Struct, frozen=True, kw_only=True):
     go_on: bool
 
 
+class BucketKeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The access key for a bucket."""
+
+    access_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    secret: Annotated[bytes, msgspec.Meta(min_length=1, max_length=1_024)]
+
+    def __repr__(self) -> str:
+        return "BucketKeyRow(***)"
+
+
 class MakePool(msgspec.Struct, frozen=True, kw_only=True):
-    """A pool folder is to be made."""
+    """A pool is to be made: a folder, or with a key in object storage."""
 
     path: Text
     header: bytes
     revocations: bytes
+    key: BucketKeyRow | None = None
+
+
+class RekeyPool(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool in object storage has another access key."""
+
+    medium: Bytes16
+    path: Text
+    key: BucketKeyRow
+
+
+class AskBucketKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool is to be opened, and its bucket wants an access key. The answer is a :class:`BucketKeyRow`."""
+
+    medium: Bytes16
 
 
 class ReadFragments(msgspec.Struct, frozen=True, kw_only=True):

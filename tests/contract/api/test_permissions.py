@@ -37,6 +37,7 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/trusts"): ADDRESS,
     ("post", "/v1/pools"): {"name": "p"},
     ("post", "/v1/pools/{name}/repair"): {},
+    ("post", "/v1/pools/{name}/key"): {"access_key": "a", "secret_key": "s"},
     ("post", "/v1/storage/credentials"): {"pool": "p", "sender": "elsewhere", "name": "c"},
     ("post", "/v1/storage/targets"): {"name": "t", "peer": "elsewhere", "pool": "p", "credential": "c"},
     ("post", "/v1/slps"): {"name": "s", "operations": OPERATIONS},

@@ -45,6 +45,40 @@ def test_a_pool_is_repaired_by_a_job_and_the_evidence_says_whether_it_was_a_look
     assert admin.post("/v1/pools/p/repair", json={"dry": True}).status_code == 400
 
 
+BUCKET: dict[str, Any] = {"url": "s3://vaults/north/", "endpoint": "https://s3.example:9000", "access_key": "id"}
+
+
+def test_a_pool_is_made_in_a_bucket_and_its_key_is_shown_nowhere(stage: Stage, admin: TestClient) -> None:
+    """P3: the place is shown and kept as evidence, the secret is not."""
+    made = admin.post("/v1/pools", json={"name": "cloud", "bucket": {**BUCKET, "secret_key": "quite-secret"}})
+    place = "s3://vaults/north?endpoint=https://s3.example:9000&region=us-east-1"
+    assert (made.status_code, made.json()["path"]) == (201, place)
+    assert admin.post("/v1/pools/cloud/key", json={"access_key": "id2", "secret_key": "more-secret"}).status_code == 200
+    assert stage.there.asked[-1][:3] == ("rekey_pool", "cloud", "id2")
+    evidence = admin.get("/v1/audit", params={"object": "pool:cloud"}).text
+    assert "s3://vaults/north" in evidence
+    assert "secret" not in evidence + made.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"path": "s3://vaults/north"},
+        {"path": "/srv/vault", "bucket": {**BUCKET, "secret_key": "quite-secret"}},
+        {"bucket": {**BUCKET, "secret_key": "quite-secret", "url": "s3://vaults/../other"}},
+        {"bucket": {**BUCKET, "secret_key": "quite-secret", "url": "https://vaults"}},
+        {"bucket": {**BUCKET, "secret_key": "quite-secret", "endpoint": "https://user@host/path"}},
+        {"bucket": {**BUCKET, "secret_key": "quite-secret", "region": "a&b"}},
+        {"bucket": {**BUCKET, "secret_key": "quite secret"}},
+    ],
+)
+def test_what_names_no_bucket_is_refused(stage: Stage, admin: TestClient, body: dict[str, Any]) -> None:
+    refused = admin.post("/v1/pools", json={"name": "cloud", **body})
+    assert refused.status_code == 400
+    assert "quite" not in refused.text
+    assert not stage.there.asked
+
+
 def test_a_target_needs_a_trust_that_is_active(stage: Stage, admin: TestClient) -> None:
     """T4: the refusal says so."""
     stage.meet("munich", active=False)

@@ -65,7 +65,7 @@ def put_signed_objects(vault: Vault, home: Home) -> None:
     """What a media server and a primary put into a pool beside the images."""
     revocations = (home.path / "pki" / setup.REVOCATIONS).read_bytes()
     assert signed.verify(REVOCATION_LIST, revocations).payload.number == 1
-    vault.pool.folder.put(names.revocation_key(1), revocations)
+    vault.pool.store.put(names.revocation_key(1), revocations)
     hold = {"kind": "hold", "image": bytes(16), "copy": 1, "at": 1, "until": None, "hold": bytes(16)}
     batch = Batch(
         domain=vault.id,
@@ -77,7 +77,7 @@ def put_signed_objects(vault: Vault, home: Home) -> None:
         records=({**hold, "object": None, "reason": ""},),  # type: ignore[arg-type]
         features=(),
     )
-    vault.pool.folder.put(names.journal_key(1), signed.sign(BATCH, batch, vault.domain.signer))
+    vault.pool.store.put(names.journal_key(1), signed.sign(BATCH, batch, vault.domain.signer))
 
 
 def inspect(*words: str | Path) -> Result:

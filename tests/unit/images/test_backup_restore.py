@@ -161,7 +161,7 @@ def test_a_backup_that_is_dropped_lets_go_of_everything(vault: Vault, monkeypatc
         with pytest.raises(PoolWriteError):
             session.abort()
     assert len(list(Path("/proc/self/fd").iterdir())) == open_files
-    assert len(list(vault.pool.folder.leftovers())) == 2
+    assert len(list(vault.pool.store.leftovers())) == 2
 
 
 def test_what_a_restore_holds_at_once_counts_records_too(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:

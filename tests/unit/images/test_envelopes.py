@@ -80,7 +80,7 @@ def test_a_cache_in_use_by_another_process_is_not_thrown_away(vault: Vault, monk
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(IndexBusyError):
-            Envelopes(vault.pool.folder, path.parent, vault.id)
+            Envelopes(vault.pool.store, path.parent, vault.id)
     assert path.stat().st_ino == before
 
 
@@ -102,12 +102,12 @@ def test_an_envelope_is_entered_whole_or_not_at_all(vault: Vault, envelopes: Env
 
 def test_one_envelope_that_cannot_be_read_ends_nothing(vault: Vault, envelopes: Envelopes) -> None:
     first, second = (vault.data_keys.issue(vault.group, 1) for _ in range(2))
-    read = vault.pool.folder.read
+    read = vault.pool.store.read
 
     class Sector:
         """The pool's folder, with one file that the disk does not give."""
 
-        list = staticmethod(vault.pool.folder.list)
+        list = staticmethod(vault.pool.store.list)
 
         def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
             if key == key_of(payload_of(first.envelope)):
@@ -115,7 +115,7 @@ def test_one_envelope_that_cannot_be_read_ends_nothing(vault: Vault, envelopes: 
             return read(key, offset, length)
 
     for batch in (first, second):
-        vault.pool.folder.put(key_of(payload_of(batch.envelope)), batch.envelope)
+        vault.pool.store.put(key_of(payload_of(batch.envelope)), batch.envelope)
     envelopes._store = Sector()  # type: ignore[assignment]  # of a store only what refreshing needs
     assert [text for text in envelopes.refresh() if first.identity.hex() in text]
     assert envelopes.lacking(vault.id, [first.identity, second.identity]) == [first.identity]
@@ -160,7 +160,7 @@ def test_what_a_stranger_signed_does_not_count(vault: Vault, envelopes: Envelope
     data = signed.sign(KEY_ENVELOPE, planted, OTHER.signer)
     with pytest.raises(ForeignError):
         envelopes.put(data)
-    vault.pool.folder.put(key_of(planted), data)
+    vault.pool.store.put(key_of(planted), data)
     (refusal,) = envelopes.refresh()
     assert planted.envelope.hex() in refusal
     envelopes.put(real.envelope)
@@ -175,7 +175,7 @@ def test_the_word_of_the_origin_holds_whichever_name_comes_first(vault: Vault, e
     of_origin = replace(wrapped, domain=origin.id, origin=origin.id)
     rewrapped = replace(of_origin, domain=vault.id, keys=wrapped.keys[:1])
     for payload, signer in ((of_origin, origin.signer), (rewrapped, vault.domain.signer)):
-        vault.pool.folder.put(key_of(payload), signed.sign(KEY_ENVELOPE, payload, signer))
+        vault.pool.store.put(key_of(payload), signed.sign(KEY_ENVELOPE, payload, signer))
     (refusal,) = envelopes.refresh()
     assert key_of(rewrapped) in refusal
     assert envelopes.lacking(origin.id, [EnvelopeId(wrapped.envelope)]) == []
@@ -183,7 +183,7 @@ def test_the_word_of_the_origin_holds_whichever_name_comes_first(vault: Vault, e
 
 def test_a_file_under_another_name_is_refused(vault: Vault, envelopes: Envelopes) -> None:
     batch = vault.data_keys.issue(vault.group, 1)
-    vault.pool.folder.put(names.envelope_key(EnvelopeId(bytes(16)), vault.id, 1), batch.envelope)
+    vault.pool.store.put(names.envelope_key(EnvelopeId(bytes(16)), vault.id, 1), batch.envelope)
     assert len(envelopes.refresh()) == 1
     assert envelopes.holding([batch.keys[0][0]], vault.id) == {}
 
@@ -191,7 +191,7 @@ def test_a_file_under_another_name_is_refused(vault: Vault, envelopes: Envelopes
 def test_an_envelope_that_is_gone_is_forgotten_with_its_keys(vault: Vault, envelopes: Envelopes) -> None:
     batch = vault.data_keys.issue(vault.group, 1)
     payload = envelopes.put(batch.envelope)
-    vault.pool.folder.remove(key_of(payload))
+    vault.pool.store.remove(key_of(payload))
     assert envelopes.refresh() == []
     assert envelopes.lacking(vault.id, [batch.identity]) == [batch.identity]
     assert envelopes.holding([batch.keys[0][0]], vault.id) == {}

@@ -175,7 +175,7 @@ def test_what_is_given_up_leaves_nothing_in_the_pool(tmp_path: Path) -> None:
         session.feed(image_stream.MAGIC)
         for number in range(20):
             session.feed(data(random_bytes(str(number), 1 << 20)))
-    assert list(list_containers(vault.pool.folder)) == []
+    assert list(list_containers(vault.pool.store)) == []
     assert list((vault.path / INCOMING).iterdir()) == []
     assert list(vault.pool.fragments.names()) == []
 
@@ -189,7 +189,7 @@ def test_no_usable_key_means_no_backup(tmp_path: Path) -> None:
         session.feed(b"".join(stream(data(b"secret"), record(b"/a", 6), files=1, content=6)))
         with pytest.raises(KeyUnavailableError):
             session.finish()
-    assert list(list_containers(vault.pool.folder)) == []
+    assert list(list_containers(vault.pool.store)) == []
 
 
 def test_extents_wait_on_disk_and_come_back_in_order(tmp_path: Path) -> None:

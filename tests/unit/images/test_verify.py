@@ -59,7 +59,7 @@ def test_key_pages_that_do_not_ascend_are_refused(vault: Vault) -> None:
     contents = data(random_bytes("a", 100_000)) + record(b"/a", 100_000)
     _, result = vault.store(stream(contents, files=1, content=100_000))
     sink = PageSink(
-        vault.pool.folder,
+        vault.pool.store,
         vault.pool.index,
         medium=vault.medium,
         origin=vault.id,
@@ -75,7 +75,7 @@ def test_key_pages_that_do_not_ascend_are_refused(vault: Vault) -> None:
 
 def test_a_missing_envelope_is_found(vault: Vault, image: Fragment) -> None:
     (envelope,) = envelopes_of(vault.pool, image)
-    vault.pool.folder.remove(names.envelope_key(EnvelopeId(envelope), vault.id, 1))
+    vault.pool.store.remove(names.envelope_key(EnvelopeId(envelope), vault.id, 1))
     vault.pool.envelopes.refresh()
     assert "images.envelope-missing" in problems(vault, image, with_keys=False)
 

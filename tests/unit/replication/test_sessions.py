@@ -56,9 +56,9 @@ def target(tmp_path: Path) -> Vault:
 
 def is_empty(vault: Vault) -> bool:
     return (
-        not list(list_containers(vault.pool.folder))
+        not list(list_containers(vault.pool.store))
         and not list(vault.pool.fragments.names())
-        and not list(vault.pool.folder.list("envelopes/"))
+        and not list(vault.pool.store.list("envelopes/"))
         and not list((vault.path / INCOMING).iterdir())
     )
 
@@ -224,7 +224,7 @@ def test_a_lying_sender_is_refused_and_plants_nothing(
     done = replicate(source, images[0], target, authority=authority, wire=Wire(tamper=LIES[lie]))
     assert isinstance(done.receiver.failure, errors.BadImageError | errors.ProtocolError)
     assert authority.committed == []
-    assert list(list_containers(target.pool.folder)) == []
+    assert list(list_containers(target.pool.store)) == []
     assert done.sender.failure is not None
     assert done.sender.failure.code == done.receiver.failure.code
     assert not done.sender.stored

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from sqlalchemy import Connection, func, select
 
 from strongroom.api.errors import PoolNotFoundError
-from strongroom.api.fields import Answer, Body, Line, Name
+from strongroom.api.fields import Answer, Body, Line, Name, Password, secret
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.parts import Parts
-from strongroom.api.ports import PoolFacts
+from strongroom.api.ports import NewBucket, PoolFacts
 from strongroom.api.routes.images import StartedJob
 from strongroom.api.routing import Routes
 from strongroom.api.security import CallerDep, PartsDep
@@ -20,16 +21,40 @@ from strongroom.catalog.model import CopyState
 from strongroom.catalog.tables import copies
 from strongroom.core.ids import MediumId, to_text
 from strongroom.database import read
+from strongroom.pool.errors import PlaceError
+from strongroom.pool.place import DEFAULT_REGION, BucketKey, BucketPlace, is_bucket
 
 routes = Routes("pools")
 
 
+def _printable(value: SecretStr) -> SecretStr:
+    if re.fullmatch(r"[!-~]+", value.get_secret_value()) is None:
+        raise ValueError("must be printable ASCII")
+    return value
+
+
+class KeyRequest(Body):
+    """The access key for a bucket."""
+
+    access_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")]
+    secret_key: Annotated[Password, AfterValidator(_printable)]
+
+
+class BucketRequest(KeyRequest):
+    """A bucket of an object storage that speaks S3, and the access key for it."""
+
+    url: Line = Field(description="s3://BUCKET/PREFIX")
+    endpoint: Line = Field(description="https://HOST[:PORT]")
+    region: Line = DEFAULT_REGION
+
+
 class PoolRequest(Body):
-    """A new pool."""
+    """A new pool: in a folder, in a bucket, or where the media server keeps its pools."""
 
     # It becomes the name of a folder, of a scope and of a part of a path.
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-    path: Line | None = None
+    path: Annotated[Line, Field(description="a folder on the media server")] | None = None
+    bucket: BucketRequest | None = None
 
 
 class RepairRequest(Body):
@@ -59,15 +84,20 @@ class PoolShown(Answer):
     stored_bytes: int | None
     free_bytes: int | None
     chunker: str
+    requests: dict[str, int] = Field(
+        description="for a pool in object storage: requests by kind and bytes since it was made"
+    )
     replication: Links
 
 
 @routes.post("/pools", "pool.create", on="pool:{name}", status=201)
 def create_pool(body: PoolRequest, caller: CallerDep) -> PoolShown:
     """Make a storage pool; without a path, where the media server keeps its pools."""
+    where = _where(body)
+    shown = str(where.place) if isinstance(where, NewBucket) else where
     made = caller.act(
-        lambda: caller.parts.media.make_pool(body.name, body.path, caller.actor),
-        facts={"path": body.path},
+        lambda: caller.parts.media.make_pool(body.name, where, caller.actor),
+        facts={"path": shown},
         describe=lambda pool: {"medium": to_text(pool.medium)},
     )
     return _shown(made, 0)
@@ -101,6 +131,14 @@ def repair_pool(name: Annotated[Name, Path()], body: RepairRequest, caller: Call
     return StartedJob(job=job)
 
 
+@routes.post("/pools/{name}/key", "pool.create", on="pool:{name}")
+def replace_key(name: Annotated[Name, Path()], body: KeyRequest, caller: CallerDep) -> PoolShown:
+    """Replace the access key of a pool in a bucket; one that does not serve is refused, and the earlier one stays."""
+    pool = caller.act(lambda: caller.parts.media.rekey_pool(name, _key(body), caller.actor))
+    with read(caller.parts.engine) as connection:
+        return _shown(pool, _count(connection, pool.medium))
+
+
 def find_pool(parts: Parts, name: str) -> PoolFacts:
     """Look a pool up.
 
@@ -111,6 +149,26 @@ def find_pool(parts: Parts, name: str) -> PoolFacts:
     if pool is None:
         raise PoolNotFoundError(f"there is no pool '{name}'")
     return pool
+
+
+def _where(body: PoolRequest) -> str | NewBucket | None:
+    """Tell where a pool is to be.
+
+    Raises:
+        PlaceError: it is to be in a folder and in a bucket, or what names the bucket cannot.
+    """
+    if body.bucket is None:
+        if body.path is not None and is_bucket(body.path):
+            raise PlaceError("a bucket is no folder")
+        return body.path
+    if body.path is not None:
+        raise PlaceError("a pool is in a folder or in a bucket", hint="give one of the two")
+    place = BucketPlace.make(body.bucket.url, body.bucket.endpoint, body.bucket.region)
+    return NewBucket(place, _key(body.bucket))
+
+
+def _key(body: KeyRequest) -> BucketKey:
+    return BucketKey(body.access_key, secret(body.secret_key))
 
 
 def _count(connection: Connection, medium: MediumId) -> int:
@@ -133,5 +191,6 @@ def _shown(pool: PoolFacts, images: int) -> PoolShown:
         stored_bytes=pool.stored_bytes,
         free_bytes=pool.free_bytes,
         chunker=pool.chunker,
+        requests=dict(pool.requests),
         replication=Links(source=list(pool.sources), targets=list(pool.targets)),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from strongroom.core.clock import Clock
 from strongroom.core.entropy import Entropy
@@ -18,32 +20,49 @@ from strongroom.formats.identity import REVOCATION_LIST
 from strongroom.formats.media_header import MEDIA_HEADER
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool import names
-from strongroom.pool.errors import PoolReadError
+from strongroom.pool.errors import NotAPoolError
+from strongroom.pool.folder import Folder
 from strongroom.pool.incoming import FOLDER_MODE
+from strongroom.pool.place import BucketKey, BucketPlace, is_bucket
+from strongroom.pool.store import PoolStore
 from strongroom.services import messages
 from strongroom.services.media.errors import OtherPoolError, PoolNotOpenError
 
 logger = logging.getLogger(__name__)
 
+_OPENED_AT_ONCE: Final = 2
+_FIRST_SECONDS: Final = 15.0
+"""How long a media server that begins waits for object storage: whoever asks next finds the pools open."""
+
 
 class Pools:
     """Opens pools as the primary says; may be shared by threads.
 
-    A pool that is no longer served is not closed before :meth:`close`: a session may still be at work in it.
+    A pool that is no longer served is not closed before :meth:`close`: a session may still be at work in it. Object
+    storage may be slow or away, so a bucket is opened by a thread of its own, and nobody waits for it.
 
     Args:
         domain: the own domain, to which they must belong.
+        work: folder for the caches of pools in object storage, and for what is on its way there.
+        key_for: asks the primary for the access key of a pool in object storage.
         clock: for what is written.
         entropy: for what is written.
     """
 
-    def __init__(self, domain: DomainId, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self, domain: DomainId, work: Path, key_for: Callable[[MediumId], BucketKey], clock: Clock, entropy: Entropy
+    ) -> None:
         self._domain = domain
+        self._work = work
+        self._key_for = key_for
         self._clock = clock
         self._entropy = entropy
         self._lock = threading.RLock()
         self._open: dict[MediumId, OpenPool] = {}
         self._served: set[MediumId] = set()
+        self._opening: dict[MediumId, Future[None]] = {}
+        self._has_served = False
+        self._opener = ThreadPoolExecutor(_OPENED_AT_ONCE, thread_name_prefix="open-pool")
 
     def get(self, medium: MediumId) -> OpenPool:
         """Give a pool.
@@ -58,44 +77,68 @@ class Pools:
             return pool
 
     def serve(self, told: Sequence[messages.PoolToOpen]) -> None:
-        """Open what is to be served; what cannot be opened is tried again at the next call."""
+        """Open what is to be served; what cannot be opened is tried again at the next call.
+
+        The first call waits a while for object storage, the others do not.
+        """
         with self._lock:
+            is_first, self._has_served = not self._has_served, True
             for pool in told:
                 medium = MediumId(pool.medium)
                 if medium in self._open:
                     continue
-                try:
-                    self._keep(self._checked(Path(pool.path)), medium)
-                except StrongroomError as error:
-                    logger.warning(
-                        "a pool cannot be opened: %s",
-                        error.message,
-                        extra={"event": "pool-not-opened", "medium": to_text(medium), "code": error.code},
-                    )
+                if not is_bucket(pool.path):
+                    self._try(medium, pool.path)
+                elif medium not in self._opening or self._opening[medium].done():
+                    self._opening[medium] = self._opener.submit(self._try, medium, pool.path)
             self._served = {MediumId(pool.medium) for pool in told}
+            opening = list(self._opening.values())
+        if is_first:
+            wait(opening, _FIRST_SECONDS)
 
-    def make(self, path: Path, header: bytes, revocations: bytes) -> MediumId:
-        """Make a pool folder and serve it; one that is there already with this header is served.
+    def make(self, path: str, header: bytes, revocations: bytes, key: BucketKey | None) -> MediumId:
+        """Make a pool and serve it; one that is there already with this header is served.
+
+        Args:
+            path: a folder, or with a key the place of a bucket.
+            header: the signed media header.
+            revocations: the revocation list of the domain.
+            key: for the bucket.
 
         Raises:
             DamagedError, SignatureError, ForeignError: header or list are not of this domain.
             OtherPoolError: another pool is there.
             PoolExistsError: something that is no pool is there.
-            PoolFullError, PoolWriteError: the file system refused.
+            PoolFullError, PoolWriteError: the storage refused.
+            BucketMissingError, BucketDeniedError, BucketRegionError, BucketUnreachableError: as they say.
         """
         medium = MediumId(signed.verify(MEDIA_HEADER, header, pinned=self._domain).payload.medium)
         revoked = signed.verify(REVOCATION_LIST, revocations, pinned=self._domain).payload
         with self._lock:
-            if medium not in self._open:
-                if (path / names.MEDIUM).exists():
-                    pool = self._checked(path)
-                else:
-                    path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-                    pool = OpenPool.create(path, header, self._clock, self._entropy)
-                self._keep(pool, medium)
-            self._open[medium].folder.put(names.revocation_key(revoked.number), revocations)
+            pool = self._open.get(medium)
+        if pool is None:
+            pool = self._made_bucket(path, medium, header, key) if key else self._made_folder(Path(path), header)
+            pool = self._keep(pool, medium)
+        pool.store.put(names.revocation_key(revoked.number), revocations)
+        with self._lock:
             self._served.add(medium)
         return medium
+
+    def rekey(self, medium: MediumId, path: str, key: BucketKey) -> None:
+        """Ask a pool's object storage with another access key from now on; a pool that is not open is opened with it.
+
+        Raises:
+            BucketMissingError, BucketDeniedError, BucketRegionError, BucketUnreachableError: it does not serve; the
+                earlier key stays.
+        """
+        from strongroom.pool.bucket import BucketStore
+
+        with self._lock:
+            pool = self._open.get(medium)
+        if pool is None:
+            self._keep(self._checked(self._bucket(BucketPlace.read(path), medium, key)), medium)
+        elif isinstance(pool.store, BucketStore):
+            pool.store.rekey(key)
 
     def states(self) -> list[messages.PoolState]:
         """Tell how the served pools are; one whose storage cannot be read is left out, and the others are told."""
@@ -115,26 +158,74 @@ class Pools:
 
     def close(self) -> None:
         """Close all; nothing may be at work in them."""
+        self._opener.shutdown(cancel_futures=True)
         with self._lock:
             for pool in self._open.values():
                 pool.close()
             self._open.clear()
             self._served.clear()
 
-    def _checked(self, path: Path) -> OpenPool:
-        pool = OpenPool.open(path, self._clock, self._entropy)
+    def _try(self, medium: MediumId, path: str) -> None:
+        """Open a pool, if it can be opened."""
+        try:
+            if is_bucket(path):
+                pool = self._checked(self._bucket(BucketPlace.read(path), medium, self._key_for(medium)))
+            else:
+                pool = self._checked(Folder.open(Path(path), self._entropy))
+            self._keep(pool, medium)
+        except StrongroomError as error:
+            logger.warning(
+                "a pool cannot be opened: %s",
+                error.message,
+                extra={"event": "pool-not-opened", "medium": to_text(medium), "code": error.code},
+            )
+
+    def _made_folder(self, path: Path, header: bytes) -> OpenPool:
+        if (path / names.MEDIUM).exists():
+            return self._checked(Folder.open(path, self._entropy))
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        return self._checked(Folder.create(path, header, self._entropy))
+
+    def _made_bucket(self, path: str, medium: MediumId, header: bytes, key: BucketKey) -> OpenPool:
+        place = BucketPlace.read(path)
+        try:
+            store = self._bucket(place, medium, key)
+        except NotAPoolError:
+            store = self._bucket(place, medium, key, header)
+        return self._checked(store)
+
+    def _bucket(self, place: BucketPlace, medium: MediumId, key: BucketKey, header: bytes | None = None) -> PoolStore:
+        """Open a bucket; with a header, make the pool in it."""
+        # Here, because what speaks to object storage takes memory and time that most media servers need not spend.
+        from strongroom.pool.bucket import BucketStore
+
+        work = self._work / medium.hex()
+        if header is None:
+            return BucketStore.open(place, key, work, self._entropy)
+        return BucketStore.create(place, key, work, header, self._entropy)
+
+    def _checked(self, store: PoolStore) -> OpenPool:
+        with ExitStack() as on_error:
+            on_error.callback(store.close)
+            pool = OpenPool.over(store, self._clock, self._entropy)
+            on_error.pop_all()
         if pool.domain != self._domain:
             pool.close()
-            raise ForeignError(f"the pool in '{path}' belongs to the domain '{pool.domain.hex()}'")
+            raise ForeignError(f"the pool in '{store.place}' belongs to the domain '{pool.domain.hex()}'")
         return pool
 
-    def _keep(self, pool: OpenPool, medium: MediumId) -> None:
+    def _keep(self, pool: OpenPool, medium: MediumId) -> OpenPool:
+        """Take an open pool in; another thread may have been faster, and then its one is given."""
         if pool.medium != medium:
             pool.close()
             raise OtherPoolError(
-                f"the pool in '{pool.folder.path}' is '{to_text(pool.medium)}', not '{to_text(medium)}'"
+                f"the pool in '{pool.store.place}' is '{to_text(pool.medium)}', not '{to_text(medium)}'"
             )
-        self._open[medium] = pool
+        with self._lock:
+            kept = self._open.setdefault(medium, pool)
+        if kept is not pool:
+            pool.close()
+            return kept
         for container, items in pool.salvaged:
             logger.info(
                 "what a dead receiver had taken was kept",
@@ -157,6 +248,7 @@ class Pools:
                 problem,
                 extra={"event": "envelope-refused", "medium": to_text(medium)},
             )
+        return pool
 
 
 def state_of(pool: OpenPool) -> messages.PoolState:
@@ -165,14 +257,11 @@ def state_of(pool: OpenPool) -> messages.PoolState:
     Raises:
         PoolReadError: its folder is gone, such as a file system that is not mounted any more, or cannot be read.
     """
-    try:
-        free_bytes = shutil.disk_usage(pool.folder.path).free
-    except OSError as error:
-        raise PoolReadError(f"cannot read '{pool.folder.path}': {error.strerror}") from error
     return messages.PoolState(
         medium=pool.medium,
-        path=str(pool.folder.path),
-        free_bytes=free_bytes,
+        path=pool.store.place,
+        free_bytes=pool.store.free_bytes(),
         stored_bytes=sum(size for *_, size in pool.index.containers()),
-        journal=max(pool.journal.sequences(), default=0),
+        journal=pool.journal.last(),
+        requests=dict(pool.store.requests()),
     )

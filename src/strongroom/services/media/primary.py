@@ -11,10 +11,11 @@ import msgspec
 
 from strongroom.core.clock import Clock
 from strongroom.core.errors import StrongroomError, to_document
-from strongroom.core.ids import DataKeyId, ImageId, to_text
+from strongroom.core.ids import DataKeyId, ImageId, MediumId, to_text
 from strongroom.core.secret import Secret
 from strongroom.pki.errors import UnreachableError
 from strongroom.pool.keys import FrameKey
+from strongroom.pool.place import BucketKey
 from strongroom.services import messages
 from strongroom.services.record_http import RecordClient
 
@@ -57,6 +58,11 @@ class PrimaryClient:
     def beat(self, said: messages.Beat) -> messages.BeatAnswer:
         """Give a sign of life; learn what to serve and to write."""
         return self._ask("beat", said, messages.BeatAnswer)
+
+    def bucket_key(self, medium: MediumId) -> BucketKey:
+        """Get the access key for the bucket of a pool."""
+        row = self._ask("bucket-key", messages.AskBucketKey(medium=medium), messages.BucketKeyRow)
+        return BucketKey(row.access_key, Secret(row.secret))
 
     def redeem(self, job: int, grant: Secret) -> messages.JobSpec:
         """Learn what a client that showed a grant may have done."""

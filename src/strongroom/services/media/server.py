@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 CERTIFICATES: Final = "certificates"
 REVOCATION_LISTS: Final = "crls"
+BUCKETS: Final = "buckets"
 _FIRST_RETRY_SECONDS: Final = 0.5
 _MOST_RETRY_SECONDS: Final = 10.0
 _READ_BYTES: Final = 1 << 20
@@ -86,7 +87,8 @@ class _Parts:
         domain = own.domain
         context = client_context(own.roots, own.credential)
         client, uploads = (RecordClient(_primary_address(settings), context, domain, primary=True) for _ in range(2))
-        primary, pools = PrimaryClient(client, uploads), Pools(domain, clock, entropy)
+        primary = PrimaryClient(client, uploads)
+        pools = Pools(domain, home.media / BUCKETS, primary.bucket_key, clock, entropy)
         patient, sessions = PatientPrimary(client, uploads, clock), Sessions()
         callers = Callers(domain, own.roots, home.media / REVOCATION_LISTS, clock)
         server = MediaServer(primary, pools, clock, patient, sessions)

@@ -7,18 +7,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from strongroom.core.ids import DomainId, ImageId, MediumId
+from strongroom.core.secret import Secret
 from strongroom.formats.errors import DamagedError
 from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.repair import repair_pool
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
+from strongroom.pool.place import BucketKey
 from strongroom.services import messages
 from strongroom.services.identity import Identities
 from strongroom.services.media.callers import Callers
@@ -66,6 +67,7 @@ class WorkRoutes:
     def _calls(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[Any], msgspec.Struct]]]:
         return {
             "make-pool": (messages.MakePool, self._make_pool),
+            "rekey-pool": (messages.RekeyPool, self._rekey_pool),
             "read-fragments": (messages.ReadFragments, self._read_fragments),
             "read-journal": (messages.ReadJournal, self._read_journal),
             "list-files": (messages.ListFiles, self._list_files),
@@ -92,7 +94,12 @@ class WorkRoutes:
         return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
 
     def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
-        self.server.pools.make(Path(said.path), said.header, said.revocations)
+        key = _bucket_key(said.key) if said.key else None
+        self.server.pools.make(said.path, said.header, said.revocations, key)
+        return messages.Nothing()
+
+    def _rekey_pool(self, said: messages.RekeyPool) -> messages.Nothing:
+        self.server.pools.rekey(MediumId(said.medium), said.path, _bucket_key(said.key))
         return messages.Nothing()
 
     def _read_fragments(self, said: messages.ReadFragments) -> messages.Fragments:
@@ -122,9 +129,7 @@ class WorkRoutes:
         journal = self.server.pools.get(MediumId(said.medium)).journal
         rows: list[messages.BatchToWrite] = []
         length = 0
-        for sequence in journal.sequences():
-            if sequence <= said.after:
-                continue
+        for sequence in journal.sequences(said.after):
             if len(rows) == said.most or length >= _MOST_ANSWER_BYTES:
                 return messages.JournalBatches(rows=rows, more=True)
             rows.append(messages.BatchToWrite(medium=said.medium, sequence=sequence, data=journal.read(sequence)))
@@ -195,3 +200,7 @@ class WorkRoutes:
 
     def _pool_status(self, said: messages.PoolStatus) -> messages.PoolState:
         return state_of(self.server.pools.get(MediumId(said.medium)))
+
+
+def _bucket_key(row: messages.BucketKeyRow) -> BucketKey:
+    return BucketKey(row.access_key, Secret(row.secret))

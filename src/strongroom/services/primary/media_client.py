@@ -18,7 +18,9 @@ from strongroom.pki.channel import Address
 from strongroom.pki.roles import Role
 from strongroom.pki.tls import client_context
 from strongroom.pool import names
+from strongroom.pool.place import BucketKey
 from strongroom.services import messages
+from strongroom.services.primary import bucket_keys
 from strongroom.services.primary.errors import NoMediaServerError
 from strongroom.services.primary.opening import Primary
 from strongroom.services.record_http import RecordClient, lines_of
@@ -66,10 +68,20 @@ class MediaClients:
         _, port = split_address(self._primary.settings.media.listen)
         return Address(self._primary.settings.host, port)
 
-    def make_pool(self, host: HostId, path: str, header: bytes) -> None:
-        """Make a pool folder."""
-        request = messages.MakePool(path=path, header=header, revocations=self._primary.revocations)
+    def make_pool(self, host: HostId, path: str, header: bytes, key: BucketKey | None) -> None:
+        """Make a pool: a folder, or with a key in the bucket that the path names."""
+        request = messages.MakePool(
+            path=path,
+            header=header,
+            revocations=self._primary.revocations,
+            key=bucket_keys.row_of(key) if key else None,
+        )
         self._ask(host, "make-pool", request, messages.Nothing)
+
+    def rekey_pool(self, host: HostId, medium: MediumId, path: str, key: BucketKey) -> None:
+        """Have a pool's bucket asked with another access key."""
+        request = messages.RekeyPool(medium=medium, path=path, key=bucket_keys.row_of(key))
+        self._ask(host, "rekey-pool", request, messages.Nothing)
 
     def fragments(self, host: HostId, medium: MediumId) -> Iterator[tuple[str, bytes]]:
         """Give all fragments of a pool, name and whole bytes."""

@@ -12,14 +12,14 @@ from strongroom.catalog.copies import committing
 from strongroom.catalog.model import CameBy, CopyKey
 from strongroom.catalog.rows import get_copy
 from strongroom.core.ids import HostId, ImageId, MediumId
-from strongroom.database import transact
+from strongroom.database import read, transact
 from strongroom.formats import signed
 from strongroom.formats.journal import BATCH
 from strongroom.pki import revocation
 from strongroom.pki.ca import IssuerKind
 from strongroom.pki.fingerprint import fingerprint_of
 from strongroom.services import messages
-from strongroom.services.primary import pools
+from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.errors import NotYoursError
 from strongroom.services.primary.headers import fragment_to_write
@@ -61,6 +61,17 @@ class MediaDesk:
             return self._answer(connection, host)
 
         return transact(self._primary.engine, deed)
+
+    def bucket_key(self, host: HostId, said: messages.AskBucketKey) -> messages.BucketKeyRow:
+        """Give a media server the access key for the bucket of a pool that it serves.
+
+        Raises:
+            NotYoursError: another one serves it.
+            ServiceKeyMissingError: there is none for this pool.
+        """
+        with read(self._primary.engine) as connection:
+            medium = pools.require_served(connection, MediumId(said.medium), host)
+        return bucket_keys.row_of(bucket_keys.get(self._primary.keys, medium.medium))
 
     def written(self, host: HostId, said: messages.Written) -> messages.WrittenAnswer:
         """Take it that a fragment, or a journal batch, is on stable storage."""
@@ -138,4 +149,5 @@ def _told(pool: messages.PoolState) -> dict[str, object]:
         "free_bytes": pool.free_bytes,
         "stored_bytes": pool.stored_bytes,
         "journal": pool.journal,
+        "requests": pool.requests,
     }

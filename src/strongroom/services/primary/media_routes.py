@@ -70,6 +70,7 @@ class MediaRoutes:
     def _calls(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[HostId, Any], msgspec.Struct]]]:
         return {
             "beat": (messages.Beat, self.desk.beat),
+            "bucket-key": (messages.AskBucketKey, self.desk.bucket_key),
             "attend": (messages.Attend, self.clients.attend),
             "redeem": (messages.Redeem, self.clients.redeem),
             "issue-keys": (messages.IssueKeys, self.keys.issue),

@@ -67,5 +67,6 @@ def state_of(connection: Connection, medium: MediumId) -> messages.PoolState | N
                     free_bytes=pool["free_bytes"],
                     stored_bytes=pool["stored_bytes"],
                     journal=pool["journal"],
+                    requests=pool.get("requests", {}),
                 )
     return None

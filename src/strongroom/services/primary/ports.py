@@ -15,6 +15,7 @@ from strongroom.api.ports import (
     DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
+    NewBucket,
     NewCredential,
     PoolFacts,
     StartedBackup,
@@ -46,10 +47,12 @@ from strongroom.pki.ca import load_certificate, to_der
 from strongroom.pki.channel import Address
 from strongroom.pki.fingerprint import Fingerprint
 from strongroom.pki.roles import Role
+from strongroom.pool.errors import PlaceError
+from strongroom.pool.place import BucketKey, is_bucket
 from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
-from strongroom.services.primary import pools
+from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
 from strongroom.services.primary.image_work import ImageWork, has_file_list
@@ -72,12 +75,13 @@ class Media:
         self._primary = primary
         self._clients = clients
 
-    def make_pool(self, name: str, path: str | None, _actor: Actor) -> PoolFacts:
-        """Make a pool: signed header, folder at the media server, row in the catalog, in this order."""
+    def make_pool(self, name: str, where: str | NewBucket | None, _actor: Actor) -> PoolFacts:
+        """Make a pool: signed header, objects at the media server, key and row in the catalog, in this order."""
         with read(self._primary.engine) as connection:
             self._require_free(connection, name)
         host = self._first_host()
-        place = path or str(self._primary.home.pool(name))
+        bucket = where if isinstance(where, NewBucket) else None
+        place = str(bucket.place if bucket else where or self._primary.home.pool(name))
         header = MediaHeader(
             domain=self._primary.domain,
             medium=self._primary.entropy.bytes(UUID_BYTES),
@@ -86,7 +90,10 @@ class Media:
             created=to_ns(self._primary.clock.now()),
             features=(),
         )
-        self._clients.make_pool(host, place, signed.sign(MEDIA_HEADER, header, self._primary.signer))
+        key = bucket.key if bucket else None
+        self._clients.make_pool(host, place, signed.sign(MEDIA_HEADER, header, self._primary.signer), key)
+        if key:
+            bucket_keys.keep(self._primary.keys, MediumId(header.medium), key)
 
         def deed(connection: Connection) -> Medium:
             self._require_free(connection, name)  # somebody else may have made one meanwhile
@@ -101,10 +108,19 @@ class Media:
             )
 
         transact(self._primary.engine, deed)
-        made = self.pool(name)
-        if made is None:
-            raise NoMediaServerError(f"the pool '{name}' is not there")
-        return made
+        return self._named(name)
+
+    def rekey_pool(self, name: str, key: BucketKey, _actor: Actor) -> PoolFacts:
+        """Replace a bucket's access key: the media server tries it, then it is kept."""
+        with read(self._primary.engine) as connection:
+            medium = pools.pool_named(connection, self._primary.domain, name)
+        if not is_bucket(medium.location):
+            raise PlaceError(
+                f"the pool '{name}' is in a folder, which has no access key", hint="name a pool that is in a bucket"
+            )
+        self._clients.rekey_pool(pools.host_of(medium), medium.medium, medium.location, key)
+        bucket_keys.keep(self._primary.keys, medium.medium, key)
+        return self._named(name)
 
     def heard(self) -> tuple[int, int]:
         """Tell how many media servers were heard of lately, and how many there are."""
@@ -173,6 +189,12 @@ class Media:
             raise NoMediaServerError("the domain has no media server")
         return hosts[0]
 
+    def _named(self, name: str) -> PoolFacts:
+        found = self.pool(name)
+        if found is None:
+            raise NoMediaServerError(f"the pool '{name}' is not there")
+        return found
+
     def _facts(self, connection: Connection, medium: Medium, heard: datetime | None) -> PoolFacts:
         told = pools.state_of(connection, medium.medium)
         online = heard is not None and self._primary.clock.now() - heard < SILENT_AFTER
@@ -193,6 +215,7 @@ class Media:
             stored_bytes=told.stored_bytes if told else None,
             free_bytes=told.free_bytes if told else None,
             chunker="FastCDC " + "/".join(str(size >> 10) for size in PAYLOAD_CHUNKS) + " KiB",
+            requests=told.requests if told else {},
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
         )
