@@ -14,14 +14,14 @@ from strongroom.core.ids import DomainId, ImageId, MediumId, PageId
 from strongroom.formats import fragment
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.formats.errors import ForeignError
-from strongroom.images.envelopes import Envelopes, HeldEnvelope
+from strongroom.images.envelopes import Envelopes
 from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool import collection, names
 from strongroom.pool.collection import Count, Epochs
 from strongroom.pool.errors import CannotMarkError, PoolReadError
 from strongroom.pool.marking import Marks, Root
-from strongroom.pool.survey import Survey, survey
+from strongroom.pool.survey import Survey, Surveyed, survey
 
 Check = Callable[[str], None]
 """Told, often, what the collection is at; what it raises ends it."""
@@ -42,6 +42,7 @@ class Collected:
         removed: what is gone.
         reprieved: what had been condemned, and is needed after all.
         envelopes: key envelopes that are gone.
+        envelopes_waiting: those that were condemned, now or before, and are not gone.
         unread: containers that cannot be read, and why; they stay.
     """
 
@@ -55,6 +56,7 @@ class Collected:
     removed: Count = field(default_factory=Count)
     reprieved: int = 0
     envelopes: int = 0
+    envelopes_waiting: int = 0
     unread: list[str] = field(default_factory=list)
 
 
@@ -100,8 +102,9 @@ def collect(
         )
         _count(survey_of, told)
         if not dry_run:
-            _free_containers(pool, survey_of, epochs, told, check)
-            _free_envelopes(pool.envelopes, survey_of, marks, epochs, told)
+            staying = _free_containers(pool, survey_of, epochs, told, check)
+            if not survey_of.unread:  # one that cannot be read may have a frame under any key
+                _free_envelopes(pool.envelopes, staying, marks, epochs, told)
     return told
 
 
@@ -156,7 +159,8 @@ def _count(found: Survey, told: Collected) -> None:
     told.unread = [f"container '{container.hex()}': {why}" for container, why in found.unread]
 
 
-def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collected, check: Check) -> None:
+def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collected, check: Check) -> list[Surveyed]:
+    """Condemn and remove containers; give those that stay."""
     todo = collection.sort(found, epochs)
     pool.index.reprieve([one.id for one in todo.reprieve])
     told.reprieved = len(todo.reprieve)
@@ -173,29 +177,35 @@ def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collec
         check=lambda: check("removing containers"),
     )
     told.reprieved += len(kept)
+    going = {one.id for one in (*todo.condemn, *todo.wait, *todo.remove)} - set(kept)
+    return [one for one in found.containers if one.id not in going]
 
 
-def _free_envelopes(envelopes: Envelopes, found: Survey, marks: Marks, epochs: Epochs, told: Collected) -> None:
-    """Free what wraps keys that no frame uses; a container that cannot be read may have a frame under any key."""
-    if found.unread:
-        return
-    listed_ones: set[bytes] = set()
+def _free_envelopes(
+    envelopes: Envelopes, staying: list[Surveyed], marks: Marks, epochs: Epochs, told: Collected
+) -> None:
+    """Free what wraps keys that no frame uses.
+
+    An envelope is condemned with the last container that needs it, or after that; so it never goes before.
+    """
     origins = marks.origins
-    unneeded: list[tuple[bytes, HeldEnvelope]] = []
-    for held in envelopes.for_frames():
-        if any(origins.record(held.origin, key) in found.data_keys for key in envelopes.keys_of(held)):
-            if held.condemned is not None:
-                envelopes.reprieve(held)
-        else:
-            unneeded.append((origins.record(held.origin, held.envelope), held))
+    used = {key for container in staying for key in container.data_keys}
+    held = {origins.record(one.origin, one.envelope): one for one in envelopes.for_frames()}
+    needed = {
+        record
+        for record, one in held.items()
+        if any(origins.record(one.origin, key) in used for key in envelopes.keys_of(one))
+    }
     for listed in marks.envelopes.sets():
-        listed_ones |= {record for record, _ in unneeded if record in listed}
-    for record, held in unneeded:
-        if record in listed_ones:
-            if held.condemned is not None:
-                envelopes.reprieve(held)
-        elif held.condemned is None:
-            if epochs.young_ns is None or held.created_ns < epochs.young_ns:
-                envelopes.condemn(held, epochs.now)
-        elif held.condemned < epochs.closed_before and envelopes.remove(held):
+        needed |= listed & held.keys()
+    for record, one in held.items():
+        if one.condemned is None:
+            if record not in needed and (epochs.young_ns is None or one.created_ns < epochs.young_ns):
+                envelopes.condemn(one, epochs.now)
+                told.envelopes_waiting += 1
+        elif record in needed:
+            envelopes.reprieve(one)
+        elif one.condemned >= epochs.closed_before:
+            told.envelopes_waiting += 1
+        elif envelopes.remove(one):
             told.envelopes += 1

@@ -121,7 +121,7 @@ class Envelopes:
             return payload
 
     def lacking(self, origin: DomainId, envelopes: Collection[EnvelopeId]) -> list[EnvelopeId]:
-        """Tell which of these have no generation here that the origin itself signed, and that stays; in the order given."""
+        """Tell which of these have no generation here that the origin signed, and that stays; in the order given."""
         stays = "origin = ? AND domain = origin AND (envelope, origin) NOT IN (SELECT envelope, origin FROM condemned)"
         here = {
             row[0]

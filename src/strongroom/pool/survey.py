@@ -43,6 +43,7 @@ class Surveyed:
         needed: how many items are needed, and lie in no other container that stays.
         needed_bytes: their stored bytes.
         doubled: in a condemned container, items that are needed and lie in another one as well.
+        data_keys: origin number and id of every data key that its frames need.
     """
 
     id: ContainerId
@@ -57,6 +58,7 @@ class Surveyed:
     needed: int = 0
     needed_bytes: int = 0
     doubled: int = 0
+    data_keys: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -66,13 +68,11 @@ class Survey:
     Attributes:
         containers: those that can be read.
         unread: those that cannot, and why; nothing is said of what is in them, so they stay.
-        data_keys: origin number and id of every data key that a container needs.
         bits: one for each item of all containers, in their order: whether it is needed.
     """
 
     containers: list[Surveyed] = field(default_factory=list)
     unread: list[tuple[ContainerId, str]] = field(default_factory=list)
-    data_keys: set[bytes] = field(default_factory=set)
     bits: bytearray = field(default_factory=bytearray)
 
     def is_needed(self, container: Surveyed, position: int) -> bool:
@@ -147,7 +147,7 @@ def _enter(
         keys.add(item.data_key)
         surveyed.items += 1
         surveyed.item_bytes += item.length
-    found.data_keys |= {marks.origins.record(header.origin, key) for key in keys}
+    surveyed.data_keys = tuple(marks.origins.record(header.origin, key) for key in keys)
     found.containers.append(surveyed)
     return surveyed
 

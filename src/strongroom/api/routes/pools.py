@@ -31,6 +31,18 @@ class PoolRequest(Body):
     path: Line | None = None
 
 
+class CollectRequest(Body):
+    """With ``dry_run`` nothing is changed: the job's result tells what would be freed."""
+
+    dry_run: bool = False
+
+
+class StartedJob(Answer):
+    """A job that does the work."""
+
+    job: int
+
+
 class Links(Answer):
     """Domains that send to the pool, and those that it sends to."""
 
@@ -80,6 +92,17 @@ def show_pool(name: Annotated[Name, Path()], parts: PartsDep) -> PoolShown:
     pool = find_pool(parts, name)
     with read(parts.engine) as connection:
         return _shown(pool, _count(connection, pool.medium))
+
+
+@routes.post("/pools/{name}/collect", "pool.collect", on="pool:{name}", status=202)
+def collect_pool(name: Annotated[Name, Path()], body: CollectRequest, caller: CallerDep) -> StartedJob:
+    """Start a job that frees what no image of the pool needs, or counts it."""
+    return StartedJob(
+        job=caller.transact(
+            lambda connection: caller.parts.media.collect(connection, name, dry_run=body.dry_run),
+            facts={"dry_run": body.dry_run},
+        )
+    )
 
 
 def find_pool(parts: Parts, name: str) -> PoolFacts:

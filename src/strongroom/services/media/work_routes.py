@@ -21,6 +21,7 @@ from strongroom.images.verify import verify_image
 from strongroom.services import messages
 from strongroom.services.identity import Identities
 from strongroom.services.media.callers import Callers
+from strongroom.services.media.collecting import CollectRoute
 from strongroom.services.media.errors import UnknownWorkError
 from strongroom.services.media.jobs import MediaServer
 from strongroom.services.media.pools import state_of
@@ -45,6 +46,7 @@ class WorkRoutes:
         callers: tells who calls.
         identities: certificates of this host.
         sending: sends images to other domains.
+        collecting: frees room in pools.
         took_certificate: told of the domain whose certificate is new.
     """
 
@@ -52,12 +54,14 @@ class WorkRoutes:
     callers: Callers
     identities: Identities
     sending: SendRoute
+    collecting: CollectRoute
     took_certificate: Callable[[DomainId], None]
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
         return [
             web.post(PREFIX + "send-image", self._send_image),
+            web.post(PREFIX + "collect-pool", self._collect_pool),
             web.post(PREFIX + "{call}", self._call),
         ]
 
@@ -67,6 +71,7 @@ class WorkRoutes:
             "read-fragments": (messages.ReadFragments, self._read_fragments),
             "read-journal": (messages.ReadJournal, self._read_journal),
             "list-files": (messages.ListFiles, self._list_files),
+            "remove-fragments": (messages.RemoveFragments, self._remove_fragments),
             "verify-image": (messages.VerifyImage, self._verify_image),
             "limit-sending": (messages.LimitSending, self._limit_sending),
             "make-request": (messages.MakeRequest, self._make_request),
@@ -86,6 +91,10 @@ class WorkRoutes:
     async def _send_image(self, request: web.Request) -> web.StreamResponse:
         self.callers.our_primary(request)
         return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
+
+    async def _collect_pool(self, request: web.Request) -> web.StreamResponse:
+        self.callers.our_primary(request)
+        return await self.collecting.collect(request, messages.decode(await read_body(request), messages.CollectPool))
 
     def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
         self.server.pools.make(Path(said.path), said.header, said.revocations)
@@ -135,6 +144,12 @@ class WorkRoutes:
             references = stored.references(stored.roots.entries)
             pieces = (bytes(piece) for piece in stored.frames.read(references))
             self.server.primary.file_list(said.job, image, pieces)
+        return messages.Nothing()
+
+    def _remove_fragments(self, said: messages.RemoveFragments) -> messages.Nothing:
+        fragments = self.server.pools.get(MediumId(said.medium)).fragments
+        for one in said.fragments:
+            fragments.remove(ImageId(one.image), one.copy)
         return messages.Nothing()
 
     def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:
