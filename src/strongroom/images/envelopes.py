@@ -121,14 +121,15 @@ class Envelopes:
             return payload
 
     def lacking(self, origin: DomainId, envelopes: Collection[EnvelopeId]) -> list[EnvelopeId]:
-        """Tell which of these have no generation here that the origin signed, and that stays; in the order given."""
-        stays = "origin = ? AND domain = origin AND (envelope, origin) NOT IN (SELECT envelope, origin FROM condemned)"
-        here = {
-            row[0]
-            for batch in _batched(envelopes)
-            for row in self._select("envelope", "generation", "envelope", batch, stays, origin)
-        }
-        return [envelope for envelope in envelopes if envelope not in here]
+        """Tell which of these must come before an image counts on them, in the order given.
+
+        Those have no generation here that the origin itself signed, or are condemned.
+        """
+        return self._without(origin, envelopes, "(envelope, origin) NOT IN (SELECT envelope, origin FROM condemned)")
+
+    def absent(self, origin: DomainId, envelopes: Collection[EnvelopeId]) -> list[EnvelopeId]:
+        """Tell which of these have no generation here that the origin itself signed, in the order given."""
+        return self._without(origin, envelopes, "TRUE")
 
     def holding(self, keys: Collection[DataKeyId], origin: DomainId) -> dict[DataKeyId, EnvelopeId]:
         """Tell which envelope of an origin holds each of these data keys; those that none holds are left out."""
@@ -266,6 +267,15 @@ class Envelopes:
             for table in ("generation", "data_key", "condemned"):
                 db.execute(f"DELETE FROM {table} WHERE envelope = ? AND origin = ?", which)  # noqa: S608 - names of ours
         return freed
+
+    def _without(self, origin: DomainId, envelopes: Collection[EnvelopeId], where: str) -> list[EnvelopeId]:
+        where = f"origin = ? AND domain = origin AND {where}"
+        here = {
+            row[0]
+            for batch in _batched(envelopes)
+            for row in self._select("envelope", "generation", "envelope", batch, where, origin)
+        }
+        return [envelope for envelope in envelopes if envelope not in here]
 
     def _reprieve(self, db: sqlite3.Connection, envelope: EnvelopeId, origin: DomainId) -> None:
         db.execute("DELETE FROM condemned WHERE envelope = ? AND origin = ?", (envelope, origin))
