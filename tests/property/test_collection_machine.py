@@ -114,7 +114,7 @@ class CollectionMachine(RuleBasedStateMachine):
             contents = CONTENTS[number]
             path = b"/%d" % at
             if previous and previous.tree.get(at) == number:
-                blocks.append(same(before.index(at), path, len(contents)))
+                blocks.append(same(before.index(at)))
             else:
                 blocks += [data(contents), record(path, len(contents))]
         session = self.vault.session(previous=opened, limits=LIMITS)

@@ -126,7 +126,7 @@ def test_backup_refers_to_the_previous_image_whatever_was_condemned_meanwhile_p2
         expire(vault, gone)
         run(vault, 1)
         previous = vault.commit(session.finish(), name="previous")
-    blocks = stream(same(0, b"/0", len(FIRST)), files=1, content=len(FIRST))
+    blocks = stream(same(0), files=1, content=len(FIRST))
     image, _ = vault.store(blocks, name="image", previous=previous)
     run(vault, 2)
     assert is_whole(vault, image)
@@ -167,7 +167,7 @@ def test_dead_frames_in_a_container_that_stays_are_counted(vault: Vault) -> None
     expire(vault, gone)
     told = run(vault, 1)
     assert told.condemned.containers == 1
-    assert 250_000 < told.sparse_bytes < 350_000
+    assert 250_000 < told.sparse_bytes < 450_000
     assert is_whole(vault, kept)
 
 
