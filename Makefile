@@ -40,6 +40,11 @@ bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
 
+.PHONY: bench-sizes
+bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR: 15 GB; ARGS="--corpus BIG")
+	@mkdir -p $(SCRATCH)
+	$(BIN)/python -m bench.sizes --scratch $(SCRATCH) $(ARGS)
+
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format
