@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, Table
 
-from strongroom.catalog import tables
+from strongroom.catalog import guard, tables
 from strongroom.catalog.dump import dump
 from strongroom.catalog.errors import (
     ExpiryRefusedError,
@@ -19,6 +20,7 @@ from strongroom.catalog.errors import (
     WrongStateError,
 )
 from strongroom.catalog.expiry import (
+    count_due,
     due_for_expiry,
     expire_copy,
     expired_on,
@@ -27,6 +29,7 @@ from strongroom.catalog.expiry import (
     hold_copy,
     lock_copy,
     release_hold,
+    removable_on,
     set_expiry,
 )
 from strongroom.catalog.images import ImageFilter, find_images, get_image
@@ -84,6 +87,51 @@ def test_copy_expires_at_its_time_and_is_forgotten_after_its_bytes(db: Connectio
         get_image(db, key.image)
     with pytest.raises(TombstonedError):
         import_fragment(db, ORIGIN.copy(ORIGIN.image()), own=ORIGIN.id, known=KNOWN)
+
+
+def test_expired_copy_is_removed_only_when_its_tombstone_lies_on_the_medium_p2(db: Connection) -> None:
+    key = stored(db)
+    expire_copy(db, key, own=ORIGIN.id, now=LATER, reason="over")
+    assert removable_on(db, ORIGIN.pool) == []
+    batches_of(db)
+    assert removable_on(db, ORIGIN.pool) == []
+    mark_batch_written(db, ORIGIN.pool, get_medium(db, ORIGIN.pool).journal_sequence)
+    assert [copy.key for copy in removable_on(db, ORIGIN.pool)] == [key]
+
+
+def test_due_copies_are_counted_and_given_from_behind_a_row(db: Connection) -> None:
+    keys = [stored(db, name) for name in ("a", "b", "c")]
+    stored(db, "stays", expires=None)
+    assert count_due(db, own=ORIGIN.id, now=LATER) == (3, 4)
+    first, *_ = due_for_expiry(db, own=ORIGIN.id, now=LATER)
+    assert [copy.key for copy in due_for_expiry(db, own=ORIGIN.id, now=LATER, after=first.id)] == keys[1:]
+
+
+def test_expiry_stops_when_the_clock_jumps_until_somebody_confirms_p2(db: Connection) -> None:
+    limit = timedelta(hours=1)
+    assert guard.look(db, now=NOW, limit=limit).stopped is None
+    assert guard.look(db, now=NOW + limit, limit=limit).stopped is None
+    back = guard.look(db, now=NOW, limit=limit)
+    assert (back.stopped, back.time) == (None, NOW + limit)  # the time never goes back
+    jump = NOW + 3 * limit
+    stopped = guard.look(db, now=jump, limit=limit)
+    assert stopped.stopped is not None
+    assert stopped.time == NOW + limit
+    assert guard.look(db, now=NOW + limit, limit=limit).stopped == stopped.stopped
+    assert guard.state(db, now=jump).stopped == stopped.stopped
+    assert guard.confirm(db, now=jump) == stopped.stopped
+    confirmed = guard.look(db, now=jump, limit=limit)
+    assert (confirmed.stopped, confirmed.time, confirmed.is_confirmed) == (None, jump, True)
+    guard.use_confirmation(db)
+    assert not guard.look(db, now=jump, limit=limit).is_confirmed
+    assert guard.confirm(db, now=jump) is None
+
+
+def test_few_copies_may_always_expire_together_and_many_only_as_a_part() -> None:
+    assert not guard.is_unusual(10, 10, percent=30)
+    assert guard.is_unusual(11, 11, percent=30)
+    assert not guard.is_unusual(30, 100, percent=30)
+    assert guard.is_unusual(31, 100, percent=30)
 
 
 def test_every_hold_must_be_released_before_a_copy_expires_l2(db: Connection) -> None:

@@ -30,6 +30,7 @@ from strongroom.api.ports import (
 )
 from strongroom.audit import Actor, ActorKind
 from strongroom.catalog.file_list import FileLists
+from strongroom.catalog.images import get_image
 from strongroom.catalog.model import Image
 from strongroom.core.errors import NotFoundError, UnavailableError
 from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
@@ -93,6 +94,17 @@ class Elsewhere:
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, actor: Actor) -> HeldCertificate:
         self.asked.append(("enrol_elsewhere", str(server), pin.value, token.reveal(), str(actor)))
         return HeldCertificate("CN=i", "CN=s", (), "ab", NOW, NOW, HostId(bytes(16)), DomainId(bytes(32)))
+
+    def collect(self, _connection: Connection, name: str, *, dry_run: bool) -> JobId:
+        if name not in self.made:
+            raise NotFoundError("there is no such pool")
+        self.asked.append(("collect", name, dry_run))
+        return JobId(next(self.jobs))
+
+    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> Sequence[int]:
+        copies = [one.key for one in get_image(connection, image).copies if copy in (None, one.key.number)]
+        self.asked.append(("expire", image, copy, reason))
+        return sorted(key.number for key in copies)
 
     def heard(self) -> tuple[int, int]:
         return 1, 1

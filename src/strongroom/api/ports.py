@@ -98,6 +98,13 @@ class MediaServers(Protocol):
     def pool(self, name: str) -> PoolFacts | None:
         """Look a pool up."""
 
+    def collect(self, connection: Connection, name: str, *, dry_run: bool) -> JobId:
+        """Submit a job that frees what no image of a pool needs; with ``dry_run`` it only counts that.
+
+        Raises:
+            NotFoundError: there is no such pool.
+        """
+
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, actor: Actor) -> HeldCertificate:
         """Get this domain's media server a certificate of another domain.
 
@@ -183,7 +190,15 @@ class Imports(Protocol):
 
 
 class ImageWork(Protocol):
-    """Jobs on images."""
+    """Work on images."""
+
+    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> Sequence[int]:
+        """Expire the copies of an image on this domain's media, or the named one, before their time.
+
+        Raises:
+            NotFoundError: there is no such image, or copy.
+            RefusedError: a job reads it, or something keeps a copy.
+        """
 
     def verify(self, image: ImageId, actor: Actor) -> JobId:
         """Read every byte of a complete copy here, and check it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, select
 
 from strongroom.catalog.errors import ExpiryRefusedError, WrongStateError
 from strongroom.catalog.journal import append_record
@@ -18,7 +18,7 @@ from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import Copy, CopyKey, CopyState
 from strongroom.catalog.receipts import open_promises
 from strongroom.catalog.rows import describe, get_copy, load_copies
-from strongroom.catalog.tables import copies, file_lists, images, media, promises
+from strongroom.catalog.tables import copies, file_lists, images, journal_outbox, media, promises
 from strongroom.core.clock import to_ns
 from strongroom.core.ids import DomainId, MediumId, to_text
 from strongroom.formats.journal import EXPIRY, HOLD, LOCK, RELEASE, TOMBSTONE, StateRecord
@@ -45,7 +45,7 @@ _CURES = {
     KeptBy.HOLD: "Release every hold with 'strongroom image release'.",
     KeptBy.LOCK: "Wait for the end of the retention lock.",
     KeptBy.RECEIPT: "See 'strongroom replication status' for what the target still has to confirm.",
-    KeptBy.CONFIRMATION: "Confirm the expiries of its medium after looking at the journal.",
+    KeptBy.CONFIRMATION: "Look at what is known of it, then 'strongroom expiry confirm --pool POOL'.",
 }
 
 
@@ -77,24 +77,19 @@ def kept_by(copy: Copy, *, owner: DomainId, own: DomainId, promised: bool, now: 
     return tuple(reason for reason, applies in reasons.items() if applies)
 
 
-def due_for_expiry(connection: Connection, *, own: DomainId, now: datetime, limit: int = 1_000) -> list[Copy]:
-    """Give the copies that expire now, by row."""
-    at = to_ns(now)
-    promised = exists().where(promises.c.copy_id == copies.c.id, promises.c.kept.is_(False))
-    ours = select(media.c.medium).where(media.c.domain == own)
-    return load_copies(
-        connection,
-        and_(
-            copies.c.state == CopyState.COMPLETE,
-            copies.c.expires_ns <= at,
-            copies.c.hold.is_(False),
-            copies.c.locked_until_ns <= at,
-            copies.c.expiry_blocked.is_(None),
-            copies.c.medium.in_(ours),
-            ~promised,
-        ),
-        limit=limit,
-    )
+def due_for_expiry(
+    connection: Connection, *, own: DomainId, now: datetime, after: int = 0, limit: int = 1_000
+) -> list[Copy]:
+    """Give the copies that expire now, by row, from behind the row ``after``."""
+    return load_copies(connection, and_(_is_due(own, to_ns(now)), copies.c.id > after), limit=limit)
+
+
+def count_due(connection: Connection, *, own: DomainId, now: datetime) -> tuple[int, int]:
+    """Count the copies that expire now, and the complete ones on media of this domain."""
+    is_due = _is_due(own, to_ns(now))
+    counted = select(func.count()).select_from(copies)
+    complete = counted.where(copies.c.state == CopyState.COMPLETE, copies.c.medium.in_(_media_of(own)))
+    return connection.execute(counted.where(is_due)).scalar_one(), connection.execute(complete).scalar_one()
 
 
 def expire_copy(
@@ -195,6 +190,26 @@ def expired_on(connection: Connection, medium: MediumId, *, limit: int = 1_000) 
     return load_copies(connection, and_(copies.c.medium == medium, copies.c.state == CopyState.EXPIRED), limit=limit)
 
 
+def removable_on(connection: Connection, medium: MediumId, *, limit: int = 1_000) -> list[Copy]:
+    """Give those expired copies of a medium whose tombstones lie on the medium that keeps them: they may go now."""
+    waiting = exists().where(
+        journal_outbox.c.medium == copies.c.journal_medium,
+        journal_outbox.c.image == copies.c.image,
+        journal_outbox.c.number == copies.c.number,
+    )
+    written = select(media.c.medium).where(media.c.journal_written >= media.c.journal_sequence)
+    return load_copies(
+        connection,
+        and_(
+            copies.c.medium == medium,
+            copies.c.state == CopyState.EXPIRED,
+            copies.c.journal_medium.in_(written),
+            ~waiting,
+        ),
+        limit=limit,
+    )
+
+
 def forget_copy(connection: Connection, key: CopyKey) -> Forgotten:
     """Remove a copy whose headers are gone from its medium; its tombstone stays.
 
@@ -217,6 +232,23 @@ def forget_copy(connection: Connection, key: CopyKey) -> Forgotten:
     ).scalar_one_or_none()
     connection.execute(delete(images).where(images.c.image == key.image))
     return Forgotten(image_gone=True, file_list=salt)
+
+
+def _is_due(own: DomainId, at_ns: int) -> ColumnElement[bool]:
+    promised = exists().where(promises.c.copy_id == copies.c.id, promises.c.kept.is_(False))
+    return and_(
+        copies.c.state == CopyState.COMPLETE,
+        copies.c.expires_ns <= at_ns,
+        copies.c.hold.is_(False),
+        copies.c.locked_until_ns <= at_ns,
+        copies.c.expiry_blocked.is_(None),
+        copies.c.medium.in_(_media_of(own)),
+        ~promised,
+    )
+
+
+def _media_of(own: DomainId) -> Select[tuple[bytes]]:
+    return select(media.c.medium).where(media.c.domain == own)
 
 
 def _own_copy(connection: Connection, key: CopyKey, own: DomainId) -> Copy:

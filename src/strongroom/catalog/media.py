@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Row, insert, select, update
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from strongroom.catalog.errors import MediumConflictError, MediumNotFoundError
 from strongroom.catalog.model import Medium
@@ -110,6 +112,13 @@ def open_epochs(connection: Connection, medium: MediumId) -> frozenset[int]:
     """Tell in which epochs the sessions began that may still commit to a medium."""
     found = connection.execute(select(copy_leases.c.epoch).join(copies).where(copies.c.medium == medium).distinct())
     return frozenset(found.scalars())
+
+
+def oldest_session(connection: Connection, medium: MediumId) -> datetime | None:
+    """Tell when the oldest of the sessions began that may still commit to a medium; ``None`` if there is none."""
+    query = select(func.min(copy_leases.c.began)).join(copies).where(copies.c.medium == medium)
+    found: datetime | None = connection.execute(query).scalar_one()
+    return found
 
 
 def close_epoch(connection: Connection, medium: MediumId, epoch: int) -> None:

@@ -266,3 +266,13 @@ promises = Table(
     Column("kept", Boolean, nullable=False),
     Index("ix_promises_kept", "kept"),
 )
+
+# One row: the newest time that expiry has seen, and why it has stopped, if it has.
+expiry_guard = Table(
+    "expiry_guard",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seen_ns", BigInteger, nullable=False),
+    Column("stopped", String(256)),
+    Column("confirmed", Boolean, nullable=False),
+)

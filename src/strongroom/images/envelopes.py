@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from strongroom.core.errors import IntegrityError
 from strongroom.core.ids import DataKeyId, DomainId, EnvelopeId, KeyGroupId, KeyTag, MediumId
@@ -23,7 +23,7 @@ from strongroom.pool.errors import IndexDamagedError, ObjectMissingError, PoolRe
 from strongroom.pool.store import Store
 
 FILE_NAME: Final = "envelopes.sqlite"
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _BATCH: Final = 500
 _TABLES: Final = """
 CREATE TABLE generation (
@@ -36,7 +36,18 @@ CREATE TABLE data_key (
     commitment BLOB NOT NULL, PRIMARY KEY (id, envelope, origin)
 ) WITHOUT ROWID;
 CREATE INDEX data_key_by_envelope ON data_key (envelope, origin);
+CREATE TABLE condemned (envelope BLOB NOT NULL, origin BLOB NOT NULL, epoch INTEGER NOT NULL,
+    PRIMARY KEY (envelope, origin)) WITHOUT ROWID;
 """
+
+
+class HeldEnvelope(NamedTuple):
+    """An envelope in the pool: when its newest generation was made (ns), and the epoch in which it was condemned."""
+
+    envelope: EnvelopeId
+    origin: DomainId
+    created_ns: int
+    condemned: int | None
 
 
 class Envelopes:
@@ -107,18 +118,19 @@ class Envelopes:
             payload = self._check(db, data)
             self._store.put(_key_of(payload), data)
             _enter(db, payload)
+            self._reprieve(db, EnvelopeId(payload.envelope), DomainId(payload.origin))
             return payload
 
     def lacking(self, origin: DomainId, envelopes: Collection[EnvelopeId]) -> list[EnvelopeId]:
+        """Tell which of these must come before an image counts on them, in the order given.
+
+        Those have no generation here that the origin itself signed, or are condemned.
+        """
+        return self._without(origin, envelopes, "(envelope, origin) NOT IN (SELECT envelope, origin FROM condemned)")
+
+    def absent(self, origin: DomainId, envelopes: Collection[EnvelopeId]) -> list[EnvelopeId]:
         """Tell which of these have no generation here that the origin itself signed, in the order given."""
-        here = {
-            row[0]
-            for batch in _batched(envelopes)
-            for row in self._select(
-                "envelope", "generation", "envelope", batch, "origin = ? AND domain = origin", origin
-            )
-        }
-        return [envelope for envelope in envelopes if envelope not in here]
+        return self._without(origin, envelopes, "TRUE")
 
     def holding(self, keys: Collection[DataKeyId], origin: DomainId) -> dict[DataKeyId, EnvelopeId]:
         """Tell which envelope of an origin holds each of these data keys; those that none holds are left out."""
@@ -207,6 +219,75 @@ class Envelopes:
                 (origin, group, medium, Purpose.NAMES),
             ).fetchall()
         return [EnvelopeId(row[0]) for row in rows]
+
+    def for_frames(self) -> list[HeldEnvelope]:
+        """Give the envelopes with data keys for frames: those that go when no frame needs them."""
+        with self._file.using() as db:
+            rows = db.execute(
+                "SELECT envelope, origin, MAX(created), (SELECT epoch FROM condemned"  # noqa: S608 - a number of ours
+                " WHERE condemned.envelope = generation.envelope AND condemned.origin = generation.origin)"
+                " FROM generation GROUP BY envelope, origin HAVING NOT EXISTS (SELECT 1 FROM data_key"
+                " WHERE data_key.envelope = generation.envelope AND data_key.origin = generation.origin"
+                f" AND purpose != {Purpose.FRAMES:d}) ORDER BY envelope, origin"
+            ).fetchall()
+        return [HeldEnvelope(EnvelopeId(row[0]), DomainId(row[1]), row[2], row[3]) for row in rows]
+
+    def data_keys_in(self, held: HeldEnvelope) -> set[DataKeyId]:
+        """Tell the data keys in an envelope."""
+        with self._file.using() as db:
+            rows = db.execute(
+                "SELECT id FROM data_key WHERE envelope = ? AND origin = ?", (held.envelope, held.origin)
+            ).fetchall()
+        return {DataKeyId(row[0]) for row in rows}
+
+    def condemn(self, held: HeldEnvelope, epoch: int) -> None:
+        """Let no image that comes count on an envelope; as :meth:`strongroom.pool.index.Index.condemn`."""
+        with self._file.using() as db:
+            db.execute("INSERT OR IGNORE INTO condemned VALUES (?, ?, ?)", (held.envelope, held.origin, epoch))
+
+    def reprieve(self, held: HeldEnvelope) -> None:
+        """Let an envelope count again that was condemned."""
+        with self._file.using() as db:
+            self._reprieve(db, held.envelope, held.origin)
+
+    def remove(self, held: HeldEnvelope) -> int:
+        """Remove all generations of an envelope that is still condemned, the newest first.
+
+        Returns:
+            Bytes that are free now; 0 when it is not condemned any more.
+
+        Raises:
+            PoolWriteError: the storage refused.
+        """
+        which = (held.envelope, held.origin)
+        freed = 0
+        with self._file.using() as db:  # one at a time with put(), which reprieves
+            if db.execute("SELECT 1 FROM condemned WHERE envelope = ? AND origin = ?", which).fetchone() is None:
+                return 0
+            rows = db.execute(
+                "SELECT key FROM generation WHERE envelope = ? AND origin = ? ORDER BY number DESC, domain", which
+            ).fetchall()
+            for (key,) in rows:
+                try:
+                    freed += self._store.size(key)
+                except ObjectMissingError:
+                    continue  # removed, and the machine stopped before that was noted here
+                self._store.remove(key)
+            for table in ("generation", "data_key", "condemned"):
+                db.execute(f"DELETE FROM {table} WHERE envelope = ? AND origin = ?", which)  # noqa: S608 - names of ours
+        return freed
+
+    def _without(self, origin: DomainId, envelopes: Collection[EnvelopeId], where: str) -> list[EnvelopeId]:
+        where = f"origin = ? AND domain = origin AND {where}"
+        here = {
+            row[0]
+            for batch in _batched(envelopes)
+            for row in self._select("envelope", "generation", "envelope", batch, where, origin)
+        }
+        return [envelope for envelope in envelopes if envelope not in here]
+
+    def _reprieve(self, db: sqlite3.Connection, envelope: EnvelopeId, origin: DomainId) -> None:
+        db.execute("DELETE FROM condemned WHERE envelope = ? AND origin = ?", (envelope, origin))
 
     def _read(self, key: str) -> bytes:
         return self._store.read(key, 0, key_envelope.KEY_ENVELOPE.max_bytes + 1)

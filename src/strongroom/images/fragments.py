@@ -76,6 +76,14 @@ class Fragments:
         """
         return self._check(image, copy, self.read_raw(names.image_key(image, copy)))
 
+    def remove(self, image: ImageId, copy: int) -> None:
+        """Remove a fragment, if it is there: the image is no longer in this pool when this returns.
+
+        Raises:
+            PoolWriteError: the storage refused.
+        """
+        self._store.remove(names.image_key(image, copy))
+
     def read_raw(self, name: str) -> bytes:
         """Read a fragment as it lies there.
 

@@ -153,7 +153,8 @@ class PreviousFiles:
             NotSameError: one is not.
         """
         referred, self._referred = self._referred, {}
-        if self._pool.index.lacking(list(referred), self._pool.domain):
+        # in a condemned container too: the previous image stays until this one is stored, and so does what it needs
+        if len(self._pool.index.locate(list(referred), self._pool.domain)) < len(referred):
             raise NotSameError("contents of the previous image are no longer in the pool")
         keys = set(referred.values())
         if self._usable is None:

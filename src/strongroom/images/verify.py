@@ -41,7 +41,7 @@ def verify_image(pool: OpenPool, copy: CheckedCopy, opener: KeyOpener | None) ->
     except (IntegrityError, NotFoundError, PoolReadError) as error:
         yield Problem(error.code, error.message)
         return
-    for missing in pool.envelopes.lacking(origin, envelopes):
+    for missing in pool.envelopes.absent(origin, envelopes):
         yield Problem("images.envelope-missing", f"the pool has no key envelope '{missing.hex()}' that the image needs")
     covered = pool.envelopes.data_keys(origin, KeyGroupId(copy.image.payload.key_group), envelopes)
 

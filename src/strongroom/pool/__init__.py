@@ -19,21 +19,23 @@ Invariants
     - Memory is bounded by the limits that are given, whatever the size of the image or of the pool.
 
 What may run beside what
-    ====================  =====  =======  ====  ======  ======
-    this / beside this    write  receive  read  verify  remove
-    ====================  =====  =======  ====  ======  ======
+    ====================  =====  =======  ====  ======  =======
+    this / beside this    write  receive  read  verify  collect
+    ====================  =====  =======  ====  ======  =======
     WriteSession          yes    yes      yes   yes     (1)
     FrameReceiver         yes    yes      yes   yes     (1)
     FrameReader, verify   yes    yes      yes   yes     (2)
     ContainerRepair       yes    yes      (2)   (2)     yes
     Folder.clean          yes    yes      yes   yes     yes
+    collection            yes    yes      yes   yes     (4)
     Index.refresh         yes    yes      yes   yes     yes
     Index.rebuild         (3)    (3)      (3)   (3)     (3)
-    ====================  =====  =======  ====  ======  ======
+    ====================  =====  =======  ====  ======  =======
 
-    (1) A container that is removed after it was found makes the reference stale: whoever commits checks that
-    all references are still good. (2) A reader that finds its container gone reports the frame as missing.
-    (3) No other process may have the index open.
+    (1) What is condemned is not found any more. Whoever found it before has until the end of its session: a
+    collection removes it only when no session is open that began before, and no image refers to it
+    (:mod:`~strongroom.pool.collection`). (2) The image must stay as long as it is read: whoever expires it looks.
+    (3) No other process may have the index open. (4) One collection at a time.
 
     One thread drives a session and its writers. A store, an index and the readers may be shared by threads;
     several processes may use one pool, with one index file on one machine.

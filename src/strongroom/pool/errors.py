@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from strongroom.core.errors import (
     InputError,
+    IntegrityError,
     KeyUnavailableError,
     NotFoundError,
     RefusedError,
@@ -123,6 +124,15 @@ class DataKeyMissingError(KeyUnavailableError):
 
     code = "pool.data-key-missing"
     default_hint = "'strongroom import status --missing-keys' tells which key of the KMS is missing"
+
+
+class CannotMarkError(IntegrityError):
+    """What the images of a pool need cannot be told, so nothing may be removed from it."""
+
+    code = "pool.cannot-mark"
+    default_hint = (
+        "'strongroom image verify' finds the image that is damaged; expire it when another copy is whole, then collect"
+    )
 
 
 class SessionClosedError(UnavailableError):

@@ -25,7 +25,7 @@ from strongroom.pool.errors import IndexDamagedError, ObjectMissingError, PoolFu
 from strongroom.pool.names import container_key
 from strongroom.pool.store import Store
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 DEFAULT_MEMORY_BYTES: Final = 48 << 20
 FILE_NAME: Final = "index.sqlite"
 _BATCH: Final = 500
@@ -35,7 +35,8 @@ _TABLES: Final = """
 CREATE TABLE about (generation TEXT NOT NULL);
 CREATE TABLE container (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, origin BLOB NOT NULL, content INTEGER NOT
-    NULL, size_bytes INTEGER NOT NULL, created_ns INTEGER NOT NULL, digest BLOB NOT NULL, mark BLOB NOT NULL
+    NULL, size_bytes INTEGER NOT NULL, created_ns INTEGER NOT NULL, digest BLOB NOT NULL, mark BLOB NOT NULL,
+    condemned INTEGER
 );
 CREATE TABLE item (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, container INTEGER NOT NULL, offset INTEGER NOT
@@ -207,17 +208,46 @@ class Index:
         with self._file.using() as db:
             db.execute("DELETE FROM segment WHERE item NOT IN (SELECT num FROM item)")
 
+    def condemn(self, containers: Collection[ContainerId], epoch: int) -> None:
+        """Let nothing refer to these containers any more; what is in them can still be read.
+
+        If the index is made anew, none is condemned: then none of them may be removed either.
+
+        Args:
+            containers: to be removed when no session is left that may have found something in them.
+            epoch: the pool's epoch now; one that was condemned before keeps its own.
+        """
+        with self._file.using() as db:
+            db.executemany(
+                "UPDATE container SET condemned = ? WHERE id = ? AND condemned IS NULL",
+                [(epoch, container) for container in containers],
+            )
+
+    def reprieve(self, containers: Collection[ContainerId]) -> None:
+        """Let containers be found again that were condemned."""
+        with self._file.using() as db:
+            db.executemany(
+                "UPDATE container SET condemned = NULL WHERE id = ?", [(container,) for container in containers]
+            )
+
+    def condemned(self) -> dict[ContainerId, int]:
+        """Give the containers that are condemned, each with its epoch."""
+        with self._file.using() as db:
+            rows = db.execute("SELECT id, condemned FROM container WHERE condemned IS NOT NULL").fetchall()
+        return {ContainerId(container): epoch for container, epoch in rows}
+
     def find_segments(self, names: Collection[SegmentName], origin: DomainId) -> dict[SegmentName, list[SegmentHit]]:
-        """Find segments that the origin stored.
+        """Find segments that the origin stored, and that may be referred to.
 
         Returns:
-            For each name that was found, every place where it lies, newest first.
+            For each name that was found, every place where it lies, newest first; but for condemned containers.
         """
         found: dict[SegmentName, list[SegmentHit]] = {}
         sql = (
             "SELECT s.name, i.id, s.position, i.data_key, i.length, i.plain_bytes, c.id FROM segment s"
             " JOIN item i ON i.num = s.item JOIN container c ON c.num = i.container"
-            " WHERE c.origin = ? AND s.name IN ({}) ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
+            " WHERE c.origin = ? AND c.condemned IS NULL AND s.name IN ({})"
+            " ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
         )
         for row in self._select(sql, origin, names):
             hit = SegmentHit._make(row)
@@ -247,8 +277,11 @@ class Index:
         return found
 
     def lacking(self, ids: Sequence[bytes], origin: DomainId) -> list[bytes]:
-        """Tell which frames or pages the origin has not stored here, in the order asked."""
-        sql = "SELECT i.id FROM item i JOIN container c ON c.num = i.container WHERE c.origin = ? AND i.id IN ({})"
+        """Tell which frames or pages may not be referred to, in the order asked: not stored here, or condemned."""
+        sql = (
+            "SELECT i.id FROM item i JOIN container c ON c.num = i.container"
+            " WHERE c.origin = ? AND c.condemned IS NULL AND i.id IN ({})"
+        )
         present = {row[0] for row in self._select(sql, origin, ids)}
         return [item for item in ids if item not in present]
 

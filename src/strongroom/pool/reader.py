@@ -112,9 +112,9 @@ class PageReader:
         """
         what = f"page '{page_id.hex()}'"
         failure: StrongroomError = PageMissingError(f"no container holds {what}")
-        for place in self._index.locate([page_id], self._origin).get(page_id, []):
+        for place in _places(self._index, page_id, self._origin):
             try:
-                data = _read_item(self._store, place)
+                data = read_item(self._store, place)
                 if len(data) > manifest_page.MAX_PAGE_BYTES or manifest_page.page_id(data) != page_id:
                     raise DamagedError(f"{what} in container '{place.container.hex()}' has another digest")
                 return data
@@ -181,9 +181,9 @@ class FrameReader:
         """
         what = f"frame '{frame_id.hex()}'"
         failure: StrongroomError = FrameMissingError(f"no container holds {what}", context={"frame": frame_id.hex()})
-        for place in self._index.locate([frame_id], self._origin).get(frame_id, []):
+        for place in _places(self._index, frame_id, self._origin):
             try:
-                data = _read_item(self._store, place)
+                data = read_item(self._store, place)
                 return StoredFrame(data, frame.check(data, frame_id), place.container)
             except ObjectMissingError:
                 continue  # collected since the index was read
@@ -298,7 +298,23 @@ class _Cache:
                 self._bytes -= oldest.plain_bytes
 
 
-def _read_item(store: Store, place: Location) -> bytes:
+def _places(index: Index, item: FrameId | PageId, origin: DomainId) -> Iterator[Location]:
+    """Give every place of an item, newest first; then those where a collection has put it meanwhile."""
+    tried: set[Location] = set()
+    for _ in range(2):
+        for place in index.locate([item], origin).get(item, []):  # type: ignore[arg-type]  # one of two ids
+            if place not in tried:
+                tried.add(place)
+                yield place
+
+
+def read_item(store: Store, place: Location) -> bytes:
+    """Read what lies at a place, unchecked.
+
+    Raises:
+        ObjectMissingError: the container is gone.
+        PoolReadError: the storage refused.
+    """
     return store.read(names.container_key(place.container), place.offset, place.length)
 
 

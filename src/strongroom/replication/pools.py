@@ -77,7 +77,9 @@ class ReceivingPool:
         return held.data_keys(origin, group, envelopes), held.tags(origin, envelopes)
 
     def find_page(self, origin: DomainId, page: PageId) -> bytes | None:
-        """Give a page that is here for this origin, on stable storage."""
+        """Give a page that is here for this origin, on stable storage, and stays."""
+        if self._pool.index.lacking([page], origin):
+            return None
         try:
             return self._pool.pages(origin).page(page)
         except PageMissingError:

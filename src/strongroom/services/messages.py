@@ -426,6 +426,70 @@ class RepairAnswer(msgspec.Struct, frozen=True, kw_only=True):
     image_count: Count
 
 
+class FragmentName(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy in a pool."""
+
+    image: Bytes16
+    copy: Count
+
+
+class RemoveFragments(msgspec.Struct, frozen=True, kw_only=True):
+    """Copies are expired, and the journal on the medium says so: their files in ``images`` are to go."""
+
+    medium: Bytes16
+    fragments: Annotated[list[FragmentName], msgspec.Meta(max_length=1_000)]
+
+
+class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
+    """What no image of a pool needs is to be freed; with ``dry_run``, to be counted.
+
+    ``epoch`` is that of sessions that begin now; none is open that began before ``closed_before``, and the oldest one
+    that is open began after ``young_ns``. ``committing`` are fragments that may not lie in the pool yet, ``without``
+    those that are about to go.
+    """
+
+    job: Count
+    medium: Bytes16
+    epoch: Count
+    closed_before: Count
+    young_ns: Count | None
+    committing: list[Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]]
+    without: list[FragmentName]
+    dry_run: bool
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """Containers, and their bytes."""
+
+    containers: Count = 0
+    bytes: Count = 0
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collection found and did; see :class:`strongroom.images.collect.Collected`."""
+
+    images: Count
+    pages: Count
+    found: Counted
+    unneeded: Counted
+    sparse_bytes: Count
+    condemned: Counted
+    waiting: Counted
+    removed: Counted
+    reprieved: Count
+    envelopes: Count
+    envelopes_waiting: Count
+    unread: list[Text]
+
+
+class CollectUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of the answer to *collect-pool*: what it is at; the last one has the outcome."""
+
+    message: Text = ""
+    collected: Collected | None = None
+    document: dict[str, object] | None = None
+
+
 class Receive(msgspec.Struct, frozen=True, kw_only=True):
     """Another domain's media server offers an image."""
 

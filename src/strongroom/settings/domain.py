@@ -85,6 +85,30 @@ class TimesSection(_Section):
         return timedelta(seconds=self.retry_seconds)
 
 
+class UpkeepSection(_Section):
+    """What a domain does to its pools by itself."""
+
+    collect_hours: Annotated[float, Field(gt=0, le=8_760)] = Field(
+        default=24.0, description="between two collections of a pool"
+    )
+    expiry_jump_hours: Annotated[float, Field(gt=0, le=8_760)] = Field(
+        default=72.0, description="by how much the clock may go forward unseen before expiry stops"
+    )
+    expiry_share_percent: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=30, description="of all copies that may expire in one pass before expiry stops"
+    )
+
+    @property
+    def collect(self) -> timedelta:
+        """Between two collections, as a duration."""
+        return timedelta(hours=self.collect_hours)
+
+    @property
+    def expiry_jump(self) -> timedelta:
+        """How far the clock may jump, as a duration."""
+        return timedelta(hours=self.expiry_jump_hours)
+
+
 class DomainSettings(BaseSettings):
     """All settings of one domain's host."""
 
@@ -95,6 +119,7 @@ class DomainSettings(BaseSettings):
     primary: PrimarySection
     media: MediaSection
     times: TimesSection = TimesSection()
+    upkeep: UpkeepSection = UpkeepSection()
 
     @classmethod
     def settings_customise_sources(

@@ -21,7 +21,9 @@ from strongroom.pki.fingerprint import Fingerprint
 from strongroom.replication import targets
 from strongroom.replication.targets import TargetExistsError, TargetNeededError
 from strongroom.services.primary import ports
+from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError
+from strongroom.services.primary.expiring import Expiring
 from strongroom.services.primary.service_keys import ServiceKeyMissingError
 from tests.support.images import TARGET, fixed
 from tests.support.primaries import OpenPrimary
@@ -87,7 +89,7 @@ def test_target_of_an_active_policy_stays_until_the_policy_is_deactivated(
 
 def test_domain_without_a_media_server_says_so(north: OpenPrimary, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(north.media, "hosts", list)
-    media = ports.Media(north.primary, north.media)
+    media = ports.Media(north.primary, north.media, Collecting(north.primary, north.media))
     with pytest.raises(NoMediaServerError):
         media.make_pool("p", None, ACTOR)
     with pytest.raises(NoMediaServerError):
@@ -141,4 +143,4 @@ def test_image_without_a_complete_copy_cannot_be_verified(north: OpenPrimary) ->
     north.save_backup_policy()
     image = north.back_up()
     with pytest.raises(CopyNotFoundError):
-        ports.Images(north.primary, north.images).verify(image, ACTOR)
+        ports.Images(north.primary, north.images, Expiring(north.primary, north.media)).verify(image, ACTOR)

@@ -1,4 +1,4 @@
-"""Images: listing, showing, verifying, holding."""
+"""Images: listing, showing, verifying, holding, expiring."""
 
 from __future__ import annotations
 
@@ -45,6 +45,19 @@ class ReleaseRequest(Body):
 
     hold: UUID | None = None
     reason: Remark = ""
+
+
+class ExpireRequest(Body):
+    """Which copy goes before its time, and why; null stands for all of them."""
+
+    copy_number: int | None = Field(default=None, alias="copy", ge=1, le=0xFFFF)
+    reason: Remark = Field(min_length=1)
+
+
+class Expired(Answer):
+    """The copies that are no copies any more."""
+
+    copies: list[int]
 
 
 class Held(Answer):
@@ -179,6 +192,16 @@ def release_image(image: ImagePath, body: ReleaseRequest, caller: CallerDep) -> 
 
     released = caller.transact(deed, facts={"reason": body.reason})
     return Released(holds=[to_text(hold) for hold in released])
+
+
+@routes.post("/images/{image}/expire", "image.expire", on="image:{image}")
+def expire_image(image: ImagePath, body: ExpireRequest, caller: CallerDep) -> Expired:
+    """Expire the copies of an image on this domain's media before their time; this cannot be undone."""
+
+    def deed(connection: Connection) -> list[int]:
+        return list(caller.parts.images.expire(connection, ImageId(image), body.copy_number, body.reason))
+
+    return Expired(copies=caller.transact(deed, facts={"copy": body.copy_number, "reason": body.reason}))
 
 
 def domain_names(connection: Connection, parts: Parts) -> dict[bytes, str]:

@@ -63,6 +63,12 @@ class RepairRequest(Body):
     dry_run: bool = False
 
 
+class CollectRequest(Body):
+    """With ``dry_run`` nothing is changed: the job's result tells what would be freed."""
+
+    dry_run: bool = False
+
+
 class Links(Answer):
     """Domains that send to the pool, and those that it sends to."""
 
@@ -137,6 +143,17 @@ def replace_key(name: Annotated[Name, Path()], body: KeyRequest, caller: CallerD
     pool = caller.act(lambda: caller.parts.media.rekey_pool(name, _key(body), caller.actor))
     with read(caller.parts.engine) as connection:
         return _shown(pool, _count(connection, pool.medium))
+
+
+@routes.post("/pools/{name}/collect", "pool.collect", on="pool:{name}", status=202)
+def collect_pool(name: Annotated[Name, Path()], body: CollectRequest, caller: CallerDep) -> StartedJob:
+    """Start a job that frees what no image of the pool needs, or counts it."""
+    return StartedJob(
+        job=caller.transact(
+            lambda connection: caller.parts.media.collect(connection, name, dry_run=body.dry_run),
+            facts={"dry_run": body.dry_run},
+        )
+    )
 
 
 def find_pool(parts: Parts, name: str) -> PoolFacts:

@@ -16,7 +16,7 @@ from strongroom.api.ports import PoolFacts
 from strongroom.api.routes.trusts import health_of
 from strongroom.api.routing import Routes
 from strongroom.api.security import SESSION, PartsDep
-from strongroom.catalog import keys
+from strongroom.catalog import guard, keys
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import to_text
 from strongroom.database import read
@@ -107,6 +107,7 @@ def show_status(parts: PartsDep) -> Status:
             *_late(connection, parts),
             *_of_trusts(peers),
             *_of_pools(pools),
+            *_of_expiry(connection, parts),
         ]
     return Status(
         domain=to_text(parts.ours.domain),
@@ -209,3 +210,11 @@ def _of_pools(pools: Sequence[PoolFacts]) -> list[Alarm]:
     offline = [pool for pool in pools if not pool.online]
     hint = "look at the media server that serves it"
     return [Alarm(code="pool.offline", message=f"the pool '{pool.name}' is offline", hint=hint) for pool in offline]
+
+
+def _of_expiry(connection: Connection, parts: Parts) -> list[Alarm]:
+    stopped = guard.state(connection, now=parts.clock.now()).stopped
+    if stopped is None:
+        return []
+    hint = "if that is right, 'strongroom expiry confirm'; else set the clock right first"
+    return [Alarm(code="expiry.stopped", message=f"no image expires: {stopped}", hint=hint)]

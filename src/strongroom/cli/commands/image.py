@@ -21,7 +21,7 @@ _FILES_IN_PAGE = 1_000  # as many as the server gives: an image may have a milli
 
 @click.group()
 def command() -> None:
-    """List, browse, verify and hold images. IMAGE is the id of an image."""
+    """List, browse, verify, hold and expire images. IMAGE is the id of an image."""
 
 
 @command.command("list")
@@ -167,6 +167,20 @@ def mount(session: Session, image: str, folder: Path, copy: int | None) -> None:
         channel.end()
     found = {"image": image, "job": job, "folder": str(folder), "files": opened.files, "errors": sorted(told)}
     session.out.result(found, f"{safe(str(folder))} is unmounted")
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.option("--copy", type=click.IntRange(1, 65_535), help="This copy alone; without it, all copies of this domain.")
+@click.option("--reason", required=True, help="Why; kept in the audit and in the pool's journal.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def expire(session: Session, image: str, copy: int | None, reason: str, yes: bool) -> None:
+    """Expire an image before its time. Its data go with the next collection of the pool."""
+    session.confirm(f"Expire image {safe(image)} for ever?", yes=yes)
+    found = session.api.post(f"{_path(image)}/expire", {"copy": copy, "reason": reason})
+    session.out.result(found, f"image {safe(image)} is expired: copies {', '.join(map(str, found['copies']))}")
+    session.out.say("next: 'strongroom pool collect POOL' frees the room")
 
 
 def _show_files(session: Session, image: str, query: dict[str, object]) -> None:

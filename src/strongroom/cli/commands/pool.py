@@ -9,14 +9,15 @@ from urllib.parse import quote
 import click
 
 from strongroom.cli.bucket_key import read_bucket_key
+from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
-from strongroom.cli.terminal import safe, sized
+from strongroom.cli.terminal import safe, size, sized
 from strongroom.pool.place import DEFAULT_REGION
 
 
 @click.group()
 def command() -> None:
-    """Make, list and repair pools."""
+    """Make, list, repair and collect pools."""
 
 
 @command.command()
@@ -112,7 +113,6 @@ def repair(session: Session, name: str, dry_run: bool) -> None:
     jobs then verify these, and name the files.
     """
     from strongroom.cli.exits import WITH_PROBLEMS, leave
-    from strongroom.cli.jobs import job_id, wait_for
 
     started = session.api.post(f"/pools/{quote(name, safe='')}/repair", {"dry_run": dry_run})
     job = wait_for(session, job_id(started))
@@ -130,4 +130,39 @@ def _repaired(found: dict[str, Any]) -> str:
         return "the pool is whole"
     if not found.get("images_damaged"):
         lines.append("no image would stay damaged" if found.get("dry_run") else "no image is damaged")
+    return "\n".join(lines)
+
+
+@command.command()
+@verb
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Tell what would be freed, and change nothing.")
+@click.option("--wait", is_flag=True, help="Wait for the outcome.")
+def collect(session: Session, name: str, dry_run: bool, wait: bool) -> None:
+    """Free what no image of a pool needs; also done by itself, see upkeep.collect_hours in the settings."""
+    started = session.api.post(f"/pools/{quote(name, safe='')}/collect", {"dry_run": dry_run})
+    job = job_id(started)
+    if not wait and not dry_run:
+        session.out.result(started, f"job {job}")
+        session.out.say(f"next: 'strongroom job watch {job}'")
+        return
+    found = wait_for(session, job)
+    session.out.result(found, None if session.out.as_json else _collected(found["result"], dry_run=dry_run))
+
+
+def _collected(result: dict[str, Any], *, dry_run: bool) -> str:
+    lines = [f"{result['images']} copies stay, in {result['containers']} containers of {size(result['bytes'])}"]
+    if dry_run:
+        lines.append(f"{result['images_expired']} copies are expired, or due to expire")
+        lines.append(f"to be freed: {result['unneeded_containers']} containers of {size(result['unneeded_bytes'])}")
+    else:
+        lines.append(f"freed: {result['removed_containers']} containers of {size(result['removed_bytes'])}")
+        if result["waiting_containers"]:
+            lines.append(
+                f"to be freed when the backups and replications that run have ended: {result['waiting_containers']}"
+                f" containers of {size(result['waiting_bytes'])}"
+            )
+    lines.append(f"not needed, in containers that stay: {size(result['sparse_bytes'])}")
+    if result["unread_containers"]:
+        lines.append(f"{result['unread_containers']} containers cannot be read, and stay; the job's log names them")
     return "\n".join(lines)

@@ -27,6 +27,7 @@ from strongroom.services.media.attending import Attending, Sessions
 from strongroom.services.media.backup_routes import BackupRoutes
 from strongroom.services.media.beat import Beat
 from strongroom.services.media.callers import Callers
+from strongroom.services.media.collecting import CollectRoute
 from strongroom.services.media.errors import NoIdentityError
 from strongroom.services.media.jobs import MediaServer
 from strongroom.services.media.mount_routes import MountRoutes
@@ -210,7 +211,14 @@ async def _listen(
 def _peer_runner(parts: _Parts) -> web.AppRunner:
     """Make the listener for the own primary and for other domains' media servers."""
     application = web.Application(middlewares=[tell_errors])
-    work = WorkRoutes(parts.server, parts.callers, parts.identities, parts.send, parts.took_certificate)
+    work = WorkRoutes(
+        parts.server,
+        parts.callers,
+        parts.identities,
+        parts.send,
+        CollectRoute(parts.server.pools),
+        parts.took_certificate,
+    )
     application.add_routes([*work.table(), *parts.receive.table()])
     return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS)
 

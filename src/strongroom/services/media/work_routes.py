@@ -23,6 +23,7 @@ from strongroom.pool.place import BucketKey
 from strongroom.services import messages
 from strongroom.services.identity import Identities
 from strongroom.services.media.callers import Callers
+from strongroom.services.media.collecting import CollectRoute
 from strongroom.services.media.errors import UnknownWorkError
 from strongroom.services.media.jobs import MediaServer
 from strongroom.services.media.pools import state_of
@@ -48,6 +49,7 @@ class WorkRoutes:
         callers: tells who calls.
         identities: certificates of this host.
         sending: sends images to other domains.
+        collecting: frees room in pools.
         took_certificate: told of the domain whose certificate is new.
     """
 
@@ -55,12 +57,14 @@ class WorkRoutes:
     callers: Callers
     identities: Identities
     sending: SendRoute
+    collecting: CollectRoute
     took_certificate: Callable[[DomainId], None]
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
         return [
             web.post(PREFIX + "send-image", self._send_image),
+            web.post(PREFIX + "collect-pool", self._collect_pool),
             web.post(PREFIX + "{call}", self._call),
         ]
 
@@ -71,6 +75,7 @@ class WorkRoutes:
             "read-fragments": (messages.ReadFragments, self._read_fragments),
             "read-journal": (messages.ReadJournal, self._read_journal),
             "list-files": (messages.ListFiles, self._list_files),
+            "remove-fragments": (messages.RemoveFragments, self._remove_fragments),
             "verify-image": (messages.VerifyImage, self._verify_image),
             "repair-pool": (messages.RepairPool, self._repair_pool),
             "restore-fragment": (messages.FragmentToWrite, self._restore_fragment),
@@ -92,6 +97,10 @@ class WorkRoutes:
     async def _send_image(self, request: web.Request) -> web.StreamResponse:
         self.callers.our_primary(request)
         return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
+
+    async def _collect_pool(self, request: web.Request) -> web.StreamResponse:
+        self.callers.our_primary(request)
+        return await self.collecting.collect(request, messages.decode(await read_body(request), messages.CollectPool))
 
     def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
         key = _bucket_key(said.key) if said.key else None
@@ -144,6 +153,12 @@ class WorkRoutes:
             references = stored.references(stored.roots.entries)
             pieces = (bytes(piece) for piece in stored.frames.read(references))
             self.server.primary.file_list(said.job, image, pieces)
+        return messages.Nothing()
+
+    def _remove_fragments(self, said: messages.RemoveFragments) -> messages.Nothing:
+        fragments = self.server.pools.get(MediumId(said.medium)).fragments
+        for one in said.fragments:
+            fragments.remove(ImageId(one.image), one.copy)
         return messages.Nothing()
 
     def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:

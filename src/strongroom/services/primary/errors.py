@@ -68,6 +68,14 @@ class NotReadableError(KeyUnavailableError):
     default_hint = "recover the key ('strongroom kms key recover'), or import the keystore that has it"
 
 
+class ImageInUseError(RefusedError):
+    """A job reads the image, or refers to it, and must end first."""
+
+    code = "image.in-use"
+    retry: Retry = "later"
+    default_hint = "wait for the job, or cancel it with 'strongroom job cancel'"
+
+
 class ImageBusyError(RefusedError):
     """Another session is at this image."""
 

@@ -132,6 +132,31 @@ class MediaClients:
         """Have a fragment that is damaged or gone written again."""
         self._ask(host, "restore-fragment", fragment, messages.Nothing)
 
+    def remove_fragments(self, host: HostId, medium: MediumId, fragments: list[messages.FragmentName]) -> None:
+        """Have the files of expired copies removed from a pool; they are gone when this returns."""
+        self._ask(
+            host, "remove-fragments", messages.RemoveFragments(medium=medium, fragments=fragments), messages.Nothing
+        )
+
+    def collect_pool(self, host: HostId, request: messages.CollectPool, context: JobContext) -> messages.Collected:
+        """Have a pool collected; reports to the job what it is at, and stops when it is cancelled.
+
+        Raises:
+            StrongroomError: what the media server refused with.
+        """
+        with self._client(host).stream(
+            "/v1/work/collect-pool", messages.encode(request), timeout=SILENCE_SECONDS
+        ) as response:
+            for data in lines_of(response):
+                told = messages.decode(data, messages.CollectUpdate)
+                if told.document is not None:
+                    raise from_document(told.document)
+                if told.collected is not None:
+                    return told.collected
+                context.progress(message=told.message)
+                context.check()
+        raise NoMediaServerError("the media server stopped before the pool was collected")
+
     def send_image(self, host: HostId, request: messages.SendImage, context: JobContext) -> messages.Sent:
         """Have an image sent to another domain; reports progress to the job, and stops when it is cancelled.
 

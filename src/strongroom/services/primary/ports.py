@@ -54,7 +54,9 @@ from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
 from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
+from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
+from strongroom.services.primary.expiring import Expiring
 from strongroom.services.primary.image_work import ImageWork, has_file_list
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
@@ -71,9 +73,10 @@ MOST_LISTED: Final = 10_000
 class Media:
     """This domain's media servers."""
 
-    def __init__(self, primary: Primary, clients: MediaClients) -> None:
+    def __init__(self, primary: Primary, clients: MediaClients, collecting: Collecting) -> None:
         self._primary = primary
         self._clients = clients
+        self._collecting = collecting
 
     def make_pool(self, name: str, where: str | NewBucket | None, _actor: Actor) -> PoolFacts:
         """Make a pool: signed header, objects at the media server, key and row in the catalog, in this order."""
@@ -143,6 +146,12 @@ class Media:
     def pool(self, name: str) -> PoolFacts | None:
         """Look a pool up."""
         return next((pool for pool in self.pools() if pool.name == name), None)
+
+    def collect(self, connection: Connection, name: str, *, dry_run: bool) -> JobId:
+        """Submit the collection of a pool, or its plan."""
+        return self._collecting.submit(
+            connection, pools.pool_named(connection, self._primary.domain, name), dry_run=dry_run
+        )
 
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, _actor: Actor) -> HeldCertificate:
         """Get this domain's media server a certificate of another domain: its key is made, and stays, there."""
@@ -306,11 +315,16 @@ class Imports:
 
 
 class Images:
-    """Jobs on images."""
+    """Work on images."""
 
-    def __init__(self, primary: Primary, work: ImageWork) -> None:
+    def __init__(self, primary: Primary, work: ImageWork, expiring: Expiring) -> None:
         self._primary = primary
         self._work = work
+        self._expiring = expiring
+
+    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> list[int]:
+        """Expire copies of an image before their time."""
+        return self._expiring.expire_image(connection, image, copy, reason)
 
     def verify(self, image: ImageId, _actor: Actor) -> JobId:
         """Verify the first complete copy of this domain."""

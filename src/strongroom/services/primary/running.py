@@ -31,7 +31,9 @@ from strongroom.pki.tls import ServerTLS
 from strongroom.replication import credentials, targets
 from strongroom.services.primary import ports, session_socket
 from strongroom.services.primary.client_work import ClientWork
+from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.enrol_routes import EnrolRoutes
+from strongroom.services.primary.expiring import Expiring
 from strongroom.services.primary.image_work import ImageWork
 from strongroom.services.primary.key_desk import KeyDesk
 from strongroom.services.primary.limits import RateLimit
@@ -80,12 +82,14 @@ class Running:
         self._clients = ClientWork(primary, self._images.acknowledged)
         self._receiving = Receiving(primary, self._images.acknowledged, self._talk.send_receipt)
         self._replanning = Replanning(primary, self._images)
+        self._expiring = Expiring(primary, self._media)
+        self._collecting = Collecting(primary, self._media)
         self._images.arrived = self._receiving
         self._images.say_soon = self._talk.soon
         self._engine = JobEngine(
             primary.engine,
-            self._images.handlers() | self._pools.handlers(),
-            self._images.queues() + self._pools.queues(),
+            self._images.handlers() | self._pools.handlers() | self._expiring.handlers() | self._collecting.handlers(),
+            [*self._images.queues(), *self._pools.queues(), *self._expiring.queues(), *self._collecting.queues()],
             primary.clock,
             primary.entropy,
             Intervals(),
@@ -182,11 +186,11 @@ class Running:
             checker=TrustChecker(primary.engine, self._exchange, primary.keys, primary.clock),
             jobs=primary.jobs,
             file_lists=primary.file_lists,
-            media=ports.Media(primary, self._media),
+            media=ports.Media(primary, self._media, self._collecting),
             backups=ports.Backups(primary, self._clients),
             restores=ports.Restores(primary, self._clients),
             imports=ports.Imports(primary, self._images),
-            images=ports.Images(primary, self._images),
+            images=ports.Images(primary, self._images, self._expiring),
             pools=ports.Pools(primary, self._pools),
             credentials=ports.Credentials(primary),
             targets=ports.Targets(primary, queries),
@@ -225,14 +229,21 @@ class Running:
 
     def _housekeep(self) -> None:
         """Do what is due by time; whatever fails is tried again at the next round."""
-        for task in (self._issue_crls, self._end_lapsed, self._replanning.go_on, self._refresh_keys):
+        for task in (
+            self._issue_crls,
+            self._end_lapsed,
+            self._replanning.go_on,
+            self._refresh_keys,
+            self._expiring.go_on,
+            self._collecting.go_on,
+        ):
             try:
                 task()
             except StrongroomError as error:
-                facts = {"event": "housekeeping-failed", "task": task.__name__, "code": error.code}
+                facts = {"event": "housekeeping-failed", "task": task.__qualname__, "code": error.code}
                 logger.warning("housekeeping failed", extra=facts)
             except Exception:  # noqa: BLE001, RUF100 - a defect in one task must not end all of them
-                facts = {"event": "housekeeping-defect", "task": task.__name__}
+                facts = {"event": "housekeeping-defect", "task": task.__qualname__}
                 logger.exception("housekeeping has a defect", extra=facts)
 
     def _issue_crls(self) -> None:

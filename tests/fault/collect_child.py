@@ -1,0 +1,27 @@
+"""A process that collects a pool and kills itself at a named step. Run by ``test_collection_killed.py``.
+
+Usage: collect_child.py FOLDER EPOCH FUNCTION before|after COUNT
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from strongroom.images.collect import collect
+from strongroom.images.open_pool import OpenPool
+from strongroom.pool.collection import Epochs
+from strongroom.settings.system import SystemClock, SystemEntropy
+from tests.fault.pool_child import kill_at
+
+
+def main() -> None:
+    folder, epoch, function, when, count = sys.argv[1:]
+    pool = OpenPool.open(Path(folder), SystemClock(), SystemEntropy())
+    kill_at(function, when, int(count))
+    epochs = Epochs(int(epoch), int(epoch), None)
+    collect(pool, epochs=epochs, committing=[], dry_run=False, check=lambda _: None)
+
+
+if __name__ == "__main__":
+    main()
