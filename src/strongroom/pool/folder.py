@@ -29,6 +29,7 @@ from strongroom.pool.incoming import (
     FolderLeftover,
     FolderUpload,
     leftovers,
+    make_folder,
     sync_folder,
     sync_name,
     writing,
@@ -56,7 +57,7 @@ class Folder:
         """Make a pool in a folder that is empty or does not exist.
 
         Args:
-            path: the folder; its parent exists.
+            path: the folder; what is missing above it is made too.
             medium_header: the signed media header, stored as it is.
             entropy: gives the names in ``incoming``.
 
@@ -65,14 +66,13 @@ class Folder:
             PoolFullError, PoolWriteError: the file system refused.
         """
         with writing(path):
-            path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            make_folder(path)
             if any(path.iterdir()):
                 raise PoolExistsError(f"the folder '{path}' is not empty")
             path.chmod(FOLDER_MODE)
             for name in _TOP:
                 (path / name).mkdir(mode=FOLDER_MODE)
             sync_folder(path)
-            sync_folder(path.parent)
         folder = cls(path, entropy)
         folder.put(names.MEDIUM, medium_header)  # last: a folder with this file is a whole pool
         return folder

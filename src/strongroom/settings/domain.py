@@ -161,6 +161,8 @@ def write_settings(home: Home, *, domain: str, host: str, listen: str, database:
     descriptor = os.open(home.settings_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _quoted(text: str) -> str:

@@ -39,6 +39,20 @@ def test_a_new_pool_has_its_folders_and_its_medium_header(folder: Folder) -> Non
     assert names == ["containers", "envelopes", "images", "incoming", "index", "journal", "medium", "revocations"]
 
 
+def test_a_new_pool_and_the_folders_above_it_have_stable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stable: set[Path] = set()
+    fsync = os.fsync
+
+    def note_fsync(handle: int) -> None:
+        stable.add(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", note_fsync)
+    path = tmp_path / "pools" / "far" / "main"
+    Folder.create(path, b"medium header", CountedEntropy())
+    assert {path, path.parent, path.parent.parent, tmp_path} <= stable
+
+
 def test_nobody_else_can_look_into_a_pool(folder: Folder) -> None:
     old = os.umask(0)
     try:

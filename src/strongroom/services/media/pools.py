@@ -19,7 +19,6 @@ from strongroom.formats.media_header import MEDIA_HEADER
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool import names
 from strongroom.pool.errors import PoolReadError
-from strongroom.pool.incoming import FOLDER_MODE
 from strongroom.services import messages
 from strongroom.services.media.errors import OtherPoolError, PoolNotOpenError
 
@@ -90,7 +89,6 @@ class Pools:
                 if (path / names.MEDIUM).exists():
                     pool = self._checked(path)
                 else:
-                    path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
                     pool = OpenPool.create(path, header, self._clock, self._entropy)
                 self._keep(pool, medium)
             self._open[medium].folder.put(names.revocation_key(revoked.number), revocations)
