@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from durability.facts import Facts
-from durability.story import LOCAL, SENT
+from durability.story import LOCAL, POOL, SENT
 from strongroom.cli.demonstration.compare import differences
 from strongroom.cli.demonstration.domains import CommandFailedError, DemoDomain
 from strongroom.core.errors import StrongroomError
@@ -57,7 +57,7 @@ def problems_of(domains: dict[str, Facts], world: Path, trees: Path, scratch: Pa
     finally:
         for domain in served:
             domain.stop()
-    yield from _tracebacks(world)
+    yield from tracebacks(world)
 
 
 def half_made_problems(names: list[str], world: Path) -> Iterator[str]:
@@ -74,7 +74,7 @@ def half_made_problems(names: list[str], world: Path) -> Iterator[str]:
         )
         if b"Traceback" in done.stderr or done.returncode in (0, 1):
             yield f"{name}: a home that is not whole: exit {done.returncode}: {done.stderr.decode()[-400:]}"
-        server = subprocess.Popen([sys.executable, "-m", "strongroom", "serve", str(home)], stderr=subprocess.PIPE)
+        server = subprocess.Popen([sys.executable, "-m", "strongroom", "serve", str(home)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
             _, errors = server.communicate(timeout=5)
         except subprocess.TimeoutExpired:
@@ -86,6 +86,8 @@ def half_made_problems(names: list[str], world: Path) -> Iterator[str]:
 
 
 def _uses(facts: Facts, domain: DemoDomain, trees: Path, scratch: Path) -> Iterator[str]:
+    if not any(row["name"] == POOL for row in domain.command("pool", "list")):
+        domain.command("pool", "create", POOL)
     rows = {row["image"]: row for row in domain.command("image", "list")}
     for image in facts.images:
         if image not in rows:
@@ -120,7 +122,7 @@ def _settles(domain: DemoDomain) -> Iterator[str]:
             yield f"{domain.name}: the job {row['kind']} failed: {shown.get('error') or shown}"
 
 
-def _tracebacks(world: Path) -> Iterator[str]:
+def tracebacks(world: Path) -> Iterator[str]:
     for path in (*world.glob("*.log"), *world.glob("*/logs/*.log")):
         text = path.read_text(errors="replace")
         if "Traceback" in text:

@@ -118,8 +118,8 @@ def cuts(recording: Recording, seed: str) -> Iterator[Cut]:
         kinds[_NUMBERS.sub("#", step)].append((line, step))
     turns = {kind: 0 for kind in kinds}
     for number in itertools.count():
-        for kind, places in kinds.items():
-            line, step = rng.choice(places)
+        for kind in rng.sample(sorted(kinds), len(kinds)):
+            line, step = rng.choice(kinds[kind])
             turn = turns[kind] = turns[kind] + 1
             if number == 0:
                 turn = rng.randrange(2 * len(EXTREMES))

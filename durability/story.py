@@ -53,22 +53,34 @@ class Story:
 
     def run(self) -> None:
         """Do everything, and end the domains."""
-        domains = [domain for domain in (self.north, self.south) if domain]
         try:
-            for domain in domains:
-                self._make(domain)
-            self._make_key()
-            if self.south:
-                self._make_trust(self.south)
-            self._make_policies()
+            self.prepare()
             self._back_up("first", LOCAL)
             self._back_up("second", SENT if self.south else LOCAL)
             if self.south:
                 self._back_up("third", SENT)
                 self._read_there(self.south)
         finally:
-            for domain in domains:
-                domain.stop()
+            self.stop()
+
+    @property
+    def domains(self) -> list[DemoDomain]:
+        """The domains, the one that backs up first."""
+        return [domain for domain in (self.north, self.south) if domain]
+
+    def prepare(self) -> None:
+        """Make and serve the domains, up to the first backup."""
+        for domain in self.domains:
+            self._make(domain)
+        self._make_key()
+        if self.south:
+            self._make_trust(self.south)
+        self._make_policies()
+
+    def stop(self) -> None:
+        """End the domains."""
+        for domain in self.domains:
+            domain.stop()
 
     def _make(self, domain: DemoDomain) -> None:
         made = domain.init()

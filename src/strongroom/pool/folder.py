@@ -54,7 +54,7 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path, medium_header: bytes, entropy: Entropy) -> Folder:
-        """Make a pool in a folder that is empty or does not exist.
+        """Make a pool in a folder that is empty, does not exist, or holds what :meth:`create` left when it was killed.
 
         Args:
             path: the folder; what is missing above it is made too.
@@ -67,11 +67,11 @@ class Folder:
         """
         with writing(path):
             make_folder(path)
-            if any(path.iterdir()):
+            if not all(map(_is_beginning, path.iterdir())):
                 raise PoolExistsError(f"the folder '{path}' is not empty")
             path.chmod(FOLDER_MODE)
             for name in _TOP:
-                (path / name).mkdir(mode=FOLDER_MODE)
+                (path / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
             sync_folder(path)
         folder = cls(path, entropy)
         folder.put(names.MEDIUM, medium_header)  # last: a folder with this file is a whole pool
@@ -175,6 +175,13 @@ class Folder:
             path.unlink(missing_ok=True)
             if path.parent.is_dir():  # also when it was gone: whoever removed it may have been killed before this
                 sync_folder(path.parent)
+
+
+def _is_beginning(path: Path) -> bool:
+    """Tell whether something in a folder is no more than what making a pool begins with."""
+    if path.name not in _TOP or path.is_symlink() or not path.is_dir():
+        return False
+    return path.name == INCOMING or not any(path.iterdir())
 
 
 @contextmanager

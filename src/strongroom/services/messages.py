@@ -251,6 +251,12 @@ class MakePool(msgspec.Struct, frozen=True, kw_only=True):
     revocations: bytes
 
 
+class PoolMade(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool folder is there: the media header that lies in it."""
+
+    header: bytes
+
+
 class ReadFragments(msgspec.Struct, frozen=True, kw_only=True):
     """Fragments of a pool, behind a name, for phase one; or the one of a name."""
 

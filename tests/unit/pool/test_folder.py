@@ -70,6 +70,21 @@ def test_a_pool_is_not_made_over_something_else(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_making_a_pool_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
+    """The power went before the medium header had its name."""
+    for name in ("images", "containers", INCOMING):
+        (tmp_path / "pool" / name).mkdir(parents=True)
+    (tmp_path / "pool" / INCOMING / "left").write_bytes(b"medium he")
+    assert Folder.create(tmp_path / "pool", b"medium header", CountedEntropy()).read("medium") == b"medium header"
+
+
+@pytest.mark.parametrize("name", ["images/ab", "incoming.txt", "mine"])
+def test_a_folder_with_more_than_the_beginning_of_a_pool_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pool" / name).mkdir(parents=True)
+    with pytest.raises(PoolExistsError):
+        Folder.create(tmp_path / "pool", b"medium header", CountedEntropy())
+
+
 def test_a_folder_without_a_medium_header_is_no_pool(tmp_path: Path) -> None:
     with pytest.raises(NotAPoolError):
         Folder.open(tmp_path, CountedEntropy())

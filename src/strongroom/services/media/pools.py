@@ -73,8 +73,13 @@ class Pools:
                     )
             self._served = {MediumId(pool.medium) for pool in told}
 
-    def make(self, path: Path, header: bytes, revocations: bytes) -> MediumId:
+    def make(self, path: Path, header: bytes, revocations: bytes) -> bytes:
         """Make a pool folder and serve it; one that is there already with this header is served.
+
+        So is an unused one of this label that nobody told of: whoever had it made lost power before it was entered.
+
+        Returns:
+            The media header that lies there.
 
         Raises:
             DamagedError, SignatureError, ForeignError: header or list are not of this domain.
@@ -82,18 +87,21 @@ class Pools:
             PoolExistsError: something that is no pool is there.
             PoolFullError, PoolWriteError: the file system refused.
         """
-        medium = MediumId(signed.verify(MEDIA_HEADER, header, pinned=self._domain).payload.medium)
+        asked = signed.verify(MEDIA_HEADER, header, pinned=self._domain).payload
+        medium = MediumId(asked.medium)
         revoked = signed.verify(REVOCATION_LIST, revocations, pinned=self._domain).payload
         with self._lock:
             if medium not in self._open:
                 if (path / names.MEDIUM).exists():
                     pool = self._checked(path)
+                    if pool.header.label == asked.label and self._is_unused(pool):
+                        medium = pool.medium
                 else:
                     pool = OpenPool.create(path, header, self._clock, self._entropy)
                 self._keep(pool, medium)
             self._open[medium].folder.put(names.revocation_key(revoked.number), revocations)
             self._served.add(medium)
-        return medium
+            return self._open[medium].folder.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes)
 
     def states(self) -> list[messages.PoolState]:
         """Tell how the served pools are; one whose storage cannot be read is left out, and the others are told."""
@@ -125,6 +133,12 @@ class Pools:
             pool.close()
             raise ForeignError(f"the pool in '{path}' belongs to the domain '{pool.domain.hex()}'")
         return pool
+
+    def _is_unused(self, pool: OpenPool) -> bool:
+        if pool.medium in self._open:
+            return False
+        kinds = (names.CONTAINERS, names.ENVELOPES, names.IMAGES, names.JOURNAL)
+        return not any(True for kind in kinds for _ in pool.folder.list(kind))
 
     def _keep(self, pool: OpenPool, medium: MediumId) -> None:
         if pool.medium != medium:

@@ -87,9 +87,8 @@ class WorkRoutes:
         self.callers.our_primary(request)
         return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
 
-    def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
-        self.server.pools.make(Path(said.path), said.header, said.revocations)
-        return messages.Nothing()
+    def _make_pool(self, said: messages.MakePool) -> messages.PoolMade:
+        return messages.PoolMade(header=self.server.pools.make(Path(said.path), said.header, said.revocations))
 
     def _read_fragments(self, said: messages.ReadFragments) -> messages.Fragments:
         fragments = self.server.pools.get(MediumId(said.medium)).fragments

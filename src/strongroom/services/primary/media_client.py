@@ -66,10 +66,10 @@ class MediaClients:
         _, port = split_address(self._primary.settings.media.listen)
         return Address(self._primary.settings.host, port)
 
-    def make_pool(self, host: HostId, path: str, header: bytes) -> None:
-        """Make a pool folder."""
+    def make_pool(self, host: HostId, path: str, header: bytes) -> bytes:
+        """Make a pool folder; give the media header that lies in it, which may be of an earlier attempt."""
         request = messages.MakePool(path=path, header=header, revocations=self._primary.revocations)
-        self._ask(host, "make-pool", request, messages.Nothing)
+        return self._ask(host, "make-pool", request, messages.PoolMade).header
 
     def fragments(self, host: HostId, medium: MediumId) -> Iterator[tuple[str, bytes]]:
         """Give all fragments of a pool, name and whole bytes."""
