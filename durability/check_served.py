@@ -18,6 +18,7 @@ from strongroom.core.errors import StrongroomError
 
 _HALF_MADE_SECONDS: Final = 60
 _ENDED: Final = ("done", "failed", "cancelled")
+_MOST_SHOWN: Final = 1_500
 _INTERRUPTED: Final = ("backup", "restore")
 """Jobs that end as failed when their client is gone."""
 
@@ -74,7 +75,9 @@ def half_made_problems(names: list[str], world: Path) -> Iterator[str]:
         )
         if b"Traceback" in done.stderr or done.returncode in (0, 1):
             yield f"{name}: a home that is not whole: exit {done.returncode}: {done.stderr.decode()[-400:]}"
-        server = subprocess.Popen([sys.executable, "-m", "strongroom", "serve", str(home)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "strongroom", "serve", str(home)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         try:
             _, errors = server.communicate(timeout=5)
         except subprocess.TimeoutExpired:
@@ -122,11 +125,20 @@ def _settles(domain: DemoDomain) -> Iterator[str]:
             yield f"{domain.name}: the job {row['kind']} failed: {shown.get('error') or shown}"
 
 
-def tracebacks(world: Path) -> Iterator[str]:
+def tracebacks(world: Path, read: dict[Path, int] | None = None) -> Iterator[str]:
+    """Give the first traceback in each log.
+
+    Args:
+        world: where the homes and the supervisors' logs lie.
+        read: how much of each log was looked at before; it is brought up to date.
+    """
     for path in (*world.glob("*.log"), *world.glob("*/logs/*.log")):
-        text = path.read_text(errors="replace")
-        if "Traceback" in text:
-            yield f"{path.relative_to(world)}: {text[text.index('Traceback') :][:1500]}"
+        data = path.read_bytes()
+        text = data[(read or {}).get(path, 0) :].decode(errors="replace")
+        if read is not None:
+            read[path] = len(data)
+        if (start := text.find("Traceback")) >= 0:
+            yield f"{path.relative_to(world)}: {text[start : start + _MOST_SHOWN]}"
 
 
 def empty(folder: Path) -> Path:

@@ -103,8 +103,8 @@ def pool_problems(path: Path, images: list[str]) -> Iterator[str]:
         for name in names:
             image, _, copy = name.rpartition("/")[2].partition("-")
             found = pool.fragments.read(ImageId(bytes.fromhex(image)), int(copy, 16))
-            for problem in verify_image(pool, found, None):
-                yield f"the image {image}: {problem.message} [{problem.code}]"
+            for wrong in verify_image(pool, found, None):
+                yield f"the image {image}: {wrong.message} [{wrong.code}]"
         yield from _index_problems(pool)
     finally:
         pool.close()

@@ -9,6 +9,7 @@ zeros. A rename is one deed, and may not be seen half done. :class:`Draw` choose
 from __future__ import annotations
 
 import enum
+import os
 import random
 import stat
 from collections import defaultdict
@@ -103,21 +104,19 @@ class Found:
             where: the folder.
             without: ends of names that are left out.
         """
-        self._write(self.root, where, without)
+        self._write(self.root, where, tuple(map(str.encode, without)))
 
-    def _write(self, node: Node, path: Path, without: tuple[str, ...]) -> None:
+    def _write(self, node: Node, path: Path, without: tuple[bytes, ...]) -> None:
         match node.kind:
             case stat.S_IFDIR:
                 path.mkdir(mode=0o700)
                 for name, child in self.names.get(node, {}).items():
-                    if not name.endswith(tuple(map(str.encode, without))):
-                        self._write(child, path / name.decode(errors="surrogateescape"), without)
+                    if not name.endswith(without):
+                        self._write(child, path / os.fsdecode(name), without)
             case stat.S_IFLNK:
-                path.symlink_to(node.target.decode(errors="surrogateescape"))
+                path.symlink_to(os.fsdecode(node.target))
                 return
             case stat.S_IFSOCK:
-                import os
-
                 os.mknod(path, stat.S_IFSOCK | 0o600)
             case _:
                 path.write_bytes(self.contents.get(node, b""))
@@ -139,15 +138,18 @@ class Draw:
         self._torn = self._random.choice((0.0, 0.3))
         self._in_order = self._random.random() < 0.3
 
-    def orders_names(self, count: int) -> int | None:
-        """Tell how many of the changes of names that were not stable are kept, if they are kept in order."""
-        return self._random.randint(0, count) if self._in_order and self.name not in EXTREMES else None
+    def names(self, loose: list[Named], *, in_order: bool) -> set[Named]:
+        """Tell which changes of names are kept of those that were not stable.
 
-    def keeps_names(self) -> bool:
-        """Tell whether a change of names is kept."""
+        Args:
+            loose: the changes, in order.
+            in_order: none may be kept behind one that is lost.
+        """
         if self.name in EXTREMES:
-            return self.name != "lost" and self.name != "contents"
-        return self._random.random() < self._names
+            return set() if self.name in ("lost", "contents") else set(loose)
+        if in_order or self._in_order:
+            return set(loose[: self._random.randint(0, len(loose))])
+        return {deed for deed in loose if self._random.random() < self._names}
 
     def pieces(self, deed: Wrote, length: int) -> Iterator[tuple[int, bytes]]:
         """Give what is left of a write that was not stable: offsets and bytes.
@@ -252,24 +254,19 @@ class Disk:
     def after_cut(self, at: int, draw: Draw) -> Found:
         """Give what may lie on the disk when the power goes behind line ``at`` of the record."""
         found = Found(self.root, defaultdict(dict), defaultdict(bytearray), {})
-        loose = [deed for deed in self.deeds if deed.at <= at and deed.stable > at and isinstance(deed, Named)]
-        ordered = len(loose) if self._kind is FileSystem.JOURNAL else 0
-        in_order = draw.orders_names(len(loose))
-        if in_order is None and ordered and draw.name not in EXTREMES:
-            in_order = draw.orders_names(ordered)
-        kept = set(loose[:in_order]) if in_order is not None else None
+        loose = [deed for deed in self.deeds if isinstance(deed, Named) and deed.at <= at < deed.stable]
+        kept = draw.names(loose, in_order=self._kind is FileSystem.JOURNAL)
         for deed in self.deeds:
             if deed.at > at:
                 break
             is_stable = deed.stable <= at
             match deed:
-                case Named():
-                    if is_stable or (draw.keeps_names() if kept is None else deed in kept):
-                        for folder, name, node in deed.changes:
-                            if node is None:
-                                found.names[folder].pop(name, None)
-                            else:
-                                found.names[folder][name] = node
+                case Named() if is_stable or deed in kept:
+                    for folder, name, node in deed.changes:
+                        if node is None:
+                            found.names[folder].pop(name, None)
+                        else:
+                            found.names[folder][name] = node
                 case Wrote():
                     content = found.contents[deed.node]
                     whole = iter([(deed.offset, deed.data)])

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,7 @@ from durability import check_served, check_stored, strace
 from durability.facts import facts_at, names_in
 from durability.model import EXTREMES, Draw, FileSystem
 from durability.recording import Recording
-from durability.story import hurry
+from durability.story import FolderInUseError, begin, hurry
 
 _WITHOUT: Final = ("-shm",)
 _NUMBERS: Final = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*|\b[0-9a-f]{2}\b")
@@ -60,23 +60,25 @@ class PowerCuts:
 
     def record(self) -> float:
         """Do the work below strace; give how many seconds it took."""
-        check_served.empty(self._scratch)
-        self._world.mkdir(mode=0o700)
+        begin(self._scratch)
         begun = time.monotonic()
         story = [sys.executable, "-m", "durability.story", str(self._scratch), str(self._domains)]
         subprocess.run(strace.command(self._scratch / "record", *story), check=True)
         self._world.rename(self._scratch / "recorded")
         return time.monotonic() - begun
 
-    def read(self) -> Recording:
+    def read(self, is_heard: Callable[[str], bool] = lambda _: True) -> Recording:
         """Read the record, and make sure that it tells all.
+
+        Args:
+            is_heard: which lines count; those of an fsync may be left out, to see whether it is missed.
 
         Raises:
             UnreadableRecordError: what the record tells does not end with the files that there are.
         """
         found = Recording(self._world, self._scratch / "marks", self._kind)
         with (self._scratch / "record").open(encoding="ascii") as lines:
-            found.read(lines)
+            found.read(filter(is_heard, lines))
         self._write(found, Cut(1 << 60, "all", "the end"))
         differ = list(_differences(filecmp.dircmp(self._scratch / "recorded", self._world, ignore=[], hide=[])))
         if differ:
@@ -116,7 +118,7 @@ def cuts(recording: Recording, seed: str) -> Iterator[Cut]:
     kinds: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for line, step in recording.boundaries:
         kinds[_NUMBERS.sub("#", step)].append((line, step))
-    turns = {kind: 0 for kind in kinds}
+    turns = dict.fromkeys(kinds, 0)
     for number in itertools.count():
         for kind in rng.sample(sorted(kinds), len(kinds)):
             line, step = rng.choice(kinds[kind])
@@ -154,14 +156,17 @@ def main(words: list[str]) -> int:
     hurry()
     work = PowerCuts(asked.scratch.resolve(), asked.domains, FileSystem(asked.file_system))
     if not (asked.keep or asked.again):
-        print(f"recorded in {work.record():.1f} s")
+        try:
+            print(f"recorded in {work.record():.1f} s", flush=True)
+        except FolderInUseError as error:
+            parser.error(str(error))
     recording = work.read()
     print(f"{len(recording.disk.deeds)} deeds, {len(recording.boundaries)} steps, {len(recording.marks)} acknowledged")
     if asked.again:
         found = work.problems_of(recording, Cut(int(asked.again[0]), asked.again[1], "again"), served=True)
         print("\n".join(found) or "nothing is wrong")
         return 1 if found else 0
-    print(f"seed {asked.seed}")
+    print(f"seed {asked.seed}", flush=True)
     drawn = cuts(recording, asked.seed)
     bad = 0
     begun = time.monotonic()
@@ -172,7 +177,7 @@ def main(words: list[str]) -> int:
         problems = work.problems_of(recording, cut, served=served)
         bad += bool(problems)
         for problem in problems:
-            print(f"line {cut.line} draw {cut.draw}{' served' if served else ''} ({cut.step}): {problem}", flush=True)
+            print(f"--again {cut.line} {cut.draw}{' served' if served else ''} ({cut.step}): {problem}", flush=True)
     print(f"{asked.cuts + asked.served} cuts in {time.monotonic() - begun:.0f} s, {bad} with problems")
     return 1 if bad else 0
 

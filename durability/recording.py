@@ -14,8 +14,7 @@ from durability.model import Disk, FileSystem, Node
 from durability.strace import Call, UnreadableRecordError, descriptor, string, strings
 
 _NOT_DURABLE: Final = b"-shm"
-"""SQLite's shared memory: written through a mapping, never made stable, and made anew by whoever opens a database first."""
-_LENGTH_KEPT: Final = "KEEP_SIZE"
+"""SQLite's shared memory: written through a mapping, never made stable, made anew by whoever opens a database first."""
 _SOCKET: Final = re.compile(r"sa_family=AF_UNIX, sun_path=(\"[^\"]*\")")
 
 
@@ -296,9 +295,8 @@ class Recording:
             self.disk.named(call.ended, (*place, Node(stat.S_IFDIR, mode)))
 
     def _bound(self, call: Call) -> None:
-        if match := _SOCKET.search(call.arguments[1]):
-            if place := self._place(string(match[1])):
-                self.disk.named(call.ended, (*place, Node(stat.S_IFSOCK, 0o600)))
+        if (match := _SOCKET.search(call.arguments[1])) and (place := self._place(string(match[1]))):
+            self.disk.named(call.ended, (*place, Node(stat.S_IFSOCK, 0o600)))
 
     def _mapped(self, call: Call) -> None:
         if "MAP_SHARED" not in call.arguments[3] or "PROT_WRITE" not in call.arguments[2]:

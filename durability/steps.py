@@ -10,8 +10,8 @@ STEPS: Final[tuple[tuple[str, str], ...]] = (
     (rf"(open\w*|write|pwrite64|flock) .*/incoming/{_HEX}", "pool: bytes come into incoming"),
     (rf"fsync .*/incoming/{_HEX}", "pool: bytes are made stable"),
     (rf"unlink .*/incoming/{_HEX}", "pool: the name in incoming goes"),
-    (rf"link .*/incoming/{_HEX}", "pool: the object gets its name"),
-    (rf"mkdir .*/pools/{_HEX}", "pool: a folder is made for the name"),
+    (r"link .*/(containers|envelopes|images|journal|revocations)/.*", "pool: the object gets its name"),
+    (r"mkdir .*/pools/.*", "pool: a folder is made for the name"),
     (rf"fsync .*/containers(/{_HEX})?", "pool: the name of a container is made stable"),
     (rf"fsync .*/envelopes(/{_HEX})?", "pool: the name of an envelope is made stable"),
     (rf"fsync .*/images(/{_HEX})?", "pool: the name of an image is made stable"),
@@ -20,13 +20,14 @@ STEPS: Final[tuple[tuple[str, str], ...]] = (
     (r"(fsync|fdatasync) .*/catalog\.db-wal", "catalog: a transaction is made stable"),
     (r"\w+ .*/catalog\.db-wal", "catalog: a transaction is written"),
     (r"\w+ .*/catalog\.db", "catalog: transactions go into the database"),
-    (rf"(fsync|write) .*/files/.*\.part", "catalog: a list of files is written"),
-    (rf"rename .*/files/.*", "catalog: a list of files gets its name"),
-    (rf"(fsync|mkdir) .*/files(/.*)?", "catalog: the name of a list of files is made stable"),
+    (r"(fsync|write) .*/files/.*\.part", "catalog: a list of files is written"),
+    (r"rename .*/files/.*", "catalog: a list of files gets its name"),
+    (r"(fsync|mkdir) .*/files(/.*)?", "catalog: the name of a list of files is made stable"),
     (r"\w+ .*/kms.*", "keys: the keystore"),
     (r"\w+ .*/pki.*", "keys: service keys and certificates"),
     (r"\w+ .*/media/(crls|certificates).*", "media server: certificates and revocation lists"),
     (r"\w+ .*/logs/.*", "a line of a log"),
+    (r"\w+ ", "something for a socket or a pipe"),
 )
 
 

@@ -27,6 +27,24 @@ HURRY: Final = {"EXCHANGE_SECONDS": "1", "BEAT_SECONDS": "1", "RETRY_SECONDS": "
 """Settings under which domains look more often, so that nobody need wait; nothing else changes."""
 
 
+class FolderInUseError(Exception):
+    """What lies in a scratch folder is not of an earlier run, and is not removed."""
+
+
+def begin(folder: Path) -> None:
+    """Make a scratch folder anew, with an empty world in it.
+
+    Raises:
+        FolderInUseError: something else is there.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "marks").is_file():
+        raise FolderInUseError(f"'{folder}' is not empty, and not of an earlier run")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "marks").touch(mode=0o600)
+    (folder / "world").mkdir(mode=0o700)
+
+
 def hurry() -> None:
     """Have the domains that are started from here look more often."""
     os.environ.update({f"STRONGROOM_TIMES__{name}": value for name, value in HURRY.items()})

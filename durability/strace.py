@@ -22,7 +22,7 @@ NAMING: Final = (
 SYNCING: Final = ("fsync", "fdatasync", "sync_file_range", "syncfs", "sync", "msync")
 MODES: Final = ("chmod", "fchmod", "fchmodat", "fchmodat2")
 DESCRIPTORS: Final = (
-    "dup", "dup2", "dup3", "fcntl", "lseek", "clone", "clone3", "fork", "vfork", "read", "readv",
+    "dup", "dup2", "dup3", "fcntl", "lseek", "clone", "clone3", "fork", "vfork",
 )  # fmt: skip
 UNMODELLED: Final = (
     "copy_file_range", "sendfile", "splice", "vmsplice", "io_uring_setup", "setxattr", "fsetxattr", "lsetxattr",
@@ -67,11 +67,10 @@ class UnreadableRecordError(Exception):
 
 def command(record: Path, *program: str) -> list[str]:
     """Give the command that runs a program and records it and all that it starts."""
-    calls = (*CREATING, *WRITING, *SIZING, *NAMING, *SYNCING, *MODES, *DESCRIPTORS, *UNMODELLED, *MAPPING)
-    calls = tuple(name for name in calls if name not in ("read", "readv"))
+    recorded = (*CREATING, *WRITING, *SIZING, *NAMING, *SYNCING, *MODES, *DESCRIPTORS, *UNMODELLED, *MAPPING)
     return [
         "strace", "--follow-forks", "--seccomp-bpf", "--decode-fds=path", "--strings-in-hex=all",
-        f"--string-limit={LONGEST_STRING}", f"--trace={','.join(f'?{name}' for name in calls)}", "--signal=none",
+        f"--string-limit={LONGEST_STRING}", f"--trace={','.join(f'?{name}' for name in recorded)}", "--signal=none",
         f"--output={record}", "--", *program,
     ]  # fmt: skip
 
@@ -112,7 +111,7 @@ def calls(lines: Iterable[str]) -> Iterator[Call]:
 
 
 def unhex(text: str) -> bytes:
-    """Read ``\\x61\\x62``."""
+    r"""Read ``\x61\x62``."""
     return bytes.fromhex(text.replace("\\x", ""))
 
 
