@@ -51,8 +51,8 @@ def problems_of(domains: dict[str, Facts], world: Path, trees: Path, scratch: Pa
             domain.start()
         for facts, domain in zip(domains.values(), served, strict=True):
             yield from _uses(facts, domain, trees, scratch)
-        for domain in served:
-            yield from _settles(domain)
+        for facts, domain in zip(domains.values(), served, strict=True):
+            yield from _settles(facts, domain)
     except (StrongroomError, CommandFailedError) as error:
         yield f"{served[-1].name}: {error.message} [{error.code}]"
     finally:
@@ -115,7 +115,7 @@ def _uses(facts: Facts, domain: DemoDomain, trees: Path, scratch: Path) -> Itera
         domain.command("image", "verify", made, "--wait")
 
 
-def _settles(domain: DemoDomain) -> Iterator[str]:
+def _settles(facts: Facts, domain: DemoDomain) -> Iterator[str]:
     def is_over(found: list[dict[str, Any]]) -> bool:
         return all(row["state"] in _ENDED for row in found)
 
@@ -123,6 +123,9 @@ def _settles(domain: DemoDomain) -> Iterator[str]:
         if row["state"] == "failed" and row["kind"] not in _INTERRUPTED:
             shown = domain.command("job", "show", str(row["job"]))
             yield f"{domain.name}: the job {row['kind']} failed: {shown.get('error') or shown}"
+    for image in facts.images if facts.tags else ():
+        if not domain.command("image", "files", image):
+            yield f"{domain.name}: the list of files of {image} is empty"
 
 
 def tracebacks(world: Path, read: dict[Path, int] | None = None) -> Iterator[str]:

@@ -30,6 +30,7 @@ from durability.model import EXTREMES, Draw, FileSystem
 from durability.recording import Recording
 from durability.story import FolderInUseError, begin, hurry
 
+_TOLD_EVERY: Final = 50
 _WITHOUT: Final = ("-shm",)
 _NUMBERS: Final = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*|\b[0-9a-f]{2}\b")
 
@@ -178,6 +179,8 @@ def main(words: list[str]) -> int:
         bad += bool(problems)
         for problem in problems:
             print(f"--again {cut.line} {cut.draw}{' served' if served else ''} ({cut.step}): {problem}", flush=True)
+        if number % _TOLD_EVERY == _TOLD_EVERY - 1:
+            print(f"{number + 1} cuts, {bad} with problems", flush=True)
     print(f"{asked.cuts + asked.served} cuts in {time.monotonic() - begun:.0f} s, {bad} with problems")
     return 1 if bad else 0
 

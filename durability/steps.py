@@ -27,7 +27,7 @@ STEPS: Final[tuple[tuple[str, str], ...]] = (
     (r"\w+ .*/pki.*", "keys: service keys and certificates"),
     (r"\w+ .*/media/(crls|certificates).*", "media server: certificates and revocation lists"),
     (r"\w+ .*/logs/.*", "a line of a log"),
-    (r"\w+ ", "something for a socket or a pipe"),
+    (r"\w+ (/memfd:.*)?", "something for a socket or a pipe"),
 )
 
 
