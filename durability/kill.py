@@ -109,12 +109,14 @@ class Killing:
         return step, problems + list(check_served.tracebacks(self._world, self._read))
 
     def full_look(self) -> list[str]:
-        """End the domains, look at all that they stored, and serve them again."""
+        """End the domains, and look at all that they stored."""
         self.stop()
-        found = [problem for facts in self._facts.values() for problem in check_stored.problems_of(facts, self._world)]
+        return [problem for facts in self._facts.values() for problem in check_stored.problems_of(facts, self._world)]
+
+    def start(self) -> None:
+        """Serve the domains again."""
         for domain in self._story.domains:
             domain.start()
-        return found
 
     def _work(self, killer: Killer) -> list[str]:
         """Back up, and wait for the receipt or for the victim's end."""
@@ -230,6 +232,7 @@ def main(words: list[str]) -> int:
             killed += bool(step)
             if tries % _FULL_LOOK_EVERY == 0 or killed == asked.rounds:
                 problems += killing.full_look()
+                killing.start()
             bad += bool(problems)
             if step or problems:
                 print(f"{killed}: {aim.domain} {aim.role}, {step or 'not reached'}", flush=True)
