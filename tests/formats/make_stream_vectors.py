@@ -163,13 +163,15 @@ def stream_cases() -> list[Case]:
     magic = b"SRSTRM01"
     last = block(9, pack({"files": 1, "content": 3, "problems": 0}))
     item = record(*file(b"/f", 3))
-    same = struct.pack(">Q", 7) + item
+    same = struct.pack(">QQ", 7, 2)
+    known = file(b"/f", 3)[:14]
     problem = {"path": b"/\xff", "code": "client.vanished", "message": "it is gone"}
     good = {
         "backup": magic + block(1, b"abc") + block(2, item) + last,
         "restore": magic + block(2, item) + block(1, b"a") + block(1, b"bc") + last,
         "hole": magic + block(2, item) + block(5, struct.pack(">Q", 3)) + last,
-        "same": magic + block(3, same) + last,
+        "same": magic + block(3, same + struct.pack(">QQ", 9, 1)) + last,
+        "known": magic + block(7, pack([known, known])) + last,
         "problem": magic + block(4, pack(problem)) + last,
         "cut": magic + block(6, b"") + block(1, b"abc") + block(6, b"") + block(2, item) + last,
         "empty data": magic + block(1, b"") + last,
@@ -190,8 +192,13 @@ def stream_cases() -> list[Case]:
         "end of the entries in a block": magic + block(2, end(0, 0)) + last,
         "extents in records of their own": magic + block(2, record(64, [[None, 0, 1]])) + last,
         "same cut in its number": magic + block(3, same[:7]) + last,
-        "same cut in its record": magic + block(3, same[:-1]) + last,
-        "same is a folder": magic + block(3, bytes(8) + record(*file(b"/f", kind=2))) + last,
+        "same cut in its count": magic + block(3, same[:-1]) + last,
+        "same of no files": magic + block(3, struct.pack(">QQ", 7, 0)) + last,
+        "same that falls": magic + block(3, same + struct.pack(">QQ", 8, 1)) + last,
+        "same beyond all numbers": magic + block(3, struct.pack(">QQ", 1 << 63, 1)) + last,
+        "known with an element too few": magic + block(7, pack([known[:13]])) + last,
+        "known of an unknown type": magic + block(7, pack([[9, *known[1:]]])) + last,
+        "known that is no list": magic + block(7, pack({})) + last,
         "hole of 7 bytes": magic + block(5, bytes(7)) + last,
         "hole of length 0": magic + block(5, bytes(8)) + last,
         "hole too long": magic + block(5, b"\xff" * 8) + last,
@@ -201,7 +208,7 @@ def stream_cases() -> list[Case]:
         "end without files": magic + block(9, pack({"content": 0, "problems": 0})),
         "end with a negative count": magic + block(9, pack({"files": -1, "content": 0, "problems": 0})),
     }
-    newer = {"version 02": b"SRSTRM02" + last, "unknown block": magic + block(7, b"x") + last}
+    newer = {"version 02": b"SRSTRM02" + last, "unknown block": magic + block(8, b"x") + last}
     return [
         {"name": name, "outcome": outcome, "data": data.hex()}
         for outcome, group in (("ok", good), (DAMAGED, bad), (NEWER, newer))

@@ -15,7 +15,7 @@ import pytest
 
 from strongroom.catalog.tables import copy_leases
 from strongroom.client.exclude import Exclude
-from strongroom.client.previous import Previous, previous_entries
+from strongroom.client.previous import Previous, previous_files
 from strongroom.client.sender import Sender
 from strongroom.client.walker import Walker
 from strongroom.core.errors import StrongroomError
@@ -125,7 +125,7 @@ def back_up(domain: LiveDomain, primary: Primary, tree: Path, client: str) -> di
     job, grant = start(primary, client=client)
     status, entries = ask(domain, "GET", f"/v1/backup/{job}/previous", grant)
     assert status == 200
-    sender = Sender(Previous(previous_entries([entries]), None), readers=2)
+    sender = Sender(Previous(previous_files([entries]), None), readers=2)
     walker = Walker(sender.report, exclude=Exclude(()))
     body = b"".join(sender.blocks(walker.walk([bytes(tree)])))
     status, answer = ask(domain, "POST", f"/v1/backup/{job}", grant, body)
@@ -229,11 +229,9 @@ def test_a_commit_whose_answer_was_lost_is_answered_after_the_image_was_acknowle
         host = HostId(connection.execute(client_work.select().where(client_work.c.job == job)).one().host)
     status, _ = ask(domain, "POST", f"/v1/backup/{job}", grant, b"".join(stream(files=0, content=0)))
     assert status == 200
-    nothing = messages.Stream(root=bytes(32), segments=0, bytes=0)
+    nothing = messages.Stream(root=bytes(32), segments=0, bytes=0, chunker=(1, 1, 1, 1))
     counts = dict.fromkeys(("files", "content", "problems", "read_bytes", "same_bytes", "added_bytes"), 0)
-    again = messages.CommitBackup(
-        job=job, entries=nothing, payload=nothing, chunker=(1, 1, 1, 1), key_pages=[], tags=[], **counts
-    )
+    again = messages.CommitBackup(job=job, entries=nothing, payload=nothing, key_pages=[], tags=[], **counts)
     told = ClientWork(primary, lambda *_: None).commit(host, again)
     name = f"{told.image.hex()}-{told.copy:04x}"
     (written,) = (domain.home.pool("main") / "images").glob(f"*/{name}")

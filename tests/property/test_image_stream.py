@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from itertools import groupby, pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.core.errors import IntegrityError
+from strongroom.core.errors import IntegrityError, StrongroomError
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import END, End, Entry, MoreAttributes, MoreExtents, walk_key
 from strongroom.formats.entry_stream import EntriesReader
-from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, Problem, StreamEnd
+from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, KnownFiles, Problem, Same, StreamEnd
 from strongroom.formats.restore_stream import members
 from tests.formats.make_stream_vectors import block, entries_cases, stream_cases
 
@@ -149,7 +150,7 @@ def test_hostile_image_streams_are_refused_or_read(data: bytes, step: int) -> No
     try:
         for at in range(0, len(data), step):
             for found in reader.feed(data[at : at + step]):
-                assert isinstance(found, memoryview | Hole | Entries | image_stream.Same | Problem | Cut | StreamEnd)
+                assert isinstance(found, memoryview | Hole | Entries | Same | KnownFiles | Problem | Cut | StreamEnd)
         reader.finish()
     except IntegrityError:
         return
@@ -162,3 +163,15 @@ def test_hostile_restores_are_refused_or_read(data: bytes) -> None:
             assert member.entry.type < END
     except IntegrityError:
         return
+
+
+@given(st.lists(damaged(GOOD_ENTRIES) | any_entry.map(entries.encode), max_size=5))
+def test_records_read_together_are_those_read_one_by_one(data: list[bytes]) -> None:
+    bodies = [one[4:] for one in data]
+    try:
+        expected = [entries.decode(body) for body in bodies]
+    except StrongroomError as error:
+        with pytest.raises(type(error)):
+            entries.decode_all(bodies)
+    else:
+        assert entries.decode_all(bodies) == expected

@@ -12,7 +12,7 @@ from strongroom.client.sender import Sender, Totals
 from strongroom.client.walker import Walker
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry, MoreAttributes
-from strongroom.formats.image_stream import Cut, Entries, Hole, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import Cut, Entries, Hole, Known, KnownFiles, Problem, Same, StreamEnd
 
 Piece = bytes | Hole
 
@@ -68,8 +68,7 @@ class Image:
         """Give the records as the media server sends those of the previous image."""
         yield image_stream.MAGIC
         for file in self.files:
-            data = b"".join(entries.encode(record) for record in file.records())
-            yield image_stream.head(image_stream.ENTRIES, len(data)) + data
+            yield image_stream.known([Known.of(file.entry)])
         yield image_stream.end(len(self.files), sum(file.entry.size for file in self.files), 0)
 
 
@@ -82,7 +81,7 @@ def back_up(
     one_file_system: bool = False,
 ) -> Image:
     """Back up into memory."""
-    old = [file.entry for file in previous.files] if previous is not None else []
+    old = [Known.of(file.entry) for file in previous.files] if previous is not None else []
     sender = Sender(Previous(old, read_again_from_ns), readers=readers)
     walker = Walker(sender.report, exclude=Exclude(exclude), one_file_system=one_file_system)
     return keep(sender.blocks(walker.walk(roots)), sender.totals, previous)
@@ -104,10 +103,8 @@ def keep(blocks: Iterable[bytes], totals: Totals, previous: Image | None = None)
                         files.append(File(record, pieces=take(unowned, record.size)))
             case Same():
                 assert previous is not None
-                for number, record in block.records:
-                    old = previous.files[number]
-                    assert (old.entry.path, old.entry.type, old.entry.size) == (record.path, record.type, record.size)
-                    files.append(File(record, pieces=old.pieces))
+                for first, count in block.runs:
+                    files += previous.files[first : first + count]
             case Problem():
                 problems.append(Trouble(block.path, block.code, block.message))
             case StreamEnd():
@@ -116,6 +113,8 @@ def keep(blocks: Iterable[bytes], totals: Totals, previous: Image | None = None)
                 pass  # only a media server cuts
             case Hole():
                 unowned.append(block)
+            case KnownFiles():
+                raise AssertionError("only a client is sent what is known")
             case _:
                 unowned.append(bytes(block))
     assert not unowned

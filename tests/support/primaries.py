@@ -154,12 +154,11 @@ class OpenPrimary:
 
     def stored(self, job: int) -> messages.CommitBackup:
         """What the media server says when everything of a backup is stored but its fragment."""
-        stream = messages.Stream(root=fixed("root"), segments=1, bytes=10)
+        stream = messages.Stream(root=fixed("root"), segments=1, bytes=10, chunker=(1, 1, 2, 3))
         return messages.CommitBackup(
             job=job,
             entries=stream,
             payload=stream,
-            chunker=(1, 1, 2, 3),
             key_pages=[],
             tags=[],
             files=1,

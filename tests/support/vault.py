@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.client.exclude import Exclude
-from strongroom.client.previous import Previous, previous_entries
+from strongroom.client.previous import Previous, previous_files
 from strongroom.client.restorer import Restorer, RestoreTotals
 from strongroom.client.sender import Sender, Totals
 from strongroom.client.walker import Walker
@@ -25,7 +25,8 @@ from strongroom.formats.segment import SegmentNamer
 from strongroom.images.backup import BackupResult, BackupSession
 from strongroom.images.keys import IssuedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.restore import entry_stream, restore_stream
+from strongroom.images.previous import previous_listing
+from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.kms.data_keys import DataKeys
@@ -36,7 +37,7 @@ from strongroom.settings.system import SystemEntropy
 from tests.support.images import Domain, fixed
 from tests.support.kms import KmsHome
 
-CHUNKER = (1, segment.CHUNK_MIN_BYTES, segment.CHUNK_AVERAGE_BYTES, segment.CHUNK_MAX_BYTES)
+CHUNKER = (1, *segment.PAYLOAD_CHUNKS)
 GROUP = "homes"
 
 
@@ -193,7 +194,7 @@ class Vault:
         before = Previous((), None)
         if previous is not None:
             with self.reading(previous) as image:
-                before = Previous(list(previous_entries(entry_stream(image))), None)
+                before = Previous(list(previous_files(previous_listing(image))), None)
         sender = Sender(before, readers=2)
         walker = Walker(sender.report, exclude=Exclude(()))
         blocks = sender.blocks(walker.walk([bytes(root) for root in roots]))

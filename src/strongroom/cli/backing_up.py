@@ -13,7 +13,7 @@ from strongroom.cli.media_channel import MediaChannel
 from strongroom.cli.progress import Progress
 from strongroom.cli.troubles import Troubles
 from strongroom.client.exclude import Exclude
-from strongroom.client.previous import Previous, previous_entries
+from strongroom.client.previous import Previous, previous_files
 from strongroom.client.problems import Trouble
 from strongroom.client.sender import Sender
 from strongroom.client.walker import Walker
@@ -79,8 +79,8 @@ def back_up(order: Order, troubles: Troubles, progress: Progress) -> dict[str, A
         previous = None
         if order.previous_started is not None:
             channel = open_things.enter_context(MediaChannel(order.media_socket, order.token))
-            old = previous_entries(channel.download(f"/backup/{order.job}/previous"))
-            previous = Previous(old, to_ns(order.previous_started) - CLOCK_TICK_NS)
+            known = previous_files(channel.download(f"/backup/{order.job}/previous"))
+            previous = Previous(known, to_ns(order.previous_started) - CLOCK_TICK_NS)
         sender = _TellingSender(previous, troubles)
         walker = Walker(sender.report, exclude=Exclude(order.exclude), one_file_system=order.one_file_system)
         upload = open_things.enter_context(MediaChannel(order.media_socket, order.token))

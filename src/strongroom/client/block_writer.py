@@ -8,6 +8,7 @@ from strongroom.formats import image_stream
 from strongroom.formats.image_stream import MAX_BLOCK_BYTES
 
 _RECORD_BYTES: Final = 512 << 10
+_PIECE_BYTES: Final = 256 << 10
 
 
 class BlockWriter:
@@ -18,11 +19,13 @@ class BlockWriter:
 
     def __init__(self) -> None:
         self._ready: list[bytes] = [image_stream.MAGIC]
+        self._ready_bytes = 0
+        self._is_ended = False
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._records: list[bytes] = []
         self._record_bytes = 0
-        self._kind = image_stream.ENTRIES
+        self._runs: list[tuple[int, int]] = []
 
     def data(self, data: bytes) -> None:
         """Add contents, at most one block of them."""
@@ -36,61 +39,84 @@ class BlockWriter:
         """Add contents that are a hole."""
         self._flush_same()
         self._flush_data()
-        self._ready.append(image_stream.hole(length))
+        self._add(image_stream.hole(length))
 
     def cut(self) -> None:
         """Say that a large file begins, or ended, here, so that its segments are its own."""
         self.flush()
-        self._ready.append(image_stream.cut())
+        self._add(image_stream.cut())
 
     def entry(self, records: bytes) -> None:
         """Add the record of a file, and those of its attributes, after its contents."""
-        self._record(image_stream.ENTRIES, records)
+        self._flush_same()
+        if self._record_bytes + len(records) > MAX_BLOCK_BYTES:
+            self.flush()
+        self._records.append(records)
+        self._record_bytes += len(records)
+        if self._record_bytes >= _RECORD_BYTES:
+            self.flush()
 
-    def same(self, number: int, record: bytes) -> None:
-        """Add the record of a file whose contents the previous image has."""
-        self._record(image_stream.SAME, image_stream.same(number, record))
+    def same(self, number: int, count: int) -> None:
+        """Say that the next files are those of the previous image from this number on."""
+        if self._runs:
+            first, before = self._runs[-1]
+            if first + before == number:
+                self._runs[-1] = (first, before + count)
+                return
+            if len(self._runs) == image_stream.MAX_RUNS:
+                self._flush_same()
+        elif self._records or self._data:
+            self.flush()
+        self._runs.append((number, count))
 
     def problem(self, path: bytes, code: str, message: str) -> None:
         """Add a problem; it stands where it was found, not in the order of the records."""
-        self._ready.append(image_stream.problem(path, code, message))
+        self._add(image_stream.problem(path, code, message))
 
     def end(self, files: int, content: int, problems: int) -> None:
         """Add the end."""
         self.flush()
-        self._ready.append(image_stream.end(files, content, problems))
+        self._add(image_stream.end(files, content, problems))
+        self._is_ended = True
 
     def flush(self) -> None:
         """Make blocks of what waits."""
+        self._flush_same()
         self._flush_data()
         if self._records:
-            self._ready.append(image_stream.head(self._kind, self._record_bytes))
-            self._ready.append(b"".join(self._records))
+            self._add(image_stream.head(image_stream.ENTRIES, self._record_bytes), *self._records)
             self._records.clear()
             self._record_bytes = 0
 
     def take(self) -> list[bytes]:
-        """Give what is ready to be sent, and forget it."""
-        ready, self._ready = self._ready, []
-        return ready
+        """Give what is ready to be sent, in pieces of some size, and forget it; little is kept until there is more."""
+        if self._ready_bytes < _PIECE_BYTES and not self._is_ended:
+            return []
+        pieces: list[bytes] = []
+        small: list[bytes] = []
+        for part in self._ready:
+            if len(part) < _PIECE_BYTES:
+                small.append(part)
+                continue
+            pieces += (b"".join(small), part)
+            small.clear()
+        pieces.append(b"".join(small))
+        self._ready.clear()
+        self._ready_bytes = 0
+        return [piece for piece in pieces if piece]
 
-    def _record(self, kind: int, data: bytes) -> None:
-        if kind != self._kind or self._record_bytes + len(data) > MAX_BLOCK_BYTES:
-            self.flush()
-            self._kind = kind
-        self._records.append(data)
-        self._record_bytes += len(data)
-        if self._record_bytes >= _RECORD_BYTES:
-            self.flush()
+    def _add(self, *parts: bytes) -> None:
+        self._ready += parts
+        self._ready_bytes += sum(map(len, parts))
 
     def _flush_same(self) -> None:
-        """Send the records of unchanged files before contents that belong behind them."""
-        if self._kind == image_stream.SAME:
-            self.flush()
+        """Send the runs of unchanged files before what belongs behind them."""
+        if self._runs:
+            self._add(image_stream.same(self._runs))
+            self._runs.clear()
 
     def _flush_data(self) -> None:
         if self._data:
-            self._ready.append(image_stream.head(image_stream.DATA, self._data_bytes))
-            self._ready.append(self._data[0] if len(self._data) == 1 else b"".join(self._data))
+            self._add(image_stream.head(image_stream.DATA, self._data_bytes), *self._data)
             self._data.clear()
             self._data_bytes = 0

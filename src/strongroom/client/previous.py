@@ -1,92 +1,108 @@
-"""The entries of the previous image, joined with the walk: what did not change is not read again."""
+"""The files of the previous image, joined with the walk: what did not change is neither read nor sent again."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from typing import Final
 
+from strongroom.client.owners import Owners
 from strongroom.formats import entries
-from strongroom.formats.entries import Entry, walk_key
-from strongroom.formats.entry_stream import Sequence
+from strongroom.formats.entries import shown, walk_key
 from strongroom.formats.errors import DamagedError
-from strongroom.formats.image_stream import Buffer, Entries, StreamEnd, read_blocks
+from strongroom.formats.image_stream import Buffer, Known, KnownFiles, StreamEnd, read_blocks
 
-_UNSURE = entries.CHANGED | entries.SHRANK | entries.ATTRIBUTES_FOLLOW
+_UNSURE: Final = entries.CHANGED | entries.SHRANK
+_TYPES: Final = {stat.S_IFREG: entries.REGULAR, stat.S_IFDIR: entries.FOLDER, stat.S_IFLNK: entries.SYMLINK}
 
 
-def previous_entries(chunks: Iterable[Buffer]) -> Iterator[Entry]:
-    """Read the entries of the previous image as the media server sends them.
+def previous_files(chunks: Iterable[Buffer]) -> Iterator[Known]:
+    """Read the files of the previous image as the media server sends them.
 
     Raises:
         DamagedError: against the page, or the stream broke off.
         NewerFormatError: it needs a later program.
     """
-    sequence = Sequence(with_extents=False)
+    files = content = 0
     for block in read_blocks(chunks):
         match block:
-            case Entries():
-                for record in block.records:
-                    sequence.take(record)
-                    if isinstance(record, Entry):
-                        yield record
+            case KnownFiles(files=found):
+                files += len(found)
+                content += sum([known.size for known in found])
+                yield from found
             case StreamEnd():
-                sequence.settle()
-                sequence.check_totals(block.files, block.content)
+                if (files, content) != (block.files, block.content):
+                    raise DamagedError(f"the end tells of {block.files} previous files, and {files} came")
             case _:
-                raise DamagedError("the previous entries have a block that has no place there")
+                raise DamagedError("the previous files have a block that has no place there")
 
 
 class Previous:
     """Finds the record of an unchanged file, while a walk passes.
 
     Args:
-        found: records of the previous image, in the order of a walk.
+        found: files of the previous image, in the order of a walk.
         read_again_from_ns: files whose ctime is at or after this time are not taken for unchanged: the start of
             the previous backup by this client's clock, less two seconds. ``None`` when there is no previous image.
     """
 
-    def __init__(self, found: Iterable[Entry], read_again_from_ns: int | None) -> None:
-        self._entries = iter(found)
+    def __init__(self, found: Iterable[Known], read_again_from_ns: int | None) -> None:
+        self._files = iter(found)
         self._read_again_from_ns = read_again_from_ns
+        self._owners = Owners()
         self._number = -1
-        self._entry: Entry | None = None
-        self._key = b""
+        self._known: Known | None = None
+        self._key: bytes | None = None
         self._advance()
 
-    def same(self, path: bytes, status: os.stat_result) -> tuple[int, Entry] | None:
-        """Give number and record of a regular file that did not change since.
+    def find(self, path: bytes, status: os.stat_result) -> tuple[int, Known] | None:
+        """Give number and record of a file of which nothing changed since.
+
+        A further name of a regular file may be recorded as a hard link: whether it still is one, to the same name,
+        is for the caller to know.
 
         Args:
             path: later in the order of a walk than the path of the call before.
             status: of the file, now.
+
+        Raises:
+            DamagedError: the previous files are out of order.
         """
-        entry = self._entry
-        if entry is None:
+        known = self._known
+        if known is None:
             return None
         key = walk_key(path)
-        while entry is not None and self._key < key:
-            entry = self._advance()
-        if entry is None or self._key != key or not self._is_unchanged(entry, status):
+        while known is not None and self._key is not None and self._key < key:
+            known = self._advance()
+        if known is None or self._key != key or not self._is_unchanged(known, status):
             return None
-        return self._number, entry
+        return self._number, known
 
-    def _is_unchanged(self, entry: Entry, status: os.stat_result) -> bool:
+    def _is_unchanged(self, known: Known, status: os.stat_result) -> bool:
+        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
         return (
-            entry.type == entries.REGULAR
-            and stat.S_ISREG(status.st_mode)
-            and entry.size == status.st_size
-            and entry.mtime == status.st_mtime_ns
-            and entry.ctime == status.st_ctime_ns
-            and entry.inode == entries.identity(status.st_ino)
-            and entry.device == entries.identity(status.st_dev)
-            and not entry.flags & _UNSURE
-            and (self._read_again_from_ns is None or entry.ctime < self._read_again_from_ns)
+            known.ctime == status.st_ctime_ns
+            and known.mtime == status.st_mtime_ns
+            and known.inode == entries.identity(status.st_ino)
+            and known.device == entries.identity(status.st_dev)
+            and (known.type == kind or (known.type == entries.HARD_LINK and kind == entries.REGULAR))
+            and (known.type != entries.REGULAR or known.size == status.st_size)
+            and known.mode == status.st_mode & 0o7777
+            and known.uid == status.st_uid
+            and known.gid == status.st_gid
+            and known.user == self._owners.user(status.st_uid)
+            and known.group == self._owners.group(status.st_gid)
+            and not known.flags & _UNSURE
+            and (self._read_again_from_ns is None or known.ctime < self._read_again_from_ns)
         )
 
-    def _advance(self) -> Entry | None:
-        entry = self._entry = next(self._entries, None)
-        if entry is not None:
+    def _advance(self) -> Known | None:
+        known = self._known = next(self._files, None)
+        if known is not None:
+            key = walk_key(known.path)
+            if self._key is not None and key <= self._key:
+                raise DamagedError(f"the previous file {shown(known.path)} is out of order")
             self._number += 1
-            self._key = walk_key(entry.path)
-        return entry
+            self._key = key
+        return known

@@ -6,9 +6,7 @@ because the interpreter's lock passes between threads at every call of the syste
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,13 +17,16 @@ from typing import Final
 
 from strongroom.client import reading
 from strongroom.client.block_writer import BlockWriter
+from strongroom.client.folders import Folder
 from strongroom.client.links import Links
+from strongroom.client.owners import Owners
 from strongroom.client.previous import Previous
 from strongroom.client.problems import UNREADABLE, Trouble, reading_failed, reason
 from strongroom.client.reading import Large, Outcome, Reading
 from strongroom.client.walker import Found
 from strongroom.formats import entries
 from strongroom.formats.entries import Entry
+from strongroom.formats.image_stream import Known
 
 BATCH_FILES: Final = 256
 BATCH_BYTES: Final = 4 << 20
@@ -33,6 +34,8 @@ _BATCH_FOLDERS: Final = 32
 _BATCH_ITEMS: Final = 1_024
 READ_BYTES: Final = 4 << 20
 _READ_AHEAD: Final = 2
+OWN_SEGMENTS_BYTES: Final = 32 << 10
+"""A file of so many bytes begins and ends a segment: moved or renamed, it is found again."""
 
 
 @dataclass(slots=True)
@@ -61,26 +64,48 @@ class _Way(Enum):
 class _Item:
     found: Found
     way: _Way
-    previous: tuple[int, Entry] | None = None
+    previous: tuple[int, Known] | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """Files of one name each that are as in the previous image, one behind the other."""
+
+    first: int
+    files: int = 0
+    regular: int = 0
+    content: int = 0
 
 
 @dataclass(slots=True)
 class _Batch:
-    items: list[_Item] = field(default_factory=list)
+    items: list[_Item | _Run] = field(default_factory=list)
     read_files: int = 0
     read_bytes: int = 0
     folders: int = 0
+    _folder: Folder | None = None
 
     def add(self, item: _Item) -> None:
         """Add an item, and hold its folder open until :meth:`release`."""
         folder = item.found.folder
-        if not self.items or self.items[-1].found.folder is not folder:
+        if self._folder is not folder:
+            self._folder = folder
             self.folders += 1
         folder.hold()
         self.items.append(item)
         if item.way is _Way.SMALL:
             self.read_files += 1
             self.read_bytes += item.found.status.st_size
+
+    def add_same(self, number: int, known: Known) -> None:
+        """Add a file that is as in the previous image; nothing of it is needed any more."""
+        run = self.items[-1] if self.items else None
+        if not isinstance(run, _Run) or run.first + run.files != number:
+            run = _Run(number)
+            self.items.append(run)
+        run.files += 1
+        run.regular += known.type == entries.REGULAR
+        run.content += known.size
 
     def is_full(self) -> bool:
         """Tell whether it is time for the next batch; open folders are descriptors, which are few."""
@@ -94,14 +119,15 @@ class _Batch:
     def release(self) -> None:
         """Let go of the folders."""
         for item in self.items:
-            item.found.folder.release()
+            if isinstance(item, _Item):
+                item.found.folder.release()
 
 
 class Sender:
     """Makes the blocks of one backup.
 
     Args:
-        previous: records of the previous image, or none.
+        previous: files of the previous image, or none.
         readers: threads that read ahead; 0 reads in the caller's thread.
         in_flight_bytes: bound of the contents that were read ahead and not sent yet.
 
@@ -111,13 +137,12 @@ class Sender:
 
     def __init__(self, previous: Previous | None = None, *, readers: int = 4, in_flight_bytes: int = 32 << 20) -> None:
         self.totals = Totals()
+        self._owners = Owners()
         self._previous = previous or Previous((), None)
         self._readers = readers
         self._in_flight_bytes = in_flight_bytes
         self._writer = BlockWriter()
         self._links = Links()
-        self._users: dict[int, bytes] = {}
-        self._groups: dict[int, bytes] = {}
 
     def report(self, trouble: Trouble) -> None:
         """Put a problem into the stream, and count it; the walker is given this."""
@@ -166,7 +191,11 @@ class Sender:
         batch = _Batch()
         try:
             for found in walk:
-                item = self._classify(found)
+                previous = self._previous.find(found.path, found.status)
+                if previous is not None and (found.status.st_nlink == 1 or previous[1].type == entries.FOLDER):
+                    batch.add_same(*previous)
+                    continue
+                item = self._classify(found, previous)
                 if item is None:
                     continue
                 if item.way is _Way.IN_RANGES and batch.items:
@@ -182,19 +211,20 @@ class Sender:
         finally:
             batch.release()
 
-    def _classify(self, found: Found) -> _Item | None:
+    def _classify(self, found: Found, previous: tuple[int, Known] | None) -> _Item | None:
         status = found.status
         if not stat.S_ISREG(status.st_mode):
+            if previous is not None:
+                return _Item(found, _Way.SAME, previous)
             if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
                 return _Item(found, _Way.PLAIN)
             self.report(reading.unsupported(found))
             return None
         if status.st_nlink > 1:
             if self._links.knows(status):
-                return _Item(found, _Way.LINK)
+                return _Item(found, _Way.LINK, previous)
             self._links.begin(status)
-        previous = self._previous.same(found.path, status)
-        if previous is not None:
+        if previous is not None and previous[1].type == entries.REGULAR:
             return _Item(found, _Way.SAME, previous)
         return _Item(found, _Way.IN_RANGES if reading.is_in_ranges(status) else _Way.SMALL)
 
@@ -204,6 +234,10 @@ class Sender:
         try:
             outcomes = future.result() if future is not None else _read_batch(batch)
             for item, outcome in zip(batch.items, outcomes, strict=True):
+                if isinstance(item, _Run):
+                    self._send_run(item)
+                    yield from self._writer.take()
+                    continue
                 yield from self._send_item(item, outcome, pool)
                 if item.found.status.st_nlink > 1 and stat.S_ISREG(item.found.status.st_mode):
                     self._links.seen(item.found.status)
@@ -219,7 +253,10 @@ class Sender:
         if item.way is _Way.LINK:
             first = self._links.first(found.status)
             if first is not None:
-                self._record(self._entry(found.path, entries.HARD_LINK, found.status, target=first), None)
+                if item.previous is not None and item.previous[1].target == first:
+                    self._send_same(found, *item.previous)
+                else:
+                    self._record(self._entry(found.path, entries.HARD_LINK, found.status, target=first), None)
                 return
             # The name before it could not be read, or is gone: this one stands for the file.
             outcome = reading.read_small(found)
@@ -235,9 +272,14 @@ class Sender:
         status, data = outcome.status, outcome.data
         if stat.S_ISREG(status.st_mode):
             kind = entries.REGULAR
+            is_apart = len(data) >= OWN_SEGMENTS_BYTES
+            if is_apart:
+                self._writer.cut()
             if data:
                 self._writer.data(data)
                 self.totals.read_bytes += len(data)
+            if is_apart:
+                self._writer.cut()
         else:
             kind = entries.SYMLINK if outcome.target is not None else entries.FOLDER
         entry = self._entry(found.path, kind, status, len(data), outcome.target, outcome.flags)
@@ -247,15 +289,20 @@ class Sender:
         if kind == entries.REGULAR:
             self._links.recorded(found.status, found.path)
 
-    def _send_same(self, found: Found, number: int, previous: Entry) -> None:
-        """Refer to the previous image. With an equal ctime the attributes are equal too."""
-        entry = self._entry(found.path, entries.REGULAR, found.status, previous.size)
-        entry.attributes = previous.attributes
-        self._writer.same(number, entries.encode(entry))
-        self._count(entry)
-        self.totals.same_files += 1
-        self.totals.same_bytes += entry.size
-        self._links.recorded(found.status, found.path)
+    def _send_run(self, run: _Run) -> None:
+        """Refer to files of the previous image. With an equal ctime the attributes are equal too."""
+        self._writer.same(run.first, run.files)
+        self.totals.files += run.files
+        self.totals.content += run.content
+        self.totals.same_files += run.regular
+        self.totals.same_bytes += run.content
+
+    def _send_same(self, found: Found, number: int, known: Known) -> None:
+        """Refer to a file of the previous image that has other names, or is a link."""
+        run = _Run(number, 1, int(known.type == entries.REGULAR), known.size)
+        self._send_run(run)
+        if known.type == entries.REGULAR:
+            self._links.recorded(found.status, found.path)
 
     def _send_ranges(self, found: Found, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
         """Send a file range by range; what was sent when it breaks off is kept, with a record that says so."""
@@ -303,8 +350,8 @@ class Sender:
             status.st_mode & 0o7777,
             status.st_uid,
             status.st_gid,
-            self._user(status.st_uid),
-            self._group(status.st_gid),
+            self._owners.user(status.st_uid),
+            self._owners.group(status.st_gid),
             status.st_mtime_ns,
             status.st_ctime_ns,
             entries.identity(status.st_dev),
@@ -322,32 +369,14 @@ class Sender:
         self.totals.files += 1
         self.totals.content += entry.size
 
-    def _user(self, uid: int) -> bytes:
-        name = self._users.get(uid)
-        if name is None:
-            try:
-                name = os.fsencode(pwd.getpwuid(uid).pw_name)[: entries.MAX_NAME_BYTES]
-            except KeyError:
-                name = b""
-            self._users[uid] = name
-        return name
-
-    def _group(self, gid: int) -> bytes:
-        name = self._groups.get(gid)
-        if name is None:
-            try:
-                name = os.fsencode(grp.getgrgid(gid).gr_name)[: entries.MAX_NAME_BYTES]
-            except KeyError:
-                name = b""
-            self._groups[gid] = name
-        return name
-
 
 def _read_batch(batch: _Batch) -> list[Outcome | None]:
     """Read what a batch needs; runs in a thread of its own."""
     outcomes: list[Outcome | None] = []
     for item in batch.items:
-        if item.way is _Way.SMALL:
+        if isinstance(item, _Run):
+            outcomes.append(None)
+        elif item.way is _Way.SMALL:
             outcomes.append(reading.read_small(item.found))
         elif item.way is _Way.PLAIN:
             outcomes.append(reading.read_plain(item.found))

@@ -17,7 +17,7 @@ from strongroom.client.problems import BAD_PATH, VANISHED, BadRootError, Report,
 from strongroom.formats.entries import MAX_PATH_BYTES, walk_key
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Found:
     """A file of any type, as the walk saw it.
 

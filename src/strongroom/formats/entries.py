@@ -3,11 +3,13 @@
 Source: ``docs/reference/formats/entries.md``. Paths and names are ``bytes``: what the file system has.
 
 A record is read into its struct at once, and the struct written again must give the same bytes; only a record with
-elements that this version does not know is compared as plain values.
+elements that this version does not know is compared as plain values. Records that stand together are read and written
+together: one call for a thousand of them costs a tenth of a thousand calls.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ EXTENTS_FOLLOW: Final = 4
 """Flag: records of type 64 follow."""
 ATTRIBUTES_FOLLOW: Final = 8
 """Flag: records of type 65 follow."""
+_PLAIN_FLAGS: Final = CHANGED | SHRANK | EXTENTS_FOLLOW
 _KNOWN_FLAGS: Final = CHANGED | SHRANK | EXTENTS_FOLLOW | ATTRIBUTES_FOLLOW
 
 MAX_RECORD_BYTES: Final = 1 << 20
@@ -49,8 +52,11 @@ MAX_INLINE_ATTRIBUTE_BYTES: Final = 64 * 1024
 _ATTRIBUTES_A_RECORD: Final = 512 * 1024
 
 Path = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH_BYTES)]
-_Name = Annotated[bytes, msgspec.Meta(max_length=MAX_NAME_BYTES)]
-_SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+FileType = Annotated[int, msgspec.Meta(ge=1, le=8)]
+Mode = Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
+Target = Annotated[bytes, msgspec.Meta(max_length=MAX_PATH_BYTES)]
+OwnerName = Annotated[bytes, msgspec.Meta(max_length=MAX_NAME_BYTES)]
+SignedMoment = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _AttributeName = Annotated[bytes, msgspec.Meta(min_length=1, max_length=255)]
 _AttributeValue = Annotated[bytes, msgspec.Meta(max_length=65_536)]
 Attribute: TypeAlias = tuple[_AttributeName, _AttributeValue]
@@ -64,25 +70,26 @@ _U32: Final = struct.Struct(">I")
 _MAX_INTEGER: Final = (1 << 63) - 1
 _ARRAY_16: Final = 0xDC
 """MessagePack: an array, whose count follows in two bytes."""
+_IN_BAD_PATHS: Final = (b"//", b"/\0", b"/./", b"/../", b"/.\0", b"/..\0")
 _BAD_PATH: Final = re.compile(rb"\0|//|/\.\.?(?:/|\Z)|.(?:/)\Z", re.DOTALL)
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
     """One file: a record of types 1 to 8. Times are nanoseconds since 1970, sizes bytes."""
 
-    type: Annotated[int, msgspec.Meta(ge=1, le=8)]
+    type: FileType
     path: Path
-    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
+    mode: Mode
     uid: Count
     gid: Count
-    user: _Name
-    group: _Name
-    mtime: _SignedMoment
-    ctime: _SignedMoment
+    user: OwnerName
+    group: OwnerName
+    mtime: SignedMoment
+    ctime: SignedMoment
     device: Count
     inode: Count
     size: Count
-    target: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH_BYTES)] | None = None
+    target: Target | None = None
     flags: Count = 0
     attributes: _Attributes = []
     extents: _Extents = []
@@ -146,6 +153,11 @@ def encode(record: Record) -> bytes:
     return _U32.pack(len(body)) + body
 
 
+def with_lengths(bodies: list[bytes]) -> bytes:
+    """Put records together as they stand in a stream, each with its length before it."""
+    return b"".join([part for body in bodies for part in (_U32.pack(len(body)), body)])
+
+
 def encode_with_attributes(entry: Entry, attributes: list[Attribute]) -> bytes:
     """Write a record and its attributes, in records of type 65 when they are many.
 
@@ -186,10 +198,7 @@ def decode(body: bytes) -> Record:
     """
     kind = _type_of(body)
     if kind <= _RESERVED[-1]:
-        _check_count(body)
-        entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry")
-        _check(entry)
-        return entry
+        return _decode_file(body)
     other = _OTHERS.get(kind)
     if other is None:
         raise NewerFormatError(f"an entry has type {kind}, which this program does not have")
@@ -201,21 +210,95 @@ def decode(body: bytes) -> Record:
     return record
 
 
-def split(data: bytes, offset: int = 0) -> Iterator[Record]:
+def decode_files(bodies: list[bytes]) -> list[Entry]:
+    """Read records of types 1 to 8 that stand together; the same as :func:`decode` of each, faster.
+
+    Args:
+        bodies: each without its length.
+
+    Raises:
+        DamagedError, NewerFormatError: as :func:`decode` of the first that is not right.
+    """
+    if max(map(len, bodies)) <= MAX_RECORD_BYTES:
+        found = records.decode_list(bodies, Entry)
+        if found is not None and _are_plain(found):
+            return found
+    return [_decode_file(body) for body in bodies]
+
+
+def _decode_file(body: bytes) -> Entry:
+    _check_count(body)
+    entry = records.decode(body, Entry, max_bytes=MAX_RECORD_BYTES, what="entry")
+    _check(entry)
+    return entry
+
+
+def _are_plain(found: list[Entry]) -> bool:
+    """Tell whether all pass :func:`_check`; ``False`` may mean no more than that one must be looked at."""
+    paths = b"\0".join([entry.path for entry in found]) + b"\0"
+    if paths.count(b"\0") != len(found) or paths.count(b"\0/") + 1 != len(found) or paths[:1] != b"/":
+        return False
+    if any(bad in paths for bad in _IN_BAD_PATHS):
+        return False
+    for entry in found:
+        if entry.target is not None or entry.attributes or entry.flags > _PLAIN_FLAGS or entry.major or entry.minor:
+            _check(entry)
+        elif entry.type == REGULAR and entry.path != b"/":
+            if entry.extents:
+                _check_extents(entry.extents)
+        elif entry.type != FOLDER or entry.size or entry.extents or entry.flags:
+            _check(entry)
+    return True
+
+
+def cut(data: bytes | bytearray) -> tuple[list[bytes], int]:
+    """Cut records apart that each have their length before them.
+
+    Returns:
+        The bodies of the whole records, and how many bytes they take with their lengths.
+
+    Raises:
+        DamagedError: a record claims more than its bound.
+    """
+    bodies: list[bytes] = []
+    view = memoryview(data)
+    at, end = 0, len(data)
+    while end - at >= _U32.size:
+        (length,) = _U32.unpack_from(data, at)
+        if length > MAX_RECORD_BYTES:
+            raise DamagedError(f"an entry claims {length} bytes, more than its bound {MAX_RECORD_BYTES}")
+        body_at = at + _U32.size
+        if end - body_at < length:
+            break
+        at = body_at + length
+        bodies.append(bytes(view[body_at:at]))
+    view.release()
+    return bodies, at
+
+
+def decode_all(bodies: list[bytes]) -> list[Record]:
+    """Read records of any types, given without their lengths.
+
+    Raises:
+        DamagedError, NewerFormatError: as :func:`decode` of the first that is not right.
+    """
+    found: list[Record] = []
+    for is_file, run in itertools.groupby(bodies, lambda body: _type_of(body) <= _RESERVED[-1]):
+        together = list(run)
+        found += decode_files(together) if is_file else map(decode, together)
+    return found
+
+
+def split(data: bytes) -> list[Record]:
     """Read the records of a block that has whole records only.
 
     Raises:
         DamagedError: the block is cut in a record, or a record is damaged.
     """
-    at, end = offset, len(data)
-    while at < end:
-        body_at = at + 4
-        if body_at > end:
-            raise DamagedError("a block of entries ends within a length")
-        at = body_at + _U32.unpack_from(data, body_at - 4)[0]
-        if at > end:
-            raise DamagedError("a block of entries ends within a record")
-        yield decode(data[body_at:at])
+    bodies, used = cut(data)
+    if used != len(data):
+        raise DamagedError("a block of entries ends within a record")
+    return decode_all(bodies)
 
 
 def path_parts(path: bytes) -> list[bytes]:

@@ -14,7 +14,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from strongroom.formats import entries, records
-from strongroom.formats.entries import Entry, MoreAttributes, Path
+from strongroom.formats.entries import Entry, FileType, Mode, MoreAttributes, OwnerName, Path, SignedMoment, Target
 from strongroom.formats.errors import DamagedError, NewerFormatError
 from strongroom.formats.magic import check_magic
 from strongroom.formats.records import Count
@@ -27,16 +27,19 @@ SAME: Final = 3
 PROBLEM: Final = 4
 HOLE: Final = 5
 CUT: Final = 6
+KNOWN: Final = 7
 END: Final = 9
 
+MAX_RUNS: Final = 4_096
 MAX_PROBLEM_BYTES: Final = entries.MAX_PATH_BYTES + 8_192
 MAX_CODE_LENGTH: Final = 64
 MAX_MESSAGE_LENGTH: Final = 1_024
 _MAX_END_BYTES: Final = 256
 _MAX_HOLE_BYTES: Final = (1 << 63) - 1
+_MOST_FILES: Final = (1 << 63) - 1
 
 _HEAD: Final = struct.Struct(">BI")
-_U32: Final = struct.Struct(">I")
+_RUN: Final = struct.Struct(">QQ")
 _U64: Final = struct.Struct(">Q")
 
 Buffer: TypeAlias = bytes | memoryview
@@ -63,9 +66,55 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """Files whose contents are those of a record of the previous image, named by its number."""
+    """Runs of files that are as in the previous image: number of the first, and how many."""
 
-    records: list[tuple[int, Entry]]
+    runs: list[tuple[int, int]]
+
+
+class Known(msgspec.Struct, array_like=True, gc=False):
+    """A file of the previous image, as a client compares it: the first elements of its record in *entries*."""
+
+    type: FileType
+    path: Path
+    mode: Mode
+    uid: Count
+    gid: Count
+    user: OwnerName
+    group: OwnerName
+    mtime: SignedMoment
+    ctime: SignedMoment
+    device: Count
+    inode: Count
+    size: Count
+    target: Target | None
+    flags: Count
+
+    @classmethod
+    def of(cls, entry: Entry) -> Known:
+        """Take what a client compares from a record."""
+        return cls(
+            entry.type,
+            entry.path,
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.user,
+            entry.group,
+            entry.mtime,
+            entry.ctime,
+            entry.device,
+            entry.inode,
+            entry.size,
+            entry.target,
+            entry.flags,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFiles:
+    """Files of the previous image, in order."""
+
+    files: list[Known]
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +133,7 @@ class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     problems: Count
 
 
-Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | Problem | StreamEnd
+Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | KnownFiles | Problem | StreamEnd
 """What a reader gives; plain bytes are contents, cut anywhere."""
 
 
@@ -109,9 +158,23 @@ def cut() -> bytes:
     return _HEAD.pack(CUT, 0)
 
 
-def same(number: int, record: bytes) -> bytes:
-    """Write one item of a block *same*: a number, and a record as :func:`entries.encode` wrote it."""
-    return _U64.pack(number) + record
+def same(runs: list[tuple[int, int]]) -> bytes:
+    """Write a block that says which files are as in the previous image.
+
+    Args:
+        runs: number of the first file, and how many; ascending, at most :data:`MAX_RUNS`.
+    """
+    return head(SAME, len(runs) * _RUN.size) + b"".join([_RUN.pack(*run) for run in runs])
+
+
+def known(files: list[Known]) -> bytes:
+    """Write a block of files of the previous image.
+
+    Raises:
+        ValueError: a body longer than its bound; a mistake of the caller.
+    """
+    body = records.encode(files)
+    return head(KNOWN, len(body)) + body
 
 
 def problem(path: bytes, code: str, message: str) -> bytes:
@@ -202,7 +265,7 @@ class BlockReader:
         if kind == DATA:
             self._data_left = length
             return _HEAD.size
-        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, END):
+        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, KNOWN, END):
             raise NewerFormatError(f"the image stream has a block of type {kind}, which this program does not have")
         whole = _HEAD.size + length
         if len(view) < whole:
@@ -233,6 +296,8 @@ def _read_block(kind: int, body: bytes) -> Block:
         return Entries(_read_entries(body))
     if kind == SAME:
         return Same(_read_same(body))
+    if kind == KNOWN:
+        return KnownFiles(records.decode(body, list[Known], max_bytes=MAX_BLOCK_BYTES, what="list of known files"))
     if kind == PROBLEM:
         return records.decode(body, Problem, max_bytes=MAX_PROBLEM_BYTES, what="problem")
     if kind == END:
@@ -257,21 +322,13 @@ def _read_entries(body: bytes) -> list[Entry | MoreAttributes]:
     return found
 
 
-def _read_same(body: bytes) -> list[tuple[int, Entry]]:
-    found: list[tuple[int, Entry]] = []
-    at = 0
-    while at < len(body):
-        if len(body) - at < _U64.size + _U32.size:
-            raise DamagedError("a block of same files is cut short")
-        (number,) = _U64.unpack_from(body, at)
-        record_at = at + _U64.size + _U32.size
-        at = record_at + _U32.unpack_from(body, record_at - _U32.size)[0]
-        if at > len(body):
-            raise DamagedError("a block of same files is cut within a record")
-        record = entries.decode(body[record_at:at])
-        if not isinstance(record, Entry) or record.type != entries.REGULAR:
-            raise DamagedError("only a regular file can be the same as one of the previous image")
-        found.append((number, record))
-    if not found:
-        raise DamagedError("a block of same files is empty")
-    return found
+def _read_same(body: bytes) -> list[tuple[int, int]]:
+    if not body or len(body) % _RUN.size:
+        raise DamagedError("a block of same files is empty, or cut within a run")
+    runs = list(_RUN.iter_unpack(body))
+    next_number = 0
+    for first, count in runs:
+        if first < next_number or count == 0 or first + count > _MOST_FILES:
+            raise DamagedError("the runs of a block of same files are empty, or not ascending")
+        next_number = first + count
+    return runs

@@ -10,6 +10,7 @@ wrong.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, TypeVar
@@ -19,6 +20,7 @@ import msgspec
 from strongroom.formats.errors import DamagedError, NewerFormatError, OutOfBoundsError
 
 MAX_DEPTH: Final = 16
+_ARRAY_32: Final = struct.Struct(">BI")
 _MAX_REASON_CHARACTERS: Final = 200
 
 Bytes8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
@@ -107,6 +109,23 @@ def decode(data: bytes | memoryview, kind: type[T], *, max_bytes: int, what: str
         decode_plain(data, max_bytes=max_bytes, what=what)
     _refuse_features(getattr(value, "features", None), what)
     return value
+
+
+def decode_list(bodies: list[bytes], kind: type[T]) -> list[T] | None:
+    """Read many records of one type in one call.
+
+    Args:
+        bodies: the records, each of bounded length.
+        kind: a msgspec struct without text, ``features`` or rules of its own beside its annotations.
+
+    Returns:
+        The records; ``None`` when :func:`decode` must look at each, because one may be against a rule.
+    """
+    try:
+        found: list[T] = _decoder(list[kind]).decode(_ARRAY_32.pack(0xDD, len(bodies)) + b"".join(bodies))  # type: ignore[valid-type]
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return found if list(map(_encoder.encode, found)) == bodies else None
 
 
 def decode_plain(data: bytes | memoryview, *, max_bytes: int, what: str) -> object:

@@ -19,6 +19,7 @@ from strongroom.formats.image_stream import (
     Cut,
     Entries,
     Hole,
+    KnownFiles,
     Problem,
     Same,
     StreamEnd,
@@ -148,7 +149,7 @@ class _Source:
                 self._on_problem(block)
             case StreamEnd():
                 self._end = block
-            case Same() | Cut() | None:
+            case Same() | Cut() | KnownFiles() | None:
                 raise DamagedError("a restore's image stream has a block that has no place there")
             case _:
                 self._piece = block

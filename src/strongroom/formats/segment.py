@@ -7,7 +7,7 @@ holds a segment and the manifest that names the frame.
 from __future__ import annotations
 
 import hashlib
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
@@ -21,10 +21,20 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 MAX_SEGMENT_BYTES: Final = 4 << 20
 NAME_BYTES: Final = 32
 
-CHUNK_MIN_BYTES: Final = 64 << 10
-CHUNK_AVERAGE_BYTES: Final = 256 << 10
-CHUNK_MAX_BYTES: Final = 1 << 20
 CHUNK_NORMALIZATION: Final = 2
+
+
+class ChunkSizes(NamedTuple):
+    """Lengths of a stream's segments, in bytes."""
+
+    minimum: int
+    average: int
+    maximum: int
+
+
+PAYLOAD_CHUNKS: Final = ChunkSizes(32 << 10, 128 << 10, 512 << 10)
+ENTRIES_CHUNKS: Final = ChunkSizes(1 << 10, 4 << 10, 32 << 10)
+"""Small, so that a changed file makes only the records around it new."""
 
 
 class SegmentNamer:

@@ -19,8 +19,8 @@ from strongroom.formats import entries, image_stream
 from strongroom.formats.algorithms import digest
 from strongroom.formats.entries import End, Entry, MoreAttributes
 from strongroom.formats.entry_stream import Sequence
-from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, Problem, Same, StreamEnd
-from strongroom.formats.segment import SegmentNamer
+from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, KnownFiles, Problem, Same, StreamEnd
+from strongroom.formats.segment import ENTRIES_CHUNKS, PAYLOAD_CHUNKS, SegmentNamer
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.extents import ExtentQueue, ExtentWriter
 from strongroom.images.open_pool import OpenPool
@@ -125,8 +125,12 @@ class BackupSession:
             clock=pool.clock,
             entropy=pool.entropy,
         )
-        self._payload = SegmentStream(self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=True))
-        self._entries = SegmentStream(self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=False))
+        self._payload = SegmentStream(
+            PAYLOAD_CHUNKS, self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=True)
+        )
+        self._entries = SegmentStream(
+            ENTRIES_CHUNKS, self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=False)
+        )
         self._previous = None
         if previous is not None:
             self._previous = PreviousFiles(previous, pool, usable if self._is_encrypted else None)
@@ -213,10 +217,10 @@ class BackupSession:
                 for record in found:
                     self._take_record(record)
                 self._settle()
-            case Same(records=same):
+            case Same(runs=runs):
                 self._begin_same()
-                for number, entry in same:
-                    self._take_same(number, entry)
+                for first, count in runs:
+                    self._take_same(first, count)
             case Cut():
                 self._cut_here()
             case Problem():
@@ -224,6 +228,8 @@ class BackupSession:
                 self._on_problem(block)
             case StreamEnd():
                 pass  # finish() looks at it
+            case KnownFiles():
+                raise BadStreamError("the client sent a list of previous files, which only it is sent")
             case Hole(length=length):
                 self._cut_here()
                 self._count_sent(length)
@@ -268,23 +274,15 @@ class BackupSession:
         if self._pending or self._cut:
             raise BadStreamError("contents came before an unchanged file that belong behind it")
 
-    def _take_same(self, number: int, entry: Entry) -> None:
+    def _take_same(self, first: int, count: int) -> None:
         if self._previous is None:
             raise NotSameError("the client refers to a previous image, and there is none")
-        if entry.flags & entries.ATTRIBUTES_FOLLOW:
-            raise BadStreamError(f"{entries.shown(entry.path)} has too many attributes to be sent as unchanged")
-        self._sequence.take(entry)
-        stored = self._previous.find(number, entry)
-        self._same += entry.size
-        writer = ExtentWriter(entry, self._write_entry)
-        for reference, offset, length in stored.extents:
-            if reference is None:
-                writer.add((None, offset, length))
-                continue
-            self._previous.note(reference)
-            self._payload.refer(reference)
-            writer.add((reference.name, offset, length))
-        writer.finish()
+        for part in self._previous.run(first, count):
+            self._sequence.take_run(part.first, part.last, part.files, part.content)
+            self._same += part.content
+            self._previous.note(part.references)
+            self._payload.refer(part.references)
+            self._write_entry(entries.with_lengths(part.records))
 
     def _cut_here(self) -> None:
         """End the segment at hand, so that everything that came has a name."""

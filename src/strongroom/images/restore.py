@@ -132,23 +132,6 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
     yield from blocks.flush()
 
 
-def entry_stream(image: StoredImage) -> Iterator[bytes]:
-    """Give the records of an image without contents: what a client compares its files with.
-
-    Raises:
-        KeyUnavailableError, IntegrityError, NotFoundError, PoolReadError: as in :func:`restore_stream`.
-    """
-    blocks = _Blocks()
-    files = content = 0
-    for file in image.files():
-        files += 1
-        content += file.entry.size
-        for record in _records_of(file):
-            yield from blocks.record(record)
-    blocks.block(image_stream.end(files, content, 0))
-    yield from blocks.flush()
-
-
 def _selected(image: StoredImage, wanted: Selection) -> Iterator[StoredFile]:
     """Give the selected files, hard links made fit for what is selected."""
     if wanted.everything:

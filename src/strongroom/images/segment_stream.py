@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from strongroom.core.ids import DataKeyId
 from strongroom.formats import frame
+from strongroom.formats.segment import ChunkSizes
 from strongroom.pool.chunker import Chunker
 from strongroom.pool.manifest import ManifestBuilder, StreamRoot
 from strongroom.pool.references import Reference
@@ -14,6 +15,7 @@ class SegmentStream:
     """Cuts, stores and lists one stream.
 
     Args:
+        sizes: of its segments.
         writer: of the session.
         manifest: of this stream.
 
@@ -21,8 +23,8 @@ class SegmentStream:
         keys: data keys of the frames that the manifest names.
     """
 
-    def __init__(self, writer: SegmentWriter, manifest: ManifestBuilder) -> None:
-        self._chunker = Chunker()
+    def __init__(self, sizes: ChunkSizes, writer: SegmentWriter, manifest: ManifestBuilder) -> None:
+        self._chunker = Chunker(sizes)
         self._writer = writer
         self._manifest = manifest
         self.keys: set[DataKeyId] = set()
@@ -35,9 +37,9 @@ class SegmentStream:
         """Cut here; give name and length of the segments that were left."""
         return self._add(self._chunker.end_run())
 
-    def refer(self, reference: Reference) -> None:
-        """Put a segment that is stored already at this place of the stream."""
-        self._note(self._writer.refer(reference))
+    def refer(self, references: list[Reference]) -> None:
+        """Put segments that are stored already at this place of the stream."""
+        self._note(self._writer.refer(references))
 
     def finish(self) -> StreamRoot:
         """End the stream and its manifest."""

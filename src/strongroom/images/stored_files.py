@@ -27,6 +27,14 @@ def read_records(chunks: Iterable[bytes | memoryview]) -> Iterator[Record]:
     reader.finish()
 
 
+def read_stored(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[Record, bytes]]:
+    """Read the records of a whole stream, each with its bytes; raises as :func:`read_records`."""
+    reader = EntriesReader()
+    for chunk in chunks:
+        yield from zip(reader.feed(chunk), reader.bodies, strict=True)
+    reader.finish()
+
+
 @dataclass
 class StoredFile:
     """One file of a stored image.
@@ -44,7 +52,7 @@ class StoredFile:
     extents: Iterator[tuple[Reference | None, int, int]]
 
 
-class _Cursor:
+class PayloadCursor:
     """The payload manifest, followed by the names that extents give."""
 
     def __init__(self, references: Iterator[Reference]) -> None:
@@ -81,7 +89,7 @@ def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Ite
         BrokenImageError: entries and payload do not fit together.
         DamagedError: as in :func:`read_records`.
     """
-    cursor = _Cursor(payload)
+    cursor = PayloadCursor(payload)
     record = next(records, None)
     number = 0
     while isinstance(record, Entry):
@@ -104,7 +112,7 @@ def stored_files(records: Iterator[Record], payload: Iterator[Reference]) -> Ite
 
 
 def _extents(
-    entry: Entry, records: Iterator[Record], cursor: _Cursor, following: list[Record | None]
+    entry: Entry, records: Iterator[Record], cursor: PayloadCursor, following: list[Record | None]
 ) -> Iterator[tuple[Reference | None, int, int]]:
     """Give the extents of one file; ``following`` is left with the first record behind them."""
     for extent in entry.extents:

@@ -16,7 +16,7 @@ from strongroom.formats.records import check_ascending
 from strongroom.images.errors import BrokenImageError
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.stored_files import StoredFile, read_records, stored_files
+from strongroom.images.stored_files import StoredFile, read_records, read_stored, stored_files
 from strongroom.pool.manifest import StreamRoot, leaves, read_manifest, references_of, without_repeats
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
@@ -108,6 +108,10 @@ class StoredImage:
                     f" and the image header says {self._totals.files} of {self._totals.content}"
                 )
             yield record
+
+    def stored_records(self) -> Iterator[tuple[Record, bytes]]:
+        """Give the records of the entries, checked, each with its bytes as stored; raises as :meth:`records`."""
+        return read_stored(self.frames.read(self.references(self.roots.entries)))
 
     def files(self) -> Iterator[StoredFile]:
         """Give the files with the references of their contents; contents are not read, nor their keys asked for."""

@@ -1,8 +1,8 @@
 """Chunker 1: cuts a stream into segments by its content.
 
-Source: ``docs/reference/formats/segment.md``. FastCDC decides from at most the next 1 MiB where a segment
-ends, so cutting whatever lies in a block, up to 1 MiB before its end, gives the same segments as cutting the
-whole stream.
+Source: ``docs/reference/formats/segment.md``. FastCDC decides from no more bytes than the longest segment
+has where one ends, so cutting whatever lies in a block, up to that length before its end, gives the same segments as
+cutting the whole stream.
 """
 
 from __future__ import annotations
@@ -11,27 +11,26 @@ from typing import Final
 
 from pyfastcdc import FastCDC
 
-from strongroom.formats.segment import (
-    CHUNK_AVERAGE_BYTES,
-    CHUNK_MAX_BYTES,
-    CHUNK_MIN_BYTES,
-    CHUNK_NORMALIZATION,
-    Buffer,
-)
+from strongroom.formats.segment import CHUNK_NORMALIZATION, Buffer, ChunkSizes
 
 BLOCK_BYTES: Final = 4 << 20
 
 
 class Chunker:
-    """Cuts one stream; for one thread. The lock of the interpreter is released while it searches."""
+    """Cuts one stream; for one thread. The lock of the interpreter is released while it searches.
 
-    def __init__(self) -> None:
+    Args:
+        sizes: of the segments.
+    """
+
+    def __init__(self, sizes: ChunkSizes) -> None:
         self._fastcdc = FastCDC(
-            CHUNK_AVERAGE_BYTES,
-            min_size=CHUNK_MIN_BYTES,
-            max_size=CHUNK_MAX_BYTES,
+            sizes.average,
+            min_size=sizes.minimum,
+            max_size=sizes.maximum,
             normalized_chunking=CHUNK_NORMALIZATION,
         )
+        self._max_bytes = sizes.maximum
         self._block = bytearray(BLOCK_BYTES)
         self._view = memoryview(self._block)
         self._filled = 0
@@ -49,7 +48,7 @@ class Chunker:
             self._filled += taken
             rest = rest[taken:]
             if self._filled == BLOCK_BYTES:
-                self._cut(segments, keep_bytes=CHUNK_MAX_BYTES)
+                self._cut(segments, keep_bytes=self._max_bytes)
         return segments
 
     def end_run(self) -> list[memoryview]:

@@ -284,12 +284,12 @@ class SegmentWriter:
             self._close_frame()
         return names, self._certain(most_waiting=_MAX_WAITING)
 
-    def refer(self, reference: Reference) -> list[Reference]:
-        """Put a segment that is stored already at the next place of the stream.
+    def refer(self, references: list[Reference]) -> list[Reference]:
+        """Put segments that are stored already at the next places of the stream.
 
         Args:
-            reference: from the manifest of an image of this origin; whether its frame is there and its data key
-                usable is for the caller to know.
+            references: from the manifest of an image of this origin; whether their frames are there and their data
+                keys usable is for the caller to know.
 
         Returns:
             References that are certain by now, as :meth:`add` gives them.
@@ -297,7 +297,9 @@ class SegmentWriter:
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
         """
-        self._waiting.append(reference)
+        if not self._waiting:
+            return references
+        self._waiting += references
         if len(self._waiting) > _MAX_WAITING:
             self._close_frame()
         return self._certain(most_waiting=_MAX_WAITING)

@@ -36,6 +36,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     root: Bytes32
     segments: Count
     bytes: Count
+    chunker: tuple[Count, Count, Count, Count]
 
 
 class PreviousImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +137,6 @@ class CommitBackup(msgspec.Struct, frozen=True, kw_only=True):
     job: Count
     entries: Stream
     payload: Stream
-    chunker: tuple[Count, Count, Count, Count]
     key_pages: list[Bytes32]
     tags: list[Bytes32]
     files: Count

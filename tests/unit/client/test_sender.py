@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.client.previous import Previous, previous_entries
+from strongroom.client.previous import Previous, previous_files
 from strongroom.client.sender import Sender
 from strongroom.client.walker import Found, Walker
 from strongroom.formats import entries
@@ -248,12 +248,12 @@ def test_c2_file_written_in_the_moment_of_the_previous_backup_is_read_again(tmp_
     assert back_up(os.fsencode(tmp_path), previous=first, read_again_from_ns=ctime + 1).totals.read_bytes == 0
 
 
-def test_c2_previous_entries_come_from_their_stream(tmp_path: Path) -> None:
+def test_c2_previous_files_come_from_their_stream(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
     first = back_up(os.fsencode(tree))
     stream = b"".join(first.previous_stream())
     pieces = [stream[at : at + 777] for at in range(0, len(stream), 777)]
-    sender = Sender(Previous(previous_entries(pieces), None))
+    sender = Sender(Previous(previous_files(pieces), None))
     image = keep(sender.blocks(Walker(sender.report).walk([os.fsencode(tree)])), sender.totals, first)
     assert image.totals.read_bytes == 0
 

@@ -14,8 +14,10 @@ import pytest
 from strongroom.client.tar import write_tar
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
+from strongroom.formats.image_stream import Known
 from strongroom.images import restore
-from strongroom.images.restore import entry_stream, restore_stream
+from strongroom.images.previous import previous_listing
+from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.pool.errors import PoolWriteError
@@ -132,14 +134,15 @@ def test_the_heir_of_an_unselected_name_gets_the_contents(vault: Vault, tmp_path
     assert not (got / "a").exists()
 
 
-def test_previous_entries_come_without_contents_and_extents(vault: Vault, tree: Path) -> None:
+def test_previous_files_come_without_contents(vault: Vault, tree: Path) -> None:
     image, _, totals = vault.back_up(tree)
     with vault.reading(image) as stored:
-        blocks = list(image_stream.read_blocks(entry_stream(stored)))
-    found = [record for block in blocks if isinstance(block, image_stream.Entries) for record in block.records]
-    files = [record for record in found if isinstance(record, Entry)]
-    assert len(files) == totals.files
-    assert not any(file.extents or file.flags & entries.EXTENTS_FOLLOW for file in files)
+        blocks = list(image_stream.read_blocks(previous_listing(stored)))
+    found = [known for block in blocks if isinstance(block, image_stream.KnownFiles) for known in block.files]
+    assert len(found) == totals.files
+    with vault.reading(image) as stored:
+        records = [record for record in stored.records() if isinstance(record, Entry)]
+    assert found == [Known.of(record) for record in records]
     assert not any(isinstance(block, bytes | memoryview | image_stream.Hole) for block in blocks)
 
 

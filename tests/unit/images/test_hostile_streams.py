@@ -12,6 +12,7 @@ from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry, Extent, MoreAttributes
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.fragment import Fragment
+from strongroom.formats.image_stream import Known
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.extents import ExtentQueue
 from strongroom.images.restore import restore_stream
@@ -39,8 +40,8 @@ def record(path: bytes, size: int = 0, kind: int = entries.REGULAR, flags: int =
     return block(image_stream.ENTRIES, entries.encode(entry(path, size, kind, flags)))
 
 
-def same(number: int, path: bytes, size: int) -> bytes:
-    return block(image_stream.SAME, image_stream.same(number, entries.encode(entry(path, size))))
+def same(number: int, count: int = 1) -> bytes:
+    return image_stream.same([(number, count)])
 
 
 def data(contents: bytes) -> bytes:
@@ -91,7 +92,7 @@ BAD = {
     "no end": stream(data(b"abc"), record(b"/a", 3), files=1, content=3)[:-1],
     "something behind the end": [*stream(files=0, content=0), b"\0"],
     "no stream": [b"GET / HTTP/1.1\r\n"],
-    "same without a previous image": stream(same(0, b"/a", 5), files=1, content=5),
+    "same without a previous image": stream(same(0), files=1, content=5),
 }
 
 
@@ -106,25 +107,26 @@ def test_a_stream_against_the_page_is_refused(vault: Vault, chunks: list[bytes],
 
 
 LIES: dict[str, Callable[[], list[bytes]]] = {
-    "another path": lambda: stream(same(0, b"/b", 5), files=1, content=5),
-    "another size": lambda: stream(same(0, b"/a", 4), files=1, content=4),
-    "no such number": lambda: stream(same(2, b"/c", 5), files=1, content=5),
-    "numbers that fall": lambda: stream(same(1, b"/b", 6), same(0, b"/c", 5), files=2, content=11),
-    "the same number twice": lambda: stream(same(0, b"/a", 5), same(0, b"/aa", 5), files=2, content=10),
-    "contents that belong behind it": lambda: stream(
-        data(b"xyz"), same(0, b"/a", 5), record(b"/b", 3), files=2, content=8
-    ),
+    "out of order": lambda: stream(record(b"/b"), same(0), files=2, content=5),
+    "before what follows": lambda: stream(same(1), record(b"/a"), files=2, content=6),
+    "another size": lambda: stream(same(0), files=1, content=4),
+    "no such number": lambda: stream(same(2), files=1, content=5),
+    "more than there are": lambda: stream(same(0, 3), files=3, content=11),
+    "numbers that fall": lambda: stream(same(1), same(0), files=2, content=11),
+    "the same number twice": lambda: stream(same(0), same(0), files=2, content=10),
+    "contents that belong behind it": lambda: stream(data(b"xyz"), same(0), record(b"/b", 3), files=2, content=8),
+    "what is known": lambda: stream(image_stream.known([Known.of(entry(b"/a"))]), files=0, content=0),
 }
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 def test_a_wrong_same_is_refused(vault: Vault, previous: Fragment, lie: Callable[[], list[bytes]]) -> None:
-    with pytest.raises((NotSameError, BadStreamError)):
+    with pytest.raises((NotSameError, BadStreamError, DamagedError)):
         vault.store(lie(), previous=previous)
 
 
 def test_a_right_same_is_taken(vault: Vault, previous: Fragment) -> None:
-    chunks = stream(same(0, b"/a", 5), data(b"other"), record(b"/ab", 5), same(1, b"/b", 6), files=3, content=16)
+    chunks = stream(same(0), data(b"other"), record(b"/ab", 5), same(1), files=3, content=16)
     image, result = vault.store(chunks, name="right", previous=previous)
     with vault.reading(image) as stored:
         contents = b"".join(
@@ -142,10 +144,10 @@ def test_what_a_client_may_not_refer_to_any_more_is_refused(tmp_path: Path) -> N
     first = vault.key.tag
     vault.kms.keys.deactivate(first)
     vault.rotate("second")
-    vault.store(stream(same(0, b"/a", 5), files=1, content=5), name="inactive is good", previous=old)
+    vault.store(stream(same(0), files=1, content=5), name="inactive is good", previous=old)
     vault.kms.keys.deprecate(first)
     with pytest.raises((NotSameError, KeyUnavailableError)):
-        vault.store(stream(same(0, b"/a", 5), files=1, content=5), name="deprecated is not", previous=old)
+        vault.store(stream(same(0), files=1, content=5), name="deprecated is not", previous=old)
 
 
 def test_a_frame_that_is_gone_is_not_referred_to(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_frame_that_is_gone_is_not_referred_to(tmp_path: Path) -> None:
         place = vault.pool.index.locate([reference.frame_id], vault.id)[reference.frame_id][0]
         session = vault.session(previous=stored)
         with session:
-            session.feed(b"".join(stream(same(0, b"/a", 5), files=1, content=5)))
+            session.feed(b"".join(stream(same(0), files=1, content=5)))
             vault.pool.index.remove(place.container)
             with pytest.raises(NotSameError):
                 session.finish()

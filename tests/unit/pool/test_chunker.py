@@ -9,17 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyfastcdc import FastCDC
 
+from strongroom.formats.segment import PAYLOAD_CHUNKS
 from strongroom.pool.chunker import Chunker
 
 DATA = random.Random(1).randbytes(9 << 20)  # noqa: S311 - test data
 WHOLE = [
     chunk.length
-    for chunk in FastCDC(256 << 10, min_size=64 << 10, max_size=1 << 20, normalized_chunking=2).cut_buf(DATA)
+    for chunk in FastCDC(128 << 10, min_size=32 << 10, max_size=512 << 10, normalized_chunking=2).cut_buf(DATA)
 ]
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
-    chunker = Chunker()
+    chunker = Chunker(PAYLOAD_CHUNKS)
     segments: list[memoryview] = []
     at = 0
     while at < len(data):
@@ -40,7 +41,7 @@ def test_the_sizes_of_the_buffers_do_not_move_a_cut(sizes: list[int]) -> None:
 
 def test_segments_stay_within_their_bounds() -> None:
     segments = cut(bytes(5 << 20) + DATA, [1 << 20])
-    assert all(64 << 10 <= len(segment) <= 1 << 20 for segment in segments[:-1])
+    assert all(32 << 10 <= len(segment) <= 512 << 10 for segment in segments[:-1])
 
 
 def test_an_insertion_moves_few_cuts() -> None:
@@ -50,7 +51,7 @@ def test_an_insertion_moves_few_cuts() -> None:
 
 
 def test_a_run_ends_where_it_is_told_and_the_next_is_cut_by_itself() -> None:
-    chunker = Chunker()
+    chunker = Chunker(PAYLOAD_CHUNKS)
     first = chunker.feed(DATA[:100_000]) + chunker.end_run()
     second = chunker.feed(DATA) + chunker.end_run()
     assert [bytes(segment) for segment in first] == cut(DATA[:100_000], [1 << 20])
@@ -60,7 +61,7 @@ def test_a_run_ends_where_it_is_told_and_the_next_is_cut_by_itself() -> None:
 
 def test_the_caller_may_use_its_buffer_again() -> None:
     buffer = bytearray(b"a" * 70_000)
-    chunker = Chunker()
+    chunker = Chunker(PAYLOAD_CHUNKS)
     chunker.feed(buffer)
     buffer[:] = b"b" * 70_000
     chunker.feed(buffer)
@@ -68,7 +69,7 @@ def test_the_caller_may_use_its_buffer_again() -> None:
 
 
 def test_segments_cannot_be_written_to() -> None:
-    chunker = Chunker()
+    chunker = Chunker(PAYLOAD_CHUNKS)
     chunker.feed(b"x")
     with pytest.raises(TypeError):
         chunker.end_run()[0][0] = 1

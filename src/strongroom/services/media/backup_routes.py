@@ -21,16 +21,16 @@ from strongroom.core.secret import Secret
 from strongroom.formats import image_stream
 from strongroom.formats.algorithms import Chunker, Cipher
 from strongroom.formats.segment import (
-    CHUNK_AVERAGE_BYTES,
-    CHUNK_MAX_BYTES,
-    CHUNK_MIN_BYTES,
+    ENTRIES_CHUNKS,
+    PAYLOAD_CHUNKS,
+    ChunkSizes,
     SegmentNamer,
     clear_naming_key,
 )
 from strongroom.images.backup import BackupResult, BackupSession
 from strongroom.images.keys import IssuedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.restore import entry_stream
+from strongroom.images.previous import previous_listing
 from strongroom.images.stored_image import StoredImage
 from strongroom.pki.errors import UnreachableError
 from strongroom.pool.manifest import StreamRoot
@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 _FEED_BYTES: Final = 1 << 20
 _MOST_NAMING_KEYS: Final = 4
-_CHUNKER: Final = (Chunker.FASTCDC_2020, CHUNK_MIN_BYTES, CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class BackupRoutes:
                 if image is None:
                     return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
                 try:
-                    return await stream_out(request, entry_stream(image), thread)
+                    return await stream_out(request, previous_listing(image), thread)
                 finally:
                     await thread.start(image.close)
 
@@ -242,9 +241,8 @@ class _Backup:
 def _commit(job: int, result: BackupResult) -> messages.CommitBackup:
     return messages.CommitBackup(
         job=job,
-        entries=_stream(result.roots.entries),
-        payload=_stream(result.roots.payload),
-        chunker=_CHUNKER,
+        entries=_stream(result.roots.entries, ENTRIES_CHUNKS),
+        payload=_stream(result.roots.payload, PAYLOAD_CHUNKS),
         key_pages=list(result.key_pages),
         tags=list(result.tags),
         files=result.files,
@@ -256,5 +254,6 @@ def _commit(job: int, result: BackupResult) -> messages.CommitBackup:
     )
 
 
-def _stream(root: StreamRoot) -> messages.Stream:
-    return messages.Stream(root=root.page, segments=root.segments, bytes=root.bytes)
+def _stream(root: StreamRoot, sizes: ChunkSizes) -> messages.Stream:
+    chunker = (Chunker.FASTCDC_2020, *sizes)
+    return messages.Stream(root=root.page, segments=root.segments, bytes=root.bytes, chunker=chunker)

@@ -59,8 +59,8 @@ def sign_backup(primary: Primary, medium: Medium, facts: BackupFacts, stored: me
         key_group=facts.key_group,
         cipher=facts.cipher,
         digest=Digest.BLAKE3,
-        entries=_stream(stored.entries, stored.chunker),
-        payload=_stream(stored.payload, stored.chunker),
+        entries=_stream(stored.entries),
+        payload=_stream(stored.payload),
         files=stored.files,
         content=stored.content,
         problems=stored.problems,
@@ -149,5 +149,5 @@ def _finish(primary: Primary, copy: CopyHeader) -> Fragment:
     return fragment.verify(data, pinned=primary.domain)
 
 
-def _stream(told: messages.Stream, chunker: tuple[int, int, int, int]) -> Stream:
-    return Stream(root=told.root, segments=told.segments, bytes=told.bytes, chunker=chunker)
+def _stream(told: messages.Stream) -> Stream:
+    return Stream(root=told.root, segments=told.segments, bytes=told.bytes, chunker=told.chunker)

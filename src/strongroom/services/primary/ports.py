@@ -38,7 +38,7 @@ from strongroom.formats import signed
 from strongroom.formats.errors import ForeignError
 from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.formats.peer_messages import Empty, Refused, SLPCheck, SLPChecked, StorageListed
-from strongroom.formats.segment import CHUNK_AVERAGE_BYTES, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES
+from strongroom.formats.segment import PAYLOAD_CHUNKS
 from strongroom.jobs import JobId
 from strongroom.lifecycle.policies import list_policies
 from strongroom.pki import bootstrap, names
@@ -195,7 +195,7 @@ class Media:
             online=online,
             stored_bytes=told.stored_bytes if told else None,
             free_bytes=told.free_bytes if told else None,
-            chunker=f"FastCDC {CHUNK_MIN_BYTES >> 10}/{CHUNK_AVERAGE_BYTES >> 10}/{CHUNK_MAX_BYTES >> 10} KiB",
+            chunker="FastCDC " + "/".join(str(size >> 10) for size in PAYLOAD_CHUNKS) + " KiB",
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
         )
