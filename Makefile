@@ -47,6 +47,11 @@ durability: setup ## Cut the power and kill processes, many times (ROUNDS of eac
 	$(BIN)/python -m durability.powercut $(SCRATCH)/powercut --cuts $(ROUNDS) --served $$(($(ROUNDS) / 8)) $(ARGS)
 	$(BIN)/python -m durability.kill $(SCRATCH)/kill --rounds $(ROUNDS)
 
+.PHONY: bench-sizes
+bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR: 15 GB; ARGS="--corpus BIG")
+	@mkdir -p $(SCRATCH)
+	$(BIN)/python -m bench.sizes --scratch $(SCRATCH) $(ARGS)
+
 .PHONY: format
 format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format
