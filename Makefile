@@ -22,7 +22,7 @@ check: setup ## Check format, lint, types, the direction of imports and the tree
 	$(BIN)/python scripts/check-tree
 
 .PHONY: test
-test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs rsync, attr, acl, PostgreSQL if missing
+test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs strace, PostgreSQL and others if missing
 	@scripts/test-deps
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
@@ -39,6 +39,13 @@ bench: setup ## Measure beside restic, borg and tar (SCRATCH=DIR: 20 GB; ARGS="-
 bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and a million files (SCRATCH=DIR: 20 GB; ARGS)
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
+
+ROUNDS ?= 200
+.PHONY: durability
+durability: setup ## Cut the power and kill processes, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
+	@scripts/test-deps
+	$(BIN)/python -m durability.powercut $(SCRATCH)/powercut --cuts $(ROUNDS) --served $$(($(ROUNDS) / 8)) $(ARGS)
+	$(BIN)/python -m durability.kill $(SCRATCH)/kill --rounds $(ROUNDS)
 
 .PHONY: bench-sizes
 bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR: 15 GB; ARGS="--corpus BIG")

@@ -47,6 +47,8 @@ def _store(document: dict[str, dict[str, str]]) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # for the caller alone, and for this process alone
     with os.fdopen(descriptor, "w") as file:
         json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())  # or a loss of power could leave an empty file in place of all logins
     Path(temporary).rename(path)
 
 

@@ -33,6 +33,7 @@ from strongroom.pool.incoming import (
     FolderUpload,
     leftovers,
     link_into,
+    make_folder,
     sync_folder,
     sync_name,
     writing,
@@ -59,10 +60,10 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path, medium_header: bytes, entropy: Entropy) -> Folder:
-        """Make a pool in a folder that is empty or does not exist.
+        """Make a pool in a folder that is empty, does not exist, or holds what :meth:`create` left when it was killed.
 
         Args:
-            path: the folder; its parent exists.
+            path: the folder; what is missing above it is made too.
             medium_header: the signed media header, stored as it is.
             entropy: gives the names in ``incoming``.
 
@@ -71,14 +72,13 @@ class Folder:
             PoolFullError, PoolWriteError: the file system refused.
         """
         with writing(path):
-            path.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            if any(path.iterdir()):
+            make_folder(path)
+            if not all(map(_is_beginning, path.iterdir())):
                 raise PoolExistsError(f"the folder '{path}' is not empty")
             path.chmod(FOLDER_MODE)
             for name in _TOP:
-                (path / name).mkdir(mode=FOLDER_MODE)
+                (path / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
             sync_folder(path)
-            sync_folder(path.parent)
         folder = cls(path, entropy)
         folder.put(names.MEDIUM, medium_header)  # last: a folder with this file is a whole pool
         return folder
@@ -229,6 +229,13 @@ class Folder:
                 continue
             return target
         raise PoolWriteError(f"'{path}' was put aside {_MOST_ASIDE} times already")
+
+
+def _is_beginning(path: Path) -> bool:
+    """Tell whether something in a folder is no more than what making a pool begins with."""
+    if path.name not in _TOP or path.is_symlink() or not path.is_dir():
+        return False
+    return path.name == INCOMING or not any(path.iterdir())
 
 
 @contextmanager

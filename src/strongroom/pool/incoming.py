@@ -193,6 +193,20 @@ def _make_folders(root: Path, folder: Path) -> None:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder with what is missing above it, each with a durable name.
+
+    Folders above that were there count as durable if they are another user's; our own may be new.
+    """
+    ground = next(folder for folder in path.absolute().parents if folder.is_dir())
+    path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    for folder in path.absolute().parents:
+        if folder in ground.parents and folder.stat().st_uid != os.geteuid():
+            return
+        sync_folder(folder)
+
+
 def sync_name(root: Path, path: Path) -> None:
     """Make a name durable, and the names of the folders on the way to it.
 

@@ -277,6 +277,12 @@ class AskBucketKey(msgspec.Struct, frozen=True, kw_only=True):
     medium: Bytes16
 
 
+class PoolMade(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool folder is there: the media header that lies in it."""
+
+    header: bytes
+
+
 class ReadFragments(msgspec.Struct, frozen=True, kw_only=True):
     """Fragments of a pool, behind a name, for phase one; or the one of a name."""
 

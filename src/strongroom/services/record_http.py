@@ -86,7 +86,10 @@ async def tell_errors(
         return refusal(error)
     except web.HTTPException:
         raise
-    except Exception:  # noqa: BLE001, RUF100 - the edge: what is not ours must not show itself to the caller
+    except Exception as error:  # noqa: BLE001, RUF100 - the edge: what is not ours must not show itself to the caller
+        if isinstance(error, ConnectionResetError) and (request.transport is None or request.transport.is_closing()):
+            logger.info("the caller is gone", extra={"event": "caller-gone", "path": request.path})
+            return web.Response()  # to nobody
         logger.exception("a request failed", extra={"event": "request-failed", "path": request.path})
         return refusal(InternalError(f"'{request.path}' failed"))
     return response

@@ -159,8 +159,8 @@ class DomainSettings(BaseSettings):
         return loaded
 
 
-def write_settings(home: Home, *, domain: str, host: str, listen: str, database: str = "") -> None:
-    """Write the settings file of a new home; the people's and the media server's ports follow the peer port.
+def check_listen(listen: str) -> tuple[str, int]:
+    """Read the address of a new home's peer listener, and its port, behind which two more are used.
 
     Raises:
         SettingsError: the address cannot be read, or leaves no room for three ports.
@@ -168,6 +168,18 @@ def write_settings(home: Home, *, domain: str, host: str, listen: str, database:
     address, port = split_address(listen)
     if not 0 < port < 65_533:
         raise SettingsError(f"'{listen}': the port and the two behind it must be below 65,536")
+    return address, port
+
+
+def write_settings(home: Home, *, domain: str, host: str, listen: str, database: str = "") -> None:
+    """Write the settings file of a new home; the people's and the media server's ports follow the peer port.
+
+    It is whole and on stable storage as soon as it has its name: by it a folder is known to be a home.
+
+    Raises:
+        SettingsError: the address cannot be read, or leaves no room for three ports.
+    """
+    address, port = check_listen(listen)
     shown = f"[{address}]" if ":" in address else address
     lines = (
         f"domain = {_quoted(domain)}",
@@ -183,9 +195,18 @@ def write_settings(home: Home, *, domain: str, host: str, listen: str, database:
         "",
     )
     # Never readable by others, not even for a moment: the URL of the database may hold a password.
-    descriptor = os.open(home.settings_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    unfinished = home.settings_file.with_name(home.settings_file.name + ".new")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write("\n".join(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(home.settings_file)
+    folder = os.open(home.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _quoted(text: str) -> str:

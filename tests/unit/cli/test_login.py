@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_damaged_logins_are_told_and_cured(kept: str) -> None:
     result = CliRunner().invoke(main, ["whoami"])
     assert result.exit_code == 2
     assert "log in again" in result.stderr
+
+
+def test_logins_are_stable_before_they_take_the_place_of_the_former_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda handle: lengths.append(os.fstat(handle).st_size))
+    logins.remember("https://a:1", Secret(b"kept"), "root", "eva")
+    assert lengths == [logins._file().stat().st_size]
 
 
 def test_login_sends_the_password_only_after_the_pin_and_keeps_the_session(domain: Domain) -> None:

@@ -39,6 +39,20 @@ def test_a_new_pool_has_its_folders_and_its_medium_header(folder: Folder) -> Non
     assert names == ["containers", "envelopes", "images", "incoming", "index", "journal", "medium", "revocations"]
 
 
+def test_a_new_pool_and_the_folders_above_it_have_stable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stable: set[Path] = set()
+    fsync = os.fsync
+
+    def note_fsync(handle: int) -> None:
+        stable.add(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", note_fsync)
+    path = tmp_path / "pools" / "far" / "main"
+    Folder.create(path, b"medium header", CountedEntropy())
+    assert {path, path.parent, path.parent.parent, tmp_path} <= stable
+
+
 def test_nobody_else_can_look_into_a_pool(folder: Folder) -> None:
     old = os.umask(0)
     try:
@@ -54,6 +68,21 @@ def test_a_pool_is_not_made_over_something_else(tmp_path: Path) -> None:
     with pytest.raises(PoolExistsError):
         Folder.create(tmp_path, b"medium header", CountedEntropy())
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_making_a_pool_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
+    """The power went before the medium header had its name."""
+    for name in ("images", "containers", INCOMING):
+        (tmp_path / "pool" / name).mkdir(parents=True)
+    (tmp_path / "pool" / INCOMING / "left").write_bytes(b"medium he")
+    assert Folder.create(tmp_path / "pool", b"medium header", CountedEntropy()).read("medium") == b"medium header"
+
+
+@pytest.mark.parametrize("name", ["images/ab", "incoming.txt", "mine"])
+def test_a_folder_with_more_than_the_beginning_of_a_pool_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pool" / name).mkdir(parents=True)
+    with pytest.raises(PoolExistsError):
+        Folder.create(tmp_path / "pool", b"medium header", CountedEntropy())
 
 
 def test_a_folder_without_a_medium_header_is_no_pool(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import ssl
 import threading
@@ -10,12 +11,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from aiohttp import web
 
 from strongroom.core.ids import DomainId
 from strongroom.pki.channel import Address
 from strongroom.pki.errors import UnreachableError
 from strongroom.services import messages
-from strongroom.services.record_http import RecordClient
+from strongroom.services.record_http import RecordClient, tell_errors
 
 
 class Server(ThreadingHTTPServer):
@@ -104,3 +106,36 @@ def test_rest_of_an_answer_is_not_read(client: RecordClient, server: Server) -> 
     assert server.sent < 128 << 20
     ask(client, "/again")
     assert server.asked == ["/long", "/again"]
+
+
+async def test_a_caller_that_is_gone_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    """A primary was killed while its media server told it how far it is: a line in the log, and no traceback."""
+    ended = asyncio.Event()
+
+    async def tell(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"so far")
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    app = web.Application(middlewares=[tell_errors])
+    app.router.add_post("/work", tell)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    caplog.set_level("INFO")
+    _, port = runner.addresses[0]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /work HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+    await reader.readexactly(8)
+    writer.transport.abort()
+    await asyncio.wait_for(ended.wait(), 20)
+    await runner.cleanup()
+    ours = [record for record in caplog.records if record.name.startswith("strongroom")]
+    assert [getattr(record, "event", None) for record in ours] == ["caller-gone"]
+    assert not any(record.exc_info for record in caplog.records)

@@ -19,7 +19,7 @@ from strongroom.services.primary.opening import open_primary
 from strongroom.services.primary.service_keys import ServiceKeyMissingError, ServiceKeys
 from strongroom.services.primary.setup import DatabaseInUseError, HomeExistsError, HomeNameError, NewDomain
 from strongroom.settings.domain import DomainSettings
-from strongroom.settings.errors import SettingsError
+from strongroom.settings.errors import NoHomeError, SettingsError
 from strongroom.settings.home import Home
 from strongroom.settings.system import SystemClock, SystemEntropy
 from tests.support.databases import empty_database
@@ -166,3 +166,19 @@ def test_a_database_that_holds_a_domain_is_not_taken_for_another(tmp_path: Path)
         make("south")
     assert not (tmp_path / "south").exists()
     open_primary(north, DomainSettings.load(north), CLOCK, ENTROPY).engine.dispose()
+
+
+def test_what_a_loss_of_power_leaves_of_an_init_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing takes it for a domain: the settings come last."""
+    home = Home(tmp_path / "h")
+
+    def lose_power(*_: object, **__: object) -> None:
+        assert home.catalog.exists()
+        raise SystemExit
+
+    monkeypatch.setattr(setup, "write_settings", lose_power)
+    monkeypatch.setattr(setup, "_remove", lambda _: None)
+    with pytest.raises(SystemExit):
+        init(home)
+    with pytest.raises(NoHomeError):
+        DomainSettings.load(home)

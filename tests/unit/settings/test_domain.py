@@ -27,6 +27,22 @@ def test_settings_of_a_new_home_are_read_back(home: Home) -> None:
     assert settings.media.listen == "127.0.0.1:8712"
 
 
+def test_the_settings_of_a_new_home_are_on_stable_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them nothing starts, and nothing else says where the domain listens."""
+    lengths: list[int] = []
+    fsync = os.fsync
+
+    def note_fsync(handle: int) -> None:
+        lengths.append(os.fstat(handle).st_size)
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", note_fsync)
+    home = Home(tmp_path)
+    write_settings(home, domain="d", host="h", listen="127.0.0.1:1")
+    assert lengths[0] == home.settings_file.stat().st_size
+    assert len(lengths) == 2, "the folder"
+
+
 def test_the_environment_wins_over_the_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRONGROOM_TIMES__BEAT_SECONDS", "2.5")
     assert DomainSettings.load(home).times.beat.total_seconds() == 2.5

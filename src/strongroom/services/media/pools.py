@@ -22,7 +22,6 @@ from strongroom.images.open_pool import OpenPool
 from strongroom.pool import names
 from strongroom.pool.errors import NotAPoolError
 from strongroom.pool.folder import Folder
-from strongroom.pool.incoming import FOLDER_MODE
 from strongroom.pool.place import BucketKey, BucketPlace, is_bucket
 from strongroom.pool.store import PoolStore
 from strongroom.services import messages
@@ -96,7 +95,7 @@ class Pools:
         if is_first:
             wait(opening, _FIRST_SECONDS)
 
-    def make(self, path: str, header: bytes, revocations: bytes, key: BucketKey | None) -> MediumId:
+    def make(self, path: str, header: bytes, revocations: bytes, key: BucketKey | None) -> bytes:
         """Make a pool and serve it; one that is there already with this header is served.
 
         Args:
@@ -105,6 +104,11 @@ class Pools:
             revocations: the revocation list of the domain.
             key: for the bucket.
 
+        So is an unused one of this label that nobody told of: whoever had it made lost power before it was entered.
+
+        Returns:
+            The media header that lies there.
+
         Raises:
             DamagedError, SignatureError, ForeignError: header or list are not of this domain.
             OtherPoolError: another pool is there.
@@ -112,17 +116,20 @@ class Pools:
             PoolFullError, PoolWriteError: the storage refused.
             BucketMissingError, BucketDeniedError, BucketRegionError, BucketUnreachableError: as they say.
         """
-        medium = MediumId(signed.verify(MEDIA_HEADER, header, pinned=self._domain).payload.medium)
+        asked = signed.verify(MEDIA_HEADER, header, pinned=self._domain).payload
+        medium = MediumId(asked.medium)
         revoked = signed.verify(REVOCATION_LIST, revocations, pinned=self._domain).payload
         with self._lock:
             pool = self._open.get(medium)
         if pool is None:
             pool = self._made_bucket(path, medium, header, key) if key else self._made_folder(Path(path), header)
+            if pool.header.label == asked.label and self._is_unused(pool):
+                medium = pool.medium
             pool = self._keep(pool, medium)
         pool.store.put(names.revocation_key(revoked.number), revocations)
         with self._lock:
             self._served.add(medium)
-        return medium
+        return pool.store.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes)
 
     def rekey(self, medium: MediumId, path: str, key: BucketKey) -> None:
         """Ask a pool's object storage with another access key from now on; a pool that is not open is opened with it.
@@ -183,7 +190,6 @@ class Pools:
     def _made_folder(self, path: Path, header: bytes) -> OpenPool:
         if (path / names.MEDIUM).exists():
             return self._checked(Folder.open(path, self._entropy))
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         return self._checked(Folder.create(path, header, self._entropy))
 
     def _made_bucket(self, path: str, medium: MediumId, header: bytes, key: BucketKey) -> OpenPool:
@@ -213,6 +219,13 @@ class Pools:
             pool.close()
             raise ForeignError(f"the pool in '{store.place}' belongs to the domain '{pool.domain.hex()}'")
         return pool
+
+    def _is_unused(self, pool: OpenPool) -> bool:
+        with self._lock:
+            if pool.medium in self._open:
+                return False
+        kinds = (names.CONTAINERS, names.ENVELOPES, names.IMAGES, names.JOURNAL)
+        return not any(True for kind in kinds for _ in pool.store.list(kind))
 
     def _keep(self, pool: OpenPool, medium: MediumId) -> OpenPool:
         """Take an open pool in; another thread may have been faster, and then its one is given."""

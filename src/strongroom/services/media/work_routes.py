@@ -102,10 +102,9 @@ class WorkRoutes:
         self.callers.our_primary(request)
         return await self.collecting.collect(request, messages.decode(await read_body(request), messages.CollectPool))
 
-    def _make_pool(self, said: messages.MakePool) -> messages.Nothing:
+    def _make_pool(self, said: messages.MakePool) -> messages.PoolMade:
         key = _bucket_key(said.key) if said.key else None
-        self.server.pools.make(said.path, said.header, said.revocations, key)
-        return messages.Nothing()
+        return messages.PoolMade(header=self.server.pools.make(said.path, said.header, said.revocations, key))
 
     def _rekey_pool(self, said: messages.RekeyPool) -> messages.Nothing:
         self.server.pools.rekey(MediumId(said.medium), said.path, _bucket_key(said.key))

@@ -68,15 +68,19 @@ class MediaClients:
         _, port = split_address(self._primary.settings.media.listen)
         return Address(self._primary.settings.host, port)
 
-    def make_pool(self, host: HostId, path: str, header: bytes, key: BucketKey | None) -> None:
-        """Make a pool: a folder, or with a key in the bucket that the path names."""
+    def make_pool(self, host: HostId, path: str, header: bytes, key: BucketKey | None) -> bytes:
+        """Make a pool: a folder, or with a key in the bucket that the path names.
+
+        Returns:
+            The media header that lies there, which may be of an earlier attempt.
+        """
         request = messages.MakePool(
             path=path,
             header=header,
             revocations=self._primary.revocations,
             key=bucket_keys.row_of(key) if key else None,
         )
-        self._ask(host, "make-pool", request, messages.Nothing)
+        return self._ask(host, "make-pool", request, messages.PoolMade).header
 
     def rekey_pool(self, host: HostId, medium: MediumId, path: str, key: BucketKey) -> None:
         """Have a pool's bucket asked with another access key."""

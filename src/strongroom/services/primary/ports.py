@@ -36,6 +36,7 @@ from strongroom.core.secret import Secret
 from strongroom.database import read, transact
 from strongroom.formats import peer_messages as wire
 from strongroom.formats import signed
+from strongroom.formats.errors import ForeignError
 from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.formats.peer_messages import Empty, Refused, SLPCheck, SLPChecked, StorageListed
 from strongroom.formats.segment import PAYLOAD_CHUNKS
@@ -94,15 +95,18 @@ class Media:
             features=(),
         )
         key = bucket.key if bucket else None
-        self._clients.make_pool(host, place, signed.sign(MEDIA_HEADER, header, self._primary.signer), key)
+        lying = self._clients.make_pool(host, place, signed.sign(MEDIA_HEADER, header, self._primary.signer), key)
+        found = signed.verify(MEDIA_HEADER, lying, pinned=self._primary.domain).payload
+        if (found.kind, found.label) != (pools.POOL, name):
+            raise ForeignError(f"the media server answered with the pool '{found.label}'")
         if key:
-            bucket_keys.keep(self._primary.keys, MediumId(header.medium), key)
+            bucket_keys.keep(self._primary.keys, MediumId(found.medium), key)
 
         def deed(connection: Connection) -> Medium:
             self._require_free(connection, name)  # somebody else may have made one meanwhile
             return add_medium(
                 connection,
-                MediumId(header.medium),
+                MediumId(found.medium),
                 kind=pools.POOL,
                 label=name,
                 domain=self._primary.domain,

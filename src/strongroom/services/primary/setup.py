@@ -1,7 +1,8 @@
 """``strongroom init``: a new domain, whole or not at all.
 
 Order: root key, archive certificate, key folder, CA, service keys, keystore, database with registry, primary, media
-server and first administrator. Whatever fails takes everything with it.
+server and first administrator, settings. Whatever fails takes everything with it; what a loss of power leaves has no
+settings, and is no home.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from strongroom.pki.tokens import Purpose, TokenOrder
 from strongroom.services.identity import Identities
 from strongroom.services.primary import service_keys
 from strongroom.services.primary.service_keys import ServiceKeys
-from strongroom.settings.domain import DEFAULT_PORT, write_settings
+from strongroom.settings.domain import DEFAULT_PORT, check_listen, write_settings
 from strongroom.settings.home import Home
 
 ARCHIVE_CERTIFICATE = "archive-certificate"
@@ -161,6 +162,7 @@ def _make(
     clock: Clock,
     entropy: Entropy,
 ) -> NewDomain:
+    check_listen(listen)
     phrase = given_phrase or normalise(phrases.generate(entropy).reveal().decode("utf-8"))
     seed = root_key.make(entropy)
     root = RootKeySigner(seed)
@@ -169,7 +171,6 @@ def _make(
     for folder in (home.path, home.path / "pki", home.file_lists, home.media, home.run, home.logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-    write_settings(home, domain=name, host=host, listen=listen, database=database)
     durable.create_file(home.root_key, root_key.seal(seed, phrase, entropy))
 
     key_folder = KeyFolder(home.keys, entropy)
@@ -189,6 +190,7 @@ def _make(
     administrator = _fill_database(
         home, database or f"sqlite:///{home.catalog}", name, host, domain, authorities, clock, entropy
     )
+    write_settings(home, domain=name, host=host, listen=listen, database=database)
     return NewDomain(
         domain=domain,
         fingerprint=fingerprint_of(authorities[IssuerKind.ROOT].certificate),

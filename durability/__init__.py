@@ -1,0 +1,1 @@
+"""What is acknowledged survives: power cuts and killed processes, tried out (see docs/explanation/durability.md)."""

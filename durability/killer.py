@@ -1,0 +1,124 @@
+"""Kills a running process when it is about to make a certain call, or after a time; the process knows nothing of it.
+
+strace(1) attaches to the process and has the kernel kill it (SIGKILL) as one of its threads enters its Nth call of a
+kind. So what came before is done, and the call itself is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from durability import steps
+
+_ATTACH_SECONDS: Final = 10.0
+_PATHS: Final = re.compile(r'<([^>]*)>|"([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Who is killed, and when.
+
+    Attributes:
+        domain: whose process.
+        role: ``primary`` or ``media``.
+        call: name of the call; empty for a time.
+        number: which of a thread's calls of this name.
+        seconds: after how long, without a call.
+    """
+
+    domain: str
+    role: str
+    call: str = ""
+    number: int = 1
+    seconds: float = 0.0
+
+
+class CannotTraceError(Exception):
+    """This account may not trace the process."""
+
+
+class Killer:
+    """Kills a process as aimed, while it is entered.
+
+    Args:
+        victim: the process.
+        aim: when.
+        notes: a file of its own.
+    """
+
+    def __init__(self, victim: int, aim: Aim, notes: Path) -> None:
+        self._victim = victim
+        self._aim = aim
+        self._notes = notes
+        self._strace: subprocess.Popen[bytes] | None = None
+        self._due = 0.0
+
+    def __enter__(self) -> Self:
+        aim = self._aim
+        if not aim.call:
+            self._due = time.monotonic() + aim.seconds
+            return self
+        self._notes.unlink(missing_ok=True)
+        self._strace = subprocess.Popen(
+            ["strace", "--follow-forks", "--decode-fds=path", "--string-limit=0", "--quiet=attach",
+             f"--attach={self._victim}", f"--trace={aim.call}", f"--output={self._notes}",
+             f"--inject={aim.call}:signal=SIGKILL:when={aim.number}"],
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + _ATTACH_SECONDS
+        while not _is_traced(self._victim):
+            if time.monotonic() > deadline or self._strace.poll() is not None:
+                self.__exit__(None, None, None)
+                raise CannotTraceError(f"strace cannot attach to the process {self._victim}")
+            time.sleep(0.01)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._strace is not None:
+            if is_alive(self._victim):
+                self._strace.terminate()  # it lets the process go on
+            self._strace.wait()
+
+    def is_done(self) -> bool:
+        """Kill the process if its time has come; tell whether it is gone."""
+        if not self._aim.call and time.monotonic() >= self._due and is_alive(self._victim):
+            os.kill(self._victim, signal.SIGKILL)
+        return not is_alive(self._victim)
+
+    def step(self) -> str:
+        """Name the step at which the process was killed."""
+        if not self._aim.call:
+            return "at a random moment"
+        for line in reversed(self._notes.read_text().splitlines()):
+            if f" {self._aim.call}(" in line and ("= ?" in line or "unfinished" in line):
+                paths = [one or other for one, other in _PATHS.findall(line)]
+                path = next((path for path in reversed(paths) if path.startswith("/")), "")
+                return steps.name_of(f"{self._aim.call} {path}")
+        return f"{self._aim.call}, unseen"
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether a process runs: one that only waits for its parent to take note does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _is_traced(process: int) -> bool:
+    """Tell whether all threads of a process are traced."""
+    try:
+        tasks = list(Path(f"/proc/{process}/task").iterdir())
+        return all("\nTracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
+    except (FileNotFoundError, ProcessLookupError):
+        return False

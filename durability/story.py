@@ -1,0 +1,191 @@
+"""The work that is recorded: one domain or two, from ``init`` to a restore, and what was acknowledged when.
+
+Usage: python -m durability.story FOLDER DOMAINS      (run below strace by :mod:`durability.powercut`)
+
+FOLDER/world holds the homes, FOLDER/trees what is backed up, FOLDER/marks what was acknowledged: a line of JSON each,
+written in the moment in which the command ended well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from strongroom.cli.demonstration.domains import DemoDomain
+
+PHRASE: Final = "kettle orchard bramble sextant walnut ferry"
+GROUP: Final = "homes"
+LOCAL: Final = "local"
+SENT: Final = "sent"
+POOL: Final = "main"
+HURRY: Final = {"EXCHANGE_SECONDS": "1", "BEAT_SECONDS": "1", "RETRY_SECONDS": "0.5"}
+"""Settings under which domains look more often, so that nobody need wait; nothing else changes."""
+
+
+class FolderInUseError(Exception):
+    """What lies in a scratch folder is not of an earlier run, and is not removed."""
+
+
+def begin(folder: Path) -> None:
+    """Make a scratch folder anew, with an empty world in it.
+
+    Raises:
+        FolderInUseError: something else is there.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "marks").is_file():
+        raise FolderInUseError(f"'{folder}' is not empty, and not of an earlier run")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "marks").touch(mode=0o600)
+    (folder / "world").mkdir(mode=0o700)
+
+
+def hurry() -> None:
+    """Have the domains that are started from here look more often."""
+    os.environ.update({f"STRONGROOM_TIMES__{name}": value for name, value in HURRY.items()})
+
+
+class Story:
+    """Does the work.
+
+    Args:
+        folder: where everything is made.
+        domains: 1, or 2 for replication as well.
+    """
+
+    def __init__(self, folder: Path, domains: int) -> None:
+        self.world, self.trees = folder / "world", folder / "trees"
+        self.north = DemoDomain(self.world, "north")
+        self.south = DemoDomain(self.world, "south") if domains > 1 else None
+        self._marks = os.open(folder / "marks", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._ids: dict[str, str] = {}
+
+    def mark(self, fact: str, **more: Any) -> None:
+        """Note that something was acknowledged."""
+        os.write(self._marks, json.dumps({"fact": fact, **more}).encode() + b"\n")
+
+    def run(self) -> None:
+        """Do everything, and end the domains."""
+        try:
+            self.prepare()
+            self._back_up("first", LOCAL)
+            self._back_up("second", SENT if self.south else LOCAL)
+            if self.south:
+                self._back_up("third", SENT)
+                self._read_there(self.south)
+        finally:
+            self.stop()
+
+    @property
+    def domains(self) -> list[DemoDomain]:
+        """The domains, the one that backs up first."""
+        return [domain for domain in (self.north, self.south) if domain]
+
+    def prepare(self) -> None:
+        """Make and serve the domains, up to the first backup."""
+        for domain in self.domains:
+            self._make(domain)
+        self._make_key()
+        if self.south:
+            self._make_trust(self.south)
+        self._make_policies()
+
+    def stop(self) -> None:
+        """End the domains."""
+        for domain in self.domains:
+            domain.stop()
+
+    def _make(self, domain: DemoDomain) -> None:
+        made = domain.init()
+        self.mark("domain", name=domain.name, port=domain.port, domain=made["domain"])
+        self._ids[domain.name] = made["domain"]
+        domain.start()
+        domain.command("pool", "create", POOL)
+        self.mark("pool", name=domain.name)
+
+    def _make_key(self) -> None:
+        north = self.north
+        north.command("kms", "group", "create", GROUP)
+        made = north.command("kms", "key", "create", "one", "--group", GROUP, "--source", "passphrase",
+                             "--passphrase-file", "-", "--activate", secret=PHRASE)  # fmt: skip
+        self.mark("key", name=north.name, tag=made["tag"])
+        self._tag = made["tag"]
+
+    def _make_trust(self, south: DemoDomain) -> None:
+        north = self.north
+        pins = {domain.name: domain.command("ca", "show")["fingerprint_sha256"] for domain in (north, south)}
+        for one, other in ((north, south), (south, north)):
+            given = other.command("token", "create", "trust", "--purpose", "trust", "--reason", "durability")["token"]
+            one.command("trust", "add", other.peer, "--fingerprint", pins[other.name], "--token-file", "-",
+                        secret=given)  # fmt: skip
+        for domain in (north, south):
+            domain.wait_for("trust", "trust", "list", until=lambda found: found and found[0]["state"] == "active")
+            self.mark("trust", name=domain.name)
+        given = south.command("token", "create", "media", "--purpose", "enrol-foreign-media", "--reason", "durability",
+                              "--for-domain", self._ids["north"])["token"]  # fmt: skip
+        north.command("cert", "issue", "--to", south.peer, "--fingerprint", pins["south"], "--token-file", "-",
+                      secret=given)  # fmt: skip
+        south.command("slp", "create", "from-north", "--import", POOL, "--retention", "target")
+        credential = south.command("storage", "credential", "create", "for-north", "--pool", POOL, "--sender", "north")
+        north.command("storage", "target", "add", "south-main", "--peer", "south", "--pool", POOL, "--token-file", "-",
+                      secret=credential["secret"])  # fmt: skip
+        self.mark("target", name=north.name)
+
+    def _make_policies(self) -> None:
+        words = ("--backup", POOL, "--retention", "30d", "--key-group", GROUP)
+        self.north.command("slp", "create", LOCAL, *words)
+        self.mark("policy", name=self.north.name, policy=LOCAL)
+        if self.south:
+            self.north.command("slp", "create", SENT, *words, "--replicate-to", "south:from-north")
+            self.mark("policy", name=self.north.name, policy=SENT)
+
+    def _back_up(self, number: str, policy: str) -> None:
+        """Change the tree, keep it as it was then, and back it up."""
+        change(self.trees / "data", number)
+        kept = self.trees / number
+        shutil.copytree(self.trees / "data", kept)
+        image = self.north.command("backup", str(self.trees / "data"), "--slp", policy)["image"]
+        self.mark("image", name=self.north.name, image=image, tree=number)
+        if policy == SENT and self.south:
+            self.north.wait_for(
+                "receipt", "replication", "status",
+                until=lambda rows: any(row["image"] == image and row["state"] == "confirmed" for row in rows),
+            )  # fmt: skip
+            self.mark("receipt", name=self.north.name, image=image)
+            self.mark("image", name=self.south.name, image=image, tree=number)
+
+    def _read_there(self, south: DemoDomain) -> None:
+        """Bring the key, read the pool's headers again, wait for the lists of files, and restore."""
+        south.command("kms", "group", "create", GROUP)
+        south.command("kms", "key", "recover", self._tag, "--group", GROUP, "--name", "one", "--passphrase-file", "-",
+                      secret=PHRASE)  # fmt: skip
+        self.mark("key", name=south.name, tag=self._tag)
+        south.command("import", "phase1", POOL)
+        south.wait_for(
+            "work", "job", "list", until=lambda rows: all(row["state"] in ("done", "failed") for row in rows)
+        )
+
+
+def change(tree: Path, number: str) -> None:
+    """Change a small tree: most of it stays, some is new, one file grows, one goes."""
+    tree.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(number)
+    for place in range(6):
+        (tree / f"{number}-{place}").write_bytes(rng.randbytes(20_000) + b"text " * 3_000)
+    (tree / f"{number}-large").write_bytes(rng.randbytes(400_000))
+    with (tree / "grows").open("ab") as file:
+        file.write(rng.randbytes(50_000))
+    files = sorted(tree.iterdir())
+    if len(files) > 10:
+        files[3].unlink()
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    hurry()
+    Story(Path(sys.argv[1]).resolve(), int(sys.argv[2])).run()

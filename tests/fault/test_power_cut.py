@@ -1,0 +1,81 @@
+"""P1: what is acknowledged survives a power cut, whatever of the rest reached the disk; and a killed process.
+
+A short run of the harness in ``durability``; ``make durability`` does more (docs/explanation/durability.md).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from durability import story
+from durability.kill import Killing
+from durability.killer import Aim
+from durability.model import FileSystem
+from durability.powercut import Cut, PowerCuts, cuts
+from durability.recording import Recording
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+CUTS = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hurried() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in story.HURRY.items():
+            patch.setenv(f"STRONGROOM_TIMES__{name}", value)
+        before = os.umask(0o022)
+        yield
+        os.umask(before)
+
+
+@pytest.fixture(scope="module")
+def power(tmp_path_factory: pytest.TempPathFactory) -> PowerCuts:
+    """One domain, recorded from its making to its second backup."""
+    work = PowerCuts(tmp_path_factory.mktemp("power") / "cut", 1, FileSystem.POSIX)
+    work.record()
+    return work
+
+
+@pytest.fixture(scope="module")
+def recording(power: PowerCuts) -> Recording:
+    return power.read()
+
+
+def test_what_was_acknowledged_is_whole_after_any_cut(power: PowerCuts, recording: Recording) -> None:
+    """C1, P1: keys, catalog, images; the index that was kept is the one that is made anew."""
+    seed = os.urandom(4).hex()
+    for cut in islice(cuts(recording, seed), CUTS):
+        assert power.problems_of(recording, cut, served=False) == [], cut
+
+
+def test_a_domain_goes_on_after_a_cut(power: PowerCuts, recording: Recording) -> None:
+    """It starts, verifies, restores, and backs up again; the cut lies between two acknowledged backups."""
+    (before, _), (last, _) = recording.marks[-2:]
+    cut = Cut((before + last) // 2, "lost", "a backup")
+    assert power.problems_of(recording, cut, served=True) == []
+
+
+def test_an_fsync_that_is_left_out_is_noticed(power: PowerCuts) -> None:
+    """The harness can fail: the same work, told without the fsync of the names of containers."""
+    shown = "".join(f"\\x{byte:02x}" for byte in b"/pools/main/containers")
+    broken = power.read(lambda line: " fsync(" not in line or shown not in line)
+    line = broken.marks[-1][0]
+    assert power.problems_of(broken, Cut(line, "lost", "the end"), served=False) != []
+
+
+def test_a_killed_role_goes_on(tmp_path: Path) -> None:
+    """R10: killed by the kernel as it enters a durable step; its supervisor starts it again."""
+    killing = Killing(tmp_path / "killed", 1, "a test")
+    try:
+        killing.prepare()
+        step, problems = killing.round(Aim("north", "media", "link", 1))
+        problems += killing.full_look()
+    finally:
+        killing.stop()
+    assert step == "pool: the object gets its name"
+    assert problems == []
