@@ -26,6 +26,17 @@ from strongroom.pool.place import BucketKey, BucketPlace
 
 
 @dataclass(frozen=True)
+class LockFacts:
+    """How a pool is locked; times are of its lock clock, in ns, and 0 when nothing was ever locked in it."""
+
+    mode: str = "none"
+    rounding_days: int = 0
+    clock_ns: int = 0
+    objects: int = 0
+    latest_ns: int = 0
+
+
+@dataclass(frozen=True)
 class PoolFacts:
     """A storage pool, as its media server last told of it.
 
@@ -46,6 +57,7 @@ class PoolFacts:
     requests: Mapping[str, int] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    lock: LockFacts = LockFacts()
 
 
 @dataclass(frozen=True)
@@ -98,8 +110,29 @@ class MediaServers(Protocol):
     def pool(self, name: str) -> PoolFacts | None:
         """Look a pool up."""
 
-    def collect(self, connection: Connection, name: str, *, dry_run: bool) -> JobId:
+    def lock_pool(self, name: str, mode: str, rounding_days: int, actor: Actor) -> PoolFacts:
+        """Lock what is stored in a pool from now on, ends rounded up to whole multiples of so many days.
+
+        Raises:
+            NotFoundError: there is no such pool.
+            RefusedError: it is locked more strictly already.
+        """
+
+    def lock_image(self, image: ImageId, seconds: int, reason: str, actor: Actor) -> Mapping[int, int]:
+        """Lock the copies of an image in this domain's pools that lock, for so long from now on if not longer already.
+
+        Returns:
+            When the lock of each copy ends, by the lock clock of its pool, in ns.
+
+        Raises:
+            NotFoundError: there is no such image.
+            RefusedError: no copy is in a pool that locks.
+        """
+
+    def collect(self, connection: Connection, name: str, *, dry_run: bool, lift: bool) -> JobId:
         """Submit a job that frees what no image of a pool needs; with ``dry_run`` it only counts that.
+
+        With ``lift`` also what governance locks keep.
 
         Raises:
             NotFoundError: there is no such pool.
@@ -192,8 +225,12 @@ class Imports(Protocol):
 class ImageWork(Protocol):
     """Work on images."""
 
-    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> Sequence[int]:
+    def expire(
+        self, connection: Connection, image: ImageId, copy: int | None, reason: str, *, lift: bool
+    ) -> Sequence[int]:
         """Expire the copies of an image on this domain's media, or the named one, before their time.
+
+        With ``lift`` also those that a governance lock keeps.
 
         Raises:
             NotFoundError: there is no such image, or copy.

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from strongroom.core.errors import IntegrityError
-from strongroom.core.ids import DomainId, ImageId, MediumId, PageId
+from strongroom.core.ids import ContainerId, DomainId, EnvelopeId, ImageId, MediumId, PageId
 from strongroom.formats import fragment
 from strongroom.formats.copy_header import CheckedCopy
 from strongroom.formats.errors import ForeignError
-from strongroom.images.envelopes import Envelopes
+from strongroom.formats.lock_record import LockMode
 from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool import collection, names
@@ -39,6 +39,7 @@ class Collected:
         sparse_bytes: bytes that no image needs in containers of which a part is needed.
         condemned: what was condemned now; it goes with the next collection, or the one after that.
         waiting: what was condemned before, and somebody may still refer to.
+        locked: what no image needs, and a retention lock keeps.
         removed: what is gone.
         reprieved: what had been condemned, and is needed after all.
         envelopes: key envelopes that are gone.
@@ -53,6 +54,7 @@ class Collected:
     sparse_bytes: int = 0
     condemned: Count = field(default_factory=Count)
     waiting: Count = field(default_factory=Count)
+    locked: Count = field(default_factory=Count)
     removed: Count = field(default_factory=Count)
     reprieved: int = 0
     envelopes: int = 0
@@ -68,6 +70,7 @@ def collect(
     without: Collection[str] = (),
     dry_run: bool,
     check: Check,
+    lift: bool = False,
 ) -> Collected:
     """Free what no image of a pool needs.
 
@@ -78,14 +81,19 @@ def collect(
         without: names of fragments that do not count, because they are about to be removed; for a plan only.
         dry_run: change nothing.
         check: asked, often, whether to go on.
+        lift: also free what a governance lock keeps and no image needs.
 
     Raises:
         CannotMarkError: nobody can tell what an image needs; nothing was changed.
+        LocksUnreadError: nobody can tell what is locked; nothing was changed.
         PoolFullError, PoolWriteError, PoolReadError: the storage refused; what was done stays done.
     """
     if without and not dry_run:
         raise ValueError("only a plan leaves fragments out that are still there")
     told = Collected()
+    pool.locks.refresh()
+    lifted = lift and pool.locks.mode is LockMode.GOVERNANCE
+    locked = frozenset[ContainerId]() if lifted else _locked_containers(pool)
     with Marks(pool.store.index_path) as marks:
         roots = _counted(_roots(pool, committing, without), told)
         marks.follow(
@@ -100,11 +108,11 @@ def collect(
             medium=pool.medium,
             check=lambda containers: check(f"{containers} containers looked at"),
         )
-        _count(survey_of, told)
+        _count(survey_of, locked, told)
         if not dry_run:
-            staying = _free_containers(pool, survey_of, epochs, told, check)
+            staying = _free_containers(pool, survey_of, epochs, locked, told, check, lift=lifted)
             if not survey_of.unread:  # one that cannot be read may have a frame under any key
-                _free_envelopes(pool.envelopes, staying, marks, epochs, told)
+                _free_envelopes(pool, staying, marks, epochs, told, lift=lifted)
     return told
 
 
@@ -149,19 +157,35 @@ def _counted(roots: Iterator[Root], told: Collected) -> Iterator[Root]:
         yield root
 
 
-def _count(found: Survey, told: Collected) -> None:
+def _locked_containers(pool: OpenPool) -> frozenset[ContainerId]:
+    found = map(names.container_of, pool.locks.locked(names.CONTAINERS))
+    return frozenset(container for container in found if container is not None)
+
+
+def _count(found: Survey, locked: Collection[ContainerId], told: Collected) -> None:
     for one in found.containers:
         told.found.add(one.size_bytes)
-        if not one.needed:
+        if not one.needed and one.id in locked:
+            told.locked.add(one.size_bytes)
+        elif not one.needed:
             told.unneeded.add(one.size_bytes)
         else:
             told.sparse_bytes += one.item_bytes - one.needed_bytes
     told.unread = [f"container '{container.hex()}': {why}" for container, why in found.unread]
 
 
-def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collected, check: Check) -> list[Surveyed]:
+def _free_containers(
+    pool: OpenPool,
+    found: Survey,
+    epochs: Epochs,
+    locked: Collection[ContainerId],
+    told: Collected,
+    check: Check,
+    *,
+    lift: bool,
+) -> list[Surveyed]:
     """Condemn and remove containers; give those that stay."""
-    todo = collection.sort(found, epochs)
+    todo = collection.sort(found, epochs, locked)
     pool.index.reprieve([one.id for one in todo.reprieve])
     told.reprieved = len(todo.reprieve)
     pool.index.condemn([one.id for one in todo.condemn], epochs.now)
@@ -175,6 +199,7 @@ def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collec
         todo.remove,
         medium=pool.medium,
         check=lambda: check("removing containers"),
+        lift=lift,
     )
     told.reprieved += len(kept)
     going = {one.id for one in (*todo.condemn, *todo.wait, *todo.remove)} - set(kept)
@@ -182,19 +207,21 @@ def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collec
 
 
 def _free_envelopes(
-    envelopes: Envelopes, staying: list[Surveyed], marks: Marks, epochs: Epochs, told: Collected
+    pool: OpenPool, staying: list[Surveyed], marks: Marks, epochs: Epochs, told: Collected, *, lift: bool
 ) -> None:
     """Free what wraps keys that no frame uses.
 
     An envelope is condemned with the last container that needs it, or after that; so it never goes before.
     """
+    envelopes = pool.envelopes
+    locked = frozenset[EnvelopeId | None]() if lift else {*map(names.envelope_of, pool.locks.locked(names.ENVELOPES))}
     origins = marks.origins
     used = {key for container in staying for key in container.data_keys}
     held = {origins.record(one.origin, one.envelope): one for one in envelopes.for_frames()}
     needed = {
         record
         for record, one in held.items()
-        if any(origins.record(one.origin, key) in used for key in envelopes.data_keys_in(one))
+        if one.envelope in locked or any(origins.record(one.origin, key) in used for key in envelopes.data_keys_in(one))
     }
     for listed in marks.envelopes.sets():
         needed |= listed & held.keys()
@@ -207,5 +234,5 @@ def _free_envelopes(
             envelopes.reprieve(one)
         elif one.condemned >= epochs.closed_before:
             told.envelopes_waiting += 1
-        elif envelopes.remove(one):
+        elif envelopes.remove(one, lift=lift):
             told.envelopes += 1

@@ -148,6 +148,14 @@ class Envelopes:
             ).fetchall()
         return [row[0] for row in rows]
 
+    def all_keys_of(self, envelopes: Iterable[EnvelopeId], origin: DomainId) -> list[str]:
+        """Give the keys of the objects with all generations of these envelopes."""
+        return [
+            str(row[0])
+            for batch in _batched(envelopes)
+            for row in self._select("key", "generation", "envelope", batch, "origin = ?", origin)
+        ]
+
     def read(self, envelope: EnvelopeId, origin: DomainId) -> list[bytes]:
         """Give all generations of an envelope, the newest first."""
         with self._file.using() as db:
@@ -250,13 +258,18 @@ class Envelopes:
         with self._file.using() as db:
             self._reprieve(db, held.envelope, held.origin)
 
-    def remove(self, held: HeldEnvelope) -> int:
+    def remove(self, held: HeldEnvelope, *, lift: bool = False) -> int:
         """Remove all generations of an envelope that is still condemned, the newest first.
+
+        Args:
+            held: the envelope.
+            lift: also when a governance lock keeps it.
 
         Returns:
             Bytes that are free now; 0 when it is not condemned any more.
 
         Raises:
+            LockedError: a retention lock keeps it.
             PoolWriteError: the storage refused.
         """
         which = (held.envelope, held.origin)
@@ -272,7 +285,7 @@ class Envelopes:
                     freed += self._store.size(key)
                 except ObjectMissingError:
                     continue  # removed, and the machine stopped before that was noted here
-                self._store.remove(key)
+                self._store.remove(key, lift=lift)
             for table in ("generation", "data_key", "condemned"):
                 db.execute(f"DELETE FROM {table} WHERE envelope = ? AND origin = ?", which)  # noqa: S608 - names of ours
         return freed

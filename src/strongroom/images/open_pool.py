@@ -17,6 +17,7 @@ from strongroom.pool import names
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.journal import Journal
+from strongroom.pool.locks import Locks
 from strongroom.pool.reader import PageReader
 from strongroom.pool.salvage import Salvaged, salvage
 from strongroom.pool.store import PoolStore
@@ -33,6 +34,7 @@ class OpenPool:
         envelopes: its key envelopes.
         fragments: the copies that are complete in it.
         journal: its journal.
+        locks: its retention locks.
         clock: for what is written.
         entropy: for what is written.
         refreshed: what the index found new, gone or damaged when it was opened.
@@ -46,6 +48,7 @@ class OpenPool:
     envelopes: Envelopes
     fragments: Fragments
     journal: Journal
+    locks: Locks
     clock: Clock
     entropy: Entropy
     refreshed: RefreshReport
@@ -94,13 +97,15 @@ class OpenPool:
         raw = store.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes + 1)
         header = signed.verify(MEDIA_HEADER, raw).payload
         domain, medium = DomainId(header.domain), MediumId(header.medium)
+        locks = Locks(store, store.index_path, medium, clock, entropy)
         salvaged = salvage(store, medium=medium, own=domain)
         index, refreshed = open_index(store.index_path, store, entropy, medium=medium)
         envelopes = Envelopes(store, store.index_path, domain)
         refused = envelopes.refresh()
-        fragments = Fragments(store, domain, medium)
+        fragments = Fragments(store, domain, medium, locks)
+        journal = Journal(store)
         return cls(
-            store, header, index, envelopes, fragments, Journal(store), clock, entropy, refreshed, salvaged, refused
+            store, header, index, envelopes, fragments, journal, locks, clock, entropy, refreshed, salvaged, refused
         )
 
     def pages(self, origin: DomainId) -> PageReader:
@@ -111,4 +116,5 @@ class OpenPool:
         """Close the caches, and let go of the storage."""
         self.index.close()
         self.envelopes.close()
+        self.locks.close()
         self.store.close()

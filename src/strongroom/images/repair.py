@@ -74,6 +74,7 @@ def repair_pool(pool: OpenPool, *, dry_run: bool) -> RepairReport:
     repair = ContainerRepair(
         pool.store,
         pool.index,
+        pool.locks,
         medium=pool.medium,
         origins={pool.domain, *(found.image.signer for _, found in _fragments(pool) if isinstance(found, Fragment))},
         clock=pool.clock,

@@ -8,7 +8,7 @@ is; they are counted by whoever knows the sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from strongroom.core.errors import IntegrityError, NotFoundError
@@ -17,7 +17,7 @@ from strongroom.formats import frame
 from strongroom.formats.container import Content
 from strongroom.pool import names
 from strongroom.pool.containers import read_contents
-from strongroom.pool.errors import PoolReadError
+from strongroom.pool.errors import LockedError, PoolReadError
 from strongroom.pool.index import Index
 from strongroom.pool.reader import read_item
 from strongroom.pool.store import Store
@@ -61,21 +61,27 @@ class Sorted:
     Attributes:
         remove: condemned long enough, and still not needed.
         wait: condemned, and somebody may still refer to it.
-        reprieve: condemned, and needed after all.
+        reprieve: condemned, and needed after all, or locked since.
         condemn: not needed.
+        locked: not needed, and stays because a retention lock keeps it.
     """
 
     remove: list[Surveyed]
     wait: list[Surveyed]
     reprieve: list[Surveyed]
     condemn: list[Surveyed]
+    locked: list[Surveyed]
 
 
-def sort(survey: Survey, epochs: Epochs) -> Sorted:
-    """Tell what is to be done; changes nothing."""
-    found = Sorted([], [], [], [])
+def sort(survey: Survey, epochs: Epochs, locked: Collection[ContainerId] = ()) -> Sorted:
+    """Tell what is to be done; changes nothing. What is locked is neither condemned nor removed."""
+    found = Sorted([], [], [], [], [])
     for one in survey.containers:
-        if one.condemned is None:
+        if one.id in locked and not one.needed:
+            found.locked.append(one)
+            if one.condemned is not None:
+                found.reprieve.append(one)
+        elif one.condemned is None:
             if not one.needed and (epochs.young_ns is None or one.created_ns < epochs.young_ns):
                 found.condemn.append(one)
         elif one.needed:
@@ -94,6 +100,7 @@ def remove(
     *,
     medium: MediumId,
     check: Callable[[], None],
+    lift: bool = False,
 ) -> tuple[Count, list[ContainerId]]:
     """Remove condemned containers; their room is free when this returns.
 
@@ -105,9 +112,10 @@ def remove(
         containers: from :func:`sort`, which must have been asked after the last session ended that may refer to them.
         medium: the pool.
         check: asked before each container; what it raises ends the work.
+        lift: also what a governance lock keeps.
 
     Returns:
-        What was removed; and those that were not, because what they hold is whole nowhere else.
+        What was removed; and those that were not, because what they hold is whole nowhere else, or was locked since.
 
     Raises:
         PoolWriteError: the storage refused.
@@ -123,7 +131,12 @@ def remove(
             kept.append(one.id)
             continue
         # the file first: a full disk has room then for what the index writes
-        store.remove(names.container_key(one.id))
+        try:
+            store.remove(names.container_key(one.id), lift=lift)
+        except LockedError:
+            index.reprieve([one.id])
+            kept.append(one.id)
+            continue
         index.remove(one.id)
         removed.add(one.size_bytes)
     if removed.containers:

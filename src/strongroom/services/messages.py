@@ -16,7 +16,8 @@ from strongroom.formats.fragment import MAX_BYTES as MAX_FRAGMENT_BYTES
 from strongroom.formats.hop import HOP
 from strongroom.formats.journal import BATCH
 from strongroom.formats.key_envelope import KEY_ENVELOPE
-from strongroom.formats.records import Bytes16, Bytes32, Count
+from strongroom.formats.lock_record import MOST_ROUNDING_DAYS
+from strongroom.formats.records import Bytes16, Bytes32, Count, RetentionSeconds
 
 MAX_RECORD_BYTES: Final = 8 << 20
 CONTENT_TYPE: Final = "application/vnd.strongroom.record"
@@ -157,12 +158,23 @@ class FragmentToWrite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """A fragment is on stable storage; or, with a sequence, a journal batch."""
+    """A fragment is on stable storage, and locked if its pool locks; or, with a sequence, a journal batch."""
 
     medium: Bytes16
     image: Bytes16 | None = None
     copy: Count = 0
     sequence: Count = 0
+    locked_until_ns: Count = 0
+
+
+class LockState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a pool is locked: how strictly, in which steps, where its lock clock is, how much, and until when at most."""
+
+    mode: Annotated[str, msgspec.Meta(max_length=32)] = "none"
+    rounding_days: Count = 0
+    clock_ns: Count = 0
+    objects: Count = 0
+    latest_ns: Count = 0
 
 
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +186,7 @@ class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     stored_bytes: Count
     journal: Count
     requests: Annotated[dict[Annotated[str, msgspec.Meta(max_length=32)], Count], msgspec.Meta(max_length=32)] = {}
+    lock: LockState = LockState()
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -444,6 +457,44 @@ class RemoveFragments(msgspec.Struct, frozen=True, kw_only=True):
 
     medium: Bytes16
     fragments: Annotated[list[FragmentName], msgspec.Meta(max_length=1_000)]
+    lift: bool = False
+
+
+class StillLocked(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy that was not removed because it is locked, and until when."""
+
+    image: Bytes16
+    copy: Count
+    until_ns: Count
+
+
+class FragmentsRemoved(msgspec.Struct, frozen=True, kw_only=True):
+    """All are gone but these."""
+
+    locked: list[StillLocked] = []
+
+
+class LockPool(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored in a pool is to be locked from now on. The answer is a :class:`LockState`."""
+
+    medium: Bytes16
+    mode: Annotated[str, msgspec.Meta(max_length=32)]
+    rounding_days: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDING_DAYS)]
+
+
+class LockImage(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy is to be locked for so long from now on, if it is not locked longer. The answer is a :class:`Locked`."""
+
+    medium: Bytes16
+    image: Bytes16
+    copy: Count
+    seconds: RetentionSeconds
+
+
+class Locked(msgspec.Struct, frozen=True, kw_only=True):
+    """When the lock of a copy ends; 0 in a pool that locks nothing."""
+
+    until_ns: Count
 
 
 class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
@@ -451,7 +502,7 @@ class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
 
     ``epoch`` is that of sessions that begin now; none is open that began before ``closed_before``, and the oldest one
     that is open began after ``young_ns``. ``committing`` are fragments that may not lie in the pool yet, ``without``
-    those that are about to go.
+    those that are about to go. With ``lift``, what a governance lock keeps may go too.
     """
 
     job: Count
@@ -462,6 +513,7 @@ class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
     committing: list[Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]]
     without: list[FragmentName]
     dry_run: bool
+    lift: bool = False
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -486,6 +538,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     envelopes: Count
     envelopes_waiting: Count
     unread: list[Text]
+    locked: Counted = Counted()
 
 
 class CollectUpdate(msgspec.Struct, frozen=True, kw_only=True):

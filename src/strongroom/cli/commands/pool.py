@@ -17,7 +17,7 @@ from strongroom.pool.place import DEFAULT_REGION
 
 @click.group()
 def command() -> None:
-    """Make, list, repair and collect pools."""
+    """Make, list, lock, repair and collect pools."""
 
 
 @command.command()
@@ -138,9 +138,16 @@ def _repaired(found: dict[str, Any]) -> str:
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Tell what would be freed, and change nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome.")
-def collect(session: Session, name: str, dry_run: bool, wait: bool) -> None:
+@click.option("--lift-lock", is_flag=True, help="Also free what governance locks keep; audited.")
+@click.option("--reason", default="", help="Why a lock is lifted.")
+def collect(session: Session, name: str, dry_run: bool, wait: bool, lift_lock: bool, reason: str) -> None:
     """Free what no image of a pool needs; also done by itself, see upkeep.collect_hours in the settings."""
-    started = session.api.post(f"/pools/{quote(name, safe='')}/collect", {"dry_run": dry_run})
+    if lift_lock and not reason.strip():
+        raise click.UsageError("--lift-lock wants --reason")
+    body: dict[str, object] = {"dry_run": dry_run}
+    if lift_lock:
+        body |= {"lift_lock": True, "reason": reason}
+    started = session.api.post(f"/pools/{quote(name, safe='')}/collect", body)
     job = job_id(started)
     if not wait and not dry_run:
         session.out.result(started, f"job {job}")
@@ -148,6 +155,34 @@ def collect(session: Session, name: str, dry_run: bool, wait: bool) -> None:
         return
     found = wait_for(session, job)
     session.out.result(found, None if session.out.as_json else _collected(found["result"], dry_run=dry_run))
+
+
+@command.command()
+@verb
+@click.argument("name")
+@click.option(
+    "--mode",
+    type=click.Choice(["governance", "compliance"]),
+    required=True,
+    help="Governance can be lifted by an administrator, compliance by nobody.",
+)
+@click.option(
+    "--rounding",
+    type=click.IntRange(1, 366),
+    default=7,
+    show_default=True,
+    metavar="DAYS",
+    help="Ends of locks are rounded up to multiples of this, so that most backups extend few of them.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def lock(session: Session, name: str, mode: str, rounding: int, yes: bool) -> None:
+    """Lock every image that is stored in a pool from now on until its retention is over.
+
+    A mode is never made less strict, and no lock ever shorter.
+    """
+    session.confirm(f"Lock what is stored in pool {safe(name)} from now on, for {mode}, for ever?", yes=yes)
+    found = session.api.post(f"/pools/{quote(name, safe='')}/lock", {"mode": mode, "rounding_days": rounding})
+    session.out.result(found, f"pool {safe(name)} locks what is stored in it: {mode}")
 
 
 def _collected(result: dict[str, Any], *, dry_run: bool) -> str:
@@ -162,6 +197,10 @@ def _collected(result: dict[str, Any], *, dry_run: bool) -> str:
                 f"to be freed when the backups and replications that run have ended: {result['waiting_containers']}"
                 f" containers of {size(result['waiting_bytes'])}"
             )
+    if result.get("locked_containers"):
+        lines.append(
+            f"not needed, but locked: {result['locked_containers']} containers of {size(result['locked_bytes'])}"
+        )
     lines.append(f"not needed, in containers that stay: {size(result['sparse_bytes'])}")
     if result["unread_containers"]:
         lines.append(f"{result['unread_containers']} containers cannot be read, and stay; the job's log names them")

@@ -108,6 +108,7 @@ class CollectRoute:
                 committing=said.committing,
                 without=[names.image_key(ImageId(one.image), one.copy) for one in said.without],
                 dry_run=said.dry_run,
+                lift=said.lift,
                 check=collecting.check,
             )
         except StrongroomError as error:
@@ -135,6 +136,7 @@ def _told(found: Collected) -> messages.Collected:
         reprieved=found.reprieved,
         envelopes=found.envelopes,
         envelopes_waiting=found.envelopes_waiting,
+        locked=_counted(found.locked),
         unread=[text[:_MOST_TEXT] for text in found.unread[:_MOST_UNREAD]],
     )
 

@@ -15,10 +15,13 @@ from aiohttp import web
 from strongroom.core.ids import DomainId, ImageId, MediumId
 from strongroom.core.secret import Secret
 from strongroom.formats.errors import DamagedError
+from strongroom.formats.lock_record import MODES, LockMode
 from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.repair import repair_pool
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
+from strongroom.pool import names
+from strongroom.pool.errors import LockedError
 from strongroom.pool.place import BucketKey
 from strongroom.services import messages
 from strongroom.services.identity import Identities
@@ -26,7 +29,7 @@ from strongroom.services.media.callers import Callers
 from strongroom.services.media.collecting import CollectRoute
 from strongroom.services.media.errors import UnknownWorkError
 from strongroom.services.media.jobs import MediaServer
-from strongroom.services.media.pools import state_of
+from strongroom.services.media.pools import lock_state, state_of
 from strongroom.services.media.primary import ImageKeys
 from strongroom.services.media.sending import SendRoute
 from strongroom.services.record_http import answer, read_body
@@ -82,6 +85,8 @@ class WorkRoutes:
             "limit-sending": (messages.LimitSending, self._limit_sending),
             "make-request": (messages.MakeRequest, self._make_request),
             "take-certificate": (messages.HostCertificate, self._take_certificate),
+            "lock-pool": (messages.LockPool, self._lock_pool),
+            "lock-image": (messages.LockImage, self._lock_image),
             "pool-status": (messages.PoolStatus, self._pool_status),
         }
 
@@ -154,11 +159,29 @@ class WorkRoutes:
             self.server.primary.file_list(said.job, image, pieces)
         return messages.Nothing()
 
-    def _remove_fragments(self, said: messages.RemoveFragments) -> messages.Nothing:
-        fragments = self.server.pools.get(MediumId(said.medium)).fragments
+    def _remove_fragments(self, said: messages.RemoveFragments) -> messages.FragmentsRemoved:
+        pool = self.server.pools.get(MediumId(said.medium))
+        locked = []
         for one in said.fragments:
-            fragments.remove(ImageId(one.image), one.copy)
-        return messages.Nothing()
+            try:
+                pool.fragments.remove(ImageId(one.image), one.copy, lift=said.lift)
+            except LockedError as error:
+                logger.warning("a fragment stays: %s", error.message, extra={"event": "fragment-locked"})
+                until_ns = pool.locks.until_ns(names.image_key(ImageId(one.image), one.copy))
+                locked.append(messages.StillLocked(image=one.image, copy=one.copy, until_ns=until_ns))
+        return messages.FragmentsRemoved(locked=locked)
+
+    def _lock_pool(self, said: messages.LockPool) -> messages.LockState:
+        pool = self.server.pools.get(MediumId(said.medium))
+        pool.locks.strengthen(MODES.get(said.mode, LockMode.NONE), said.rounding_days)
+        return lock_state(pool)
+
+    def _lock_image(self, said: messages.LockImage) -> messages.Locked:
+        pool = self.server.pools.get(MediumId(said.medium))
+        fragment = pool.fragments.read(ImageId(said.image), said.copy)
+        if pool.locks.mode is LockMode.NONE:
+            return messages.Locked(until_ns=0)
+        return messages.Locked(until_ns=self.server.pools.locker(pool.medium).lock_for(fragment, said.seconds))
 
     def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:
         pool = self.server.pools.get(MediumId(said.medium))

@@ -56,13 +56,13 @@ class Collecting:
         retry = RetryPolicy(first=self._primary.settings.times.retry)
         return {COLLECT: Handler(self._collect, "collection", retry)}
 
-    def submit(self, connection: Connection, medium: Medium, *, dry_run: bool) -> JobId:
-        """Submit the collection of a pool, or the plan of one."""
+    def submit(self, connection: Connection, medium: Medium, *, dry_run: bool, lift: bool = False) -> JobId:
+        """Submit the collection of a pool, or the plan of one; with ``lift`` also of what governance locks keep."""
         job = NewJob(
             COLLECT,
             subject=medium.label,
-            params={"medium": to_text(medium.medium), "dry_run": dry_run},
-            unique_key=f"collect {medium.medium.hex()} {dry_run}",
+            params={"medium": to_text(medium.medium), "dry_run": dry_run, "lift": lift},
+            unique_key=f"collect {medium.medium.hex()} {dry_run} {lift}",
         )
         return self._primary.jobs.submit(connection, job).id
 
@@ -129,6 +129,7 @@ class Collecting:
             committing=[data for _, _, data in committing(connection, medium)],
             without=self._about_to_go(connection, medium) if dry_run else [],
             dry_run=dry_run,
+            lift=bool(context.params.get("lift")),
         ), pool
 
     def _about_to_go(self, connection: Connection, medium: MediumId) -> list[messages.FragmentName]:
@@ -182,6 +183,7 @@ def _added(first: messages.Collected, second: messages.Collected) -> messages.Co
         envelopes=first.envelopes + second.envelopes,
         envelopes_waiting=second.envelopes_waiting,
         unread=second.unread,
+        locked=second.locked,
     )
 
 
@@ -194,6 +196,8 @@ def _shown(found: messages.Collected, request: messages.CollectPool) -> dict[str
         "bytes": found.found.bytes,
         "unneeded_containers": found.unneeded.containers,
         "unneeded_bytes": found.unneeded.bytes,
+        "locked_containers": found.locked.containers,
+        "locked_bytes": found.locked.bytes,
         "sparse_bytes": found.sparse_bytes,
         "removed_containers": found.removed.containers,
         "removed_bytes": found.removed.bytes,

@@ -136,11 +136,28 @@ class MediaClients:
         """Have a fragment that is damaged or gone written again."""
         self._ask(host, "restore-fragment", fragment, messages.Nothing)
 
-    def remove_fragments(self, host: HostId, medium: MediumId, fragments: list[messages.FragmentName]) -> None:
-        """Have the files of expired copies removed from a pool; they are gone when this returns."""
-        self._ask(
-            host, "remove-fragments", messages.RemoveFragments(medium=medium, fragments=fragments), messages.Nothing
-        )
+    def remove_fragments(
+        self, host: HostId, medium: MediumId, fragments: list[messages.FragmentName], *, lift: bool
+    ) -> list[messages.StillLocked]:
+        """Have the files of expired copies removed from a pool; they are gone when this returns.
+
+        Returns:
+            Those that the pool keeps, because they are locked.
+        """
+        request = messages.RemoveFragments(medium=medium, fragments=fragments, lift=lift)
+        return self._ask(host, "remove-fragments", request, messages.FragmentsRemoved).locked
+
+    def lock_pool(self, host: HostId, request: messages.LockPool) -> messages.LockState:
+        """Have what is stored in a pool locked from now on.
+
+        Raises:
+            WeakerLockError: it is locked more strictly already.
+        """
+        return self._ask(host, "lock-pool", request, messages.LockState)
+
+    def lock_image(self, host: HostId, request: messages.LockImage) -> int:
+        """Have a copy locked for some time from now on; give when its lock ends, 0 in a pool that locks nothing."""
+        return self._ask(host, "lock-image", request, messages.Locked, timeout=LONG_SECONDS).until_ns
 
     def collect_pool(self, host: HostId, request: messages.CollectPool, context: JobContext) -> messages.Collected:
         """Have a pool collected; reports to the job what it is at, and stops when it is cancelled.

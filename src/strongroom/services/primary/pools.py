@@ -68,5 +68,6 @@ def state_of(connection: Connection, medium: MediumId) -> messages.PoolState | N
                     stored_bytes=pool["stored_bytes"],
                     journal=pool["journal"],
                     requests=pool.get("requests", {}),
+                    lock=messages.LockState(**pool.get("lock", {})),
                 )
     return None

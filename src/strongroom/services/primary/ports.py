@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from cryptography import x509
@@ -15,6 +17,7 @@ from strongroom.api.ports import (
     DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
+    LockFacts,
     NewBucket,
     NewCredential,
     PoolFacts,
@@ -25,8 +28,9 @@ from strongroom.api.ports import (
 )
 from strongroom.audit import Actor
 from strongroom.catalog.errors import CopyNotFoundError
+from strongroom.catalog.expiry import lock_copy
 from strongroom.catalog.images import get_image
-from strongroom.catalog.media import add_medium
+from strongroom.catalog.media import add_medium, get_medium, note_locks
 from strongroom.catalog.model import CopyState, Image, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists
 from strongroom.core.clock import to_ns
@@ -37,6 +41,7 @@ from strongroom.database import read, transact
 from strongroom.formats import peer_messages as wire
 from strongroom.formats import signed
 from strongroom.formats.errors import ForeignError
+from strongroom.formats.lock_record import LockMode
 from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.formats.peer_messages import Empty, Refused, SLPCheck, SLPChecked, StorageListed
 from strongroom.formats.segment import PAYLOAD_CHUNKS
@@ -56,7 +61,12 @@ from strongroom.services import messages
 from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
 from strongroom.services.primary.collecting import Collecting
-from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
+from strongroom.services.primary.errors import (
+    NoMediaServerError,
+    NothingToLockError,
+    NotReadableError,
+    PoolExistsError,
+)
 from strongroom.services.primary.expiring import Expiring
 from strongroom.services.primary.image_work import ImageWork, has_file_list
 from strongroom.services.primary.media_client import MediaClients
@@ -151,11 +161,49 @@ class Media:
         """Look a pool up."""
         return next((pool for pool in self.pools() if pool.name == name), None)
 
-    def collect(self, connection: Connection, name: str, *, dry_run: bool) -> JobId:
+    def collect(self, connection: Connection, name: str, *, dry_run: bool, lift: bool) -> JobId:
         """Submit the collection of a pool, or its plan."""
-        return self._collecting.submit(
-            connection, pools.pool_named(connection, self._primary.domain, name), dry_run=dry_run
-        )
+        pool = pools.pool_named(connection, self._primary.domain, name)
+        return self._collecting.submit(connection, pool, dry_run=dry_run, lift=lift)
+
+    def lock_pool(self, name: str, mode: str, rounding_days: int, _actor: Actor) -> PoolFacts:
+        """Have a pool locked from now on: its media server keeps that in the pool, then it is entered."""
+        with read(self._primary.engine) as connection:
+            pool = pools.pool_named(connection, self._primary.domain, name)
+        request = messages.LockPool(medium=pool.medium, mode=mode, rounding_days=rounding_days)
+        told = self._clients.lock_pool(pools.host_of(pool), request)
+        transact(self._primary.engine, lambda c: note_locks(c, pool.medium, mode=told.mode, clock_ns=told.clock_ns))
+        return replace(self._named(name), lock=_lock_facts(told))
+
+    def lock_image(self, image: ImageId, seconds: int, reason: str, _actor: Actor) -> Mapping[int, int]:
+        """Lock the complete copies of an image in this domain's pools: the storage first, then the catalog."""
+        with read(self._primary.engine) as connection:
+            held = [
+                (copy, get_medium(connection, copy.medium))
+                for copy in get_image(connection, image).copies
+                if copy.state is CopyState.COMPLETE and copy.key.domain == self._primary.domain
+            ]
+        locked: dict[int, int] = {}
+        for copy, pool in held:
+            if pool.lock_mode == LockMode.NONE.word:
+                continue
+            request = messages.LockImage(medium=pool.medium, image=image, copy=copy.key.number, seconds=seconds)
+            until_ns = self._clients.lock_image(pools.host_of(pool), request)
+            transact(
+                self._primary.engine,
+                partial(
+                    lock_copy,
+                    key=copy.key,
+                    until_ns=until_ns,
+                    own=self._primary.domain,
+                    now=self._primary.clock.now(),
+                    reason=reason,
+                ),
+            )
+            locked[copy.key.number] = until_ns
+        if not locked:
+            raise NothingToLockError(f"the image '{to_text(image)}' has no complete copy in a pool that locks")
+        return locked
 
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, _actor: Actor) -> HeldCertificate:
         """Get this domain's media server a certificate of another domain: its key is made, and stays, there."""
@@ -229,9 +277,14 @@ class Media:
             free_bytes=told.free_bytes if told else None,
             chunker="FastCDC " + "/".join(str(size >> 10) for size in PAYLOAD_CHUNKS) + " KiB",
             requests=told.requests if told else {},
+            lock=_lock_facts(told.lock) if told else LockFacts(mode=medium.lock_mode),
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
         )
+
+
+def _lock_facts(told: messages.LockState) -> LockFacts:
+    return LockFacts(told.mode, told.rounding_days, told.clock_ns, told.objects, told.latest_ns)
 
 
 class Backups:
@@ -326,9 +379,9 @@ class Images:
         self._work = work
         self._expiring = expiring
 
-    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> list[int]:
+    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str, *, lift: bool) -> list[int]:
         """Expire copies of an image before their time."""
-        return self._expiring.expire_image(connection, image, copy, reason)
+        return self._expiring.expire_image(connection, image, copy, reason, lift=lift)
 
     def verify(self, image: ImageId, _actor: Actor) -> JobId:
         """Verify the first complete copy of this domain."""
