@@ -62,6 +62,8 @@ class Pools:
         self._lockers: dict[MediumId, ImageLocker] = {}
         self._served: set[MediumId] = set()
         self._opening: dict[MediumId, Future[None]] = {}
+        self._keeping: Future[None] | None = None
+        self._is_closed = False
         self._has_served = False
         self._opener = ThreadPoolExecutor(_OPENED_AT_ONCE, thread_name_prefix="open-pool")
 
@@ -160,11 +162,10 @@ class Pools:
             return self._lockers.setdefault(medium, ImageLocker(pool))
 
     def keep_clocks(self) -> None:
-        """Keep the lock clocks of the pools; called with every beat."""
+        """Keep the lock clocks of the pools; called with every beat, which waits for no storage."""
         with self._lock:
-            opened = list(self._open.values())
-        for pool in opened:
-            keep_clock(pool)
+            if not self._is_closed and (self._keeping is None or self._keeping.done()):
+                self._keeping = self._opener.submit(_keep_clocks, list(self._open.values()))
 
     def states(self) -> list[messages.PoolState]:
         """Tell how the served pools are; one whose storage cannot be read is left out, and the others are told."""
@@ -184,6 +185,8 @@ class Pools:
 
     def close(self) -> None:
         """Close all; nothing may be at work in them."""
+        with self._lock:
+            self._is_closed = True  # a last beat may still be under way
         self._opener.shutdown(cancel_futures=True)
         with self._lock:
             for pool in self._open.values():
@@ -283,6 +286,11 @@ class Pools:
                 extra={"event": "envelope-refused", "medium": to_text(medium)},
             )
         return pool
+
+
+def _keep_clocks(pools: Sequence[OpenPool]) -> None:
+    for pool in pools:
+        keep_clock(pool)
 
 
 def keep_clock(pool: OpenPool, *, at_once: bool = False) -> None:
