@@ -15,7 +15,7 @@ from strongroom.formats import frame, key_page, manifest_page
 from strongroom.formats.manifest_page import FrameRow, Leaf
 from strongroom.pool import names
 from strongroom.pool.containers import Contents, read_contents
-from strongroom.pool.errors import PoolReadError
+from strongroom.pool.errors import ObjectMissingError, PoolReadError
 from strongroom.pool.manifest import PageDamage, SeenPages, StreamRoot, leaves, references_of
 from strongroom.pool.reader import FrameReader, PageReader, check_reference
 from strongroom.pool.store import Store
@@ -169,6 +169,8 @@ class ImageVerifier:
         self._checked.add(container)
         try:
             read_contents(self._store, container, self._medium)
+        except ObjectMissingError:
+            return  # collected since the frame was read from it; a frame that is nowhere is told as such
         except (IntegrityError, NotFoundError, PoolReadError) as error:
             yield Problem(error.code, error.message, container=container)
 

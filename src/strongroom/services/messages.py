@@ -114,6 +114,25 @@ class NamingKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return "NamingKeyAnswer(***)"
 
 
+class MarkingKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection rewrites containers of a key group: these envelopes have its naming keys, newest first."""
+
+    job: Count
+    group: Bytes16
+    envelopes: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=KEY_ENVELOPE.max_bytes)]], msgspec.Meta(max_length=16)
+    ]
+
+
+class MarkingKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The naming key with which the next backup of the group will look; ``None`` when none of them opens."""
+
+    key: _Secret32 | None
+
+    def __repr__(self) -> str:
+        return "MarkingKeyAnswer(***)"
+
+
 class Unwrap(msgspec.Struct, frozen=True, kw_only=True):
     """Data keys of a job's image are needed, which lie in these envelopes."""
 
@@ -446,6 +465,14 @@ class RemoveFragments(msgspec.Struct, frozen=True, kw_only=True):
     fragments: Annotated[list[FragmentName], msgspec.Meta(max_length=1_000)]
 
 
+class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
+    """Containers of whose bytes less than a share is needed are rewritten, within these limits."""
+
+    percent: Count
+    most_bytes: Count
+    bytes_per_second: Count
+
+
 class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
     """What no image of a pool needs is to be freed; with ``dry_run``, to be counted.
 
@@ -462,6 +489,7 @@ class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
     committing: list[Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]]
     without: list[FragmentName]
     dry_run: bool
+    rewriting: Rewriting | None = None
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -479,6 +507,11 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     found: Counted
     unneeded: Counted
     sparse_bytes: Count
+    rewritten: Counted
+    copied_bytes: Count
+    rewrite_later: Count
+    damaged: list[Text]
+    full: Text
     condemned: Counted
     waiting: Counted
     removed: Counted
@@ -489,9 +522,11 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CollectUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of the answer to *collect-pool*: what it is at; the last one has the outcome."""
+    """One piece of the answer to *collect-pool*: what it is at, in bytes if it copies; the last one has the outcome."""
 
     message: Text = ""
+    done: Count = 0
+    total: Count = 0
     collected: Collected | None = None
     document: dict[str, object] | None = None
 

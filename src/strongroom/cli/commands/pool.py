@@ -139,7 +139,10 @@ def _repaired(found: dict[str, Any]) -> str:
 @click.option("--dry-run", is_flag=True, help="Tell what would be freed, and change nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome.")
 def collect(session: Session, name: str, dry_run: bool, wait: bool) -> None:
-    """Free what no image of a pool needs; also done by itself, see upkeep.collect_hours in the settings."""
+    """Free what no image of a pool needs; also done by itself, see upkeep.collect_hours in the settings.
+
+    What is needed of containers that hold mostly what nobody needs is copied into new ones, so that they can go too.
+    """
     started = session.api.post(f"/pools/{quote(name, safe='')}/collect", {"dry_run": dry_run})
     job = job_id(started)
     if not wait and not dry_run:
@@ -155,14 +158,30 @@ def _collected(result: dict[str, Any], *, dry_run: bool) -> str:
     if dry_run:
         lines.append(f"{result['images_expired']} copies are expired, or due to expire")
         lines.append(f"to be freed: {result['unneeded_containers']} containers of {size(result['unneeded_bytes'])}")
+        if result["rewritten_containers"]:
+            lines.append(
+                f"to be rewritten, and freed: {result['rewritten_containers']} containers of"
+                f" {size(result['rewritten_bytes'])}, of which {size(result['copied_bytes'])} are copied"
+            )
     else:
         lines.append(f"freed: {result['removed_containers']} containers of {size(result['removed_bytes'])}")
+        if result["rewritten_containers"]:
+            lines.append(
+                f"rewritten: {result['rewritten_containers']} containers of {size(result['rewritten_bytes'])}, of which"
+                f" {size(result['copied_bytes'])} were copied"
+            )
         if result["waiting_containers"]:
             lines.append(
                 f"to be freed when the backups and replications that run have ended: {result['waiting_containers']}"
                 f" containers of {size(result['waiting_bytes'])}"
             )
     lines.append(f"not needed, in containers that stay: {size(result['sparse_bytes'])}")
+    if result["rewrite_later_containers"]:
+        lines.append(f"{result['rewrite_later_containers']} containers are left to be rewritten another time")
+    if result["damaged_containers"]:
+        lines.append(
+            f"{result['damaged_containers']} containers stay because they are damaged; the job's log names them"
+        )
     if result["unread_containers"]:
         lines.append(f"{result['unread_containers']} containers cannot be read, and stay; the job's log names them")
     return "\n".join(lines)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
 
 from strongroom.core.errors import StrongroomError, UnavailableError, to_document
-from strongroom.core.ids import ImageId, MediumId, to_text
-from strongroom.images.collect import Collected, collect
+from strongroom.core.ids import ImageId, KeyGroupId, MediumId, to_text
+from strongroom.core.secret import Secret
+from strongroom.images.collect import Collected, Rewriting, collect
 from strongroom.pool import names
 from strongroom.pool.collection import Count, Epochs
+from strongroom.pool.rewriting import Limits
+from strongroom.replication.pace import Pace
 from strongroom.services import messages
 from strongroom.services.media.errors import CancelledError
-from strongroom.services.media.jobs import JobThread
-from strongroom.services.media.pools import Pools
+from strongroom.services.media.jobs import JobThread, MediaServer
 from strongroom.services.record_http import CONTENT_TYPE, InternalError, piece
 
 logger = logging.getLogger(__name__)
@@ -42,14 +45,16 @@ class _Collecting:
     said: messages.CollectPool
     stop: threading.Event = field(default_factory=threading.Event)
     message: str = ""
+    done: int = 0
+    total: int = 0
 
-    def check(self, message: str) -> None:
+    def check(self, message: str, done: int = 0, total: int = 0) -> None:
         """Take what it is at.
 
         Raises:
             CancelledError: nobody waits for it any more.
         """
-        self.message = message
+        self.message, self.done, self.total = message, done, total
         if self.stop.is_set():
             raise CancelledError(f"the job {self.said.job} was cancelled")
 
@@ -59,10 +64,10 @@ class CollectRoute:
     """Collects pools, each one once at a time.
 
     Args:
-        pools: what is served.
+        server: what is served, and the primary, which opens naming keys.
     """
 
-    pools: Pools
+    server: MediaServer
     _busy: set[bytes] = field(default_factory=set)
 
     async def collect(self, request: web.Request, said: messages.CollectPool) -> web.StreamResponse:
@@ -93,7 +98,8 @@ class CollectRoute:
         while not task.done():
             await asyncio.wait({task}, timeout=_UPDATE_SECONDS)
             if not task.done():
-                await response.write(piece(messages.CollectUpdate(message=collecting.message)))
+                told = messages.CollectUpdate(message=collecting.message, done=collecting.done, total=collecting.total)
+                await response.write(piece(told))
         await response.write(piece(task.result()))
         await response.write_eof()
         return response
@@ -103,10 +109,11 @@ class CollectRoute:
         facts = {"job": said.job, "medium": to_text(said.medium)}
         try:
             found = collect(
-                self.pools.get(MediumId(said.medium)),
+                self.server.pools.get(MediumId(said.medium)),
                 epochs=Epochs(said.epoch, said.closed_before, said.young_ns),
                 committing=said.committing,
                 without=[names.image_key(ImageId(one.image), one.copy) for one in said.without],
+                rewriting=self._rewriting(collecting),
                 dry_run=said.dry_run,
                 check=collecting.check,
             )
@@ -121,6 +128,23 @@ class CollectRoute:
         logger.info("a pool was collected", extra=told)
         return messages.CollectUpdate(collected=_told(found))
 
+    def _rewriting(self, collecting: _Collecting) -> Rewriting | None:
+        said = collecting.said.rewriting
+        if said is None:
+            return None
+        pace = Pace(self.server.clock, said.bytes_per_second)
+
+        def naming_keys(group: KeyGroupId, envelopes: Sequence[bytes]) -> Secret | None:
+            asked = messages.MarkingKey(job=collecting.said.job, group=group, envelopes=list(envelopes))
+            key = self.server.primary.marking_key(asked).key
+            return None if key is None else Secret(key)
+
+        return Rewriting(
+            Limits(said.percent, said.most_bytes),
+            naming_keys,
+            lambda count: pace.take(count, collecting.stop),
+        )
+
 
 def _told(found: Collected) -> messages.Collected:
     return messages.Collected(
@@ -129,6 +153,11 @@ def _told(found: Collected) -> messages.Collected:
         found=_counted(found.found),
         unneeded=_counted(found.unneeded),
         sparse_bytes=found.sparse_bytes,
+        rewritten=_counted(found.rewritten),
+        copied_bytes=found.copied_bytes,
+        rewrite_later=found.rewrite_later,
+        damaged=[text[:_MOST_TEXT] for text in found.damaged[:_MOST_UNREAD]],
+        full=found.full[:_MOST_TEXT],
         condemned=_counted(found.condemned),
         waiting=_counted(found.waiting),
         removed=_counted(found.removed),

@@ -216,7 +216,7 @@ def _peer_runner(parts: _Parts) -> web.AppRunner:
         parts.callers,
         parts.identities,
         parts.send,
-        CollectRoute(parts.server.pools),
+        CollectRoute(parts.server),
         parts.took_certificate,
     )
     application.add_routes([*work.table(), *parts.receive.table()])

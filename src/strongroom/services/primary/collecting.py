@@ -1,7 +1,8 @@
 """Collections: jobs that have a media server free what no image of a pool needs.
 
 The primary knows the sessions, the media server the containers. What a collection condemns goes when no session is
-open that began before: often that is at once, in the same job; else in a job that follows when they have ended.
+open that began before: often that is at once, in the same job; else in a job that follows when they have ended. The
+first look of a job rewrites, the second only frees.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from strongroom.catalog.media import advance_epoch, get_medium, oldest_session, 
 from strongroom.catalog.model import Medium
 from strongroom.catalog.tables import copies
 from strongroom.core.clock import from_ns, to_ns
-from strongroom.core.ids import MediumId, from_text, to_text
+from strongroom.core.ids import HostId, MediumId, from_text, to_text
 from strongroom.database import read, transact
-from strongroom.jobs import Handler, Job, JobContext, JobFilter, JobId, NewJob, Queue, RetryPolicy
+from strongroom.jobs import Handler, Job, JobContext, JobFilter, JobId, JobState, NewJob, Queue, RetryPolicy
+from strongroom.jobs.tables import jobs as job_rows
 from strongroom.services import messages
 from strongroom.services.primary import pools
+from strongroom.services.primary.errors import NotYoursError
 from strongroom.services.primary.expiring import in_use, names_of
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
@@ -95,15 +98,17 @@ class Collecting:
         medium = MediumId(from_text(context.params["medium"]))
         if context.params["dry_run"]:
             with read(self._primary.engine) as connection:
-                request, pool = self._request(connection, context, medium, dry_run=True)
+                request, pool = self._request(connection, context, medium, dry_run=True, rewrites=True)
             return _shown(self._media.collect_pool(pools.host_of(pool), request, context), request)
         first: messages.Collected | None = None
         while True:
             with read(self._primary.engine) as connection:
-                request, pool = self._request(connection, context, medium, dry_run=False)
+                request, pool = self._request(connection, context, medium, dry_run=False, rewrites=first is None)
             found = self._media.collect_pool(pools.host_of(pool), request, context)
-            for line in found.unread:
+            for line in (*found.unread, *found.damaged):
                 context.log(line, level="error")
+            if found.full:
+                context.log(f"no more was rewritten: {found.full}", level="warning")
             waits_for = transact(self._primary.engine, partial(_end, context=context, request=request, found=found))
             total = found if first is None else _added(first, found)
             with read(self._primary.engine) as connection:
@@ -115,7 +120,7 @@ class Collecting:
             first = found
 
     def _request(
-        self, connection: Connection, context: JobContext, medium: MediumId, *, dry_run: bool
+        self, connection: Connection, context: JobContext, medium: MediumId, *, dry_run: bool, rewrites: bool
     ) -> tuple[messages.CollectPool, Medium]:
         """Tell who may refer to what, in one snapshot; what is committed after it belongs to a session in it."""
         pool = get_medium(connection, medium)
@@ -129,7 +134,18 @@ class Collecting:
             committing=[data for _, _, data in committing(connection, medium)],
             without=self._about_to_go(connection, medium) if dry_run else [],
             dry_run=dry_run,
+            rewriting=self._rewriting() if rewrites else None,
         ), pool
+
+    def _rewriting(self) -> messages.Rewriting | None:
+        upkeep = self._primary.settings.upkeep
+        if not upkeep.rewrite_percent:
+            return None
+        return messages.Rewriting(
+            percent=upkeep.rewrite_percent,
+            most_bytes=upkeep.rewrite_bytes,
+            bytes_per_second=upkeep.rewrite_bytes_per_second,
+        )
 
     def _about_to_go(self, connection: Connection, medium: MediumId) -> list[messages.FragmentName]:
         now = state(connection, now=self._primary.clock.now())
@@ -139,6 +155,20 @@ class Collecting:
             due = due_for_expiry(connection, own=self._primary.domain, now=now.time, limit=_MOST_PLANNED)
             gone += [copy for copy in due if copy.medium == medium and copy.key.image not in used]
         return names_of(gone)
+
+
+def collected_on(connection: Connection, host: HostId, job: int) -> MediumId:
+    """Tell the pool of a collection that runs on a media server.
+
+    Raises:
+        NotYoursError: it is another kind of job, or another media server's, or it does not run.
+    """
+    row = connection.execute(
+        select(job_rows.c.kind, job_rows.c.params, job_rows.c.state).where(job_rows.c.id == job)
+    ).one_or_none()
+    if row is None or row.kind != COLLECT or row.state != JobState.RUNNING:
+        raise NotYoursError(f"the job {job} collects nothing")
+    return pools.require_served(connection, MediumId(from_text(row.params["medium"])), host).medium
 
 
 def _closed_before(connection: Connection, pool: Medium) -> int:
@@ -172,6 +202,11 @@ def _added(first: messages.Collected, second: messages.Collected) -> messages.Co
         found=first.found,
         unneeded=first.unneeded,
         sparse_bytes=second.sparse_bytes,
+        rewritten=first.rewritten,
+        copied_bytes=first.copied_bytes,
+        rewrite_later=first.rewrite_later,
+        damaged=[*first.damaged, *second.damaged],
+        full=first.full,
         condemned=second.condemned,
         waiting=second.waiting,
         removed=messages.Counted(
@@ -195,6 +230,11 @@ def _shown(found: messages.Collected, request: messages.CollectPool) -> dict[str
         "unneeded_containers": found.unneeded.containers,
         "unneeded_bytes": found.unneeded.bytes,
         "sparse_bytes": found.sparse_bytes,
+        "rewritten_containers": found.rewritten.containers,
+        "rewritten_bytes": found.rewritten.bytes,
+        "copied_bytes": found.copied_bytes,
+        "rewrite_later_containers": found.rewrite_later,
+        "damaged_containers": len(found.damaged),
         "removed_containers": found.removed.containers,
         "removed_bytes": found.removed.bytes,
         "waiting_containers": waiting,

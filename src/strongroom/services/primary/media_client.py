@@ -157,7 +157,7 @@ class MediaClients:
                     raise from_document(told.document)
                 if told.collected is not None:
                     return told.collected
-                context.progress(message=told.message)
+                context.progress(bytes_done=told.done, bytes_total=told.total, message=told.message)
                 context.check()
         raise NoMediaServerError("the media server stopped before the pool was collected")
 
