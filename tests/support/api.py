@@ -95,6 +95,12 @@ class Elsewhere:
         self.asked.append(("enrol_elsewhere", str(server), pin.value, token.reveal(), str(actor)))
         return HeldCertificate("CN=i", "CN=s", (), "ab", NOW, NOW, HostId(bytes(16)), DomainId(bytes(32)))
 
+    def scrub(self, _connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
+        if name not in self.made:
+            raise NotFoundError("there is no such pool")
+        self.asked.append(("scrub", name, bytes_per_second))
+        return JobId(next(self.jobs))
+
     def collect(self, _connection: Connection, name: str, *, dry_run: bool) -> JobId:
         if name not in self.made:
             raise NotFoundError("there is no such pool")

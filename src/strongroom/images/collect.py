@@ -236,6 +236,7 @@ def _free_containers(
         medium=pool.medium,
         check=lambda: check("removing containers"),
     )
+    pool.checks.forget(names.container_key(one.id) for one in todo.remove if one.id not in kept)
     told.reprieved += len(kept)
     going = {one.id for one in (*condemn, *todo.wait, *todo.remove)} - set(kept)
     return [one for one in found.containers if one.id not in going]

@@ -14,6 +14,7 @@ from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.images.envelopes import Envelopes
 from strongroom.images.fragments import Fragments
 from strongroom.pool import names
+from strongroom.pool.checks import Checks
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.journal import Journal
@@ -33,6 +34,7 @@ class OpenPool:
         envelopes: its key envelopes.
         fragments: the copies that are complete in it.
         journal: its journal.
+        checks: when its objects were last checked.
         clock: for what is written.
         entropy: for what is written.
         refreshed: what the index found new, gone or damaged when it was opened.
@@ -46,6 +48,7 @@ class OpenPool:
     envelopes: Envelopes
     fragments: Fragments
     journal: Journal
+    checks: Checks
     clock: Clock
     entropy: Entropy
     refreshed: RefreshReport
@@ -99,8 +102,10 @@ class OpenPool:
         envelopes = Envelopes(store, store.index_path, domain)
         refused = envelopes.refresh()
         fragments = Fragments(store, domain, medium)
+        checks = Checks(store.index_path)
+        journal = Journal(store)
         return cls(
-            store, header, index, envelopes, fragments, Journal(store), clock, entropy, refreshed, salvaged, refused
+            store, header, index, envelopes, fragments, journal, checks, clock, entropy, refreshed, salvaged, refused
         )
 
     def pages(self, origin: DomainId) -> PageReader:
@@ -111,4 +116,5 @@ class OpenPool:
         """Close the caches, and let go of the storage."""
         self.index.close()
         self.envelopes.close()
+        self.checks.close()
         self.store.close()

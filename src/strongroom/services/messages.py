@@ -184,6 +184,14 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     sequence: Count = 0
 
 
+class PoolChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """How a pool's objects held at their last checks; ``unchecked`` counts containers that had none."""
+
+    oldest_ns: Count | None
+    unchecked: Count
+    damaged: Count
+
+
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     """One pool of a media server."""
 
@@ -192,6 +200,7 @@ class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: Count | None
     stored_bytes: Count
     journal: Count
+    checks: PoolChecks | None = None
     requests: Annotated[dict[Annotated[str, msgspec.Meta(max_length=32)], Count], msgspec.Meta(max_length=32)] = {}
 
 
@@ -449,6 +458,44 @@ class RepairAnswer(msgspec.Struct, frozen=True, kw_only=True):
     indexed: Count
     images: list[DamagedImage]
     image_count: Count
+
+
+class ScrubPool(msgspec.Struct, frozen=True, kw_only=True):
+    """Every object of a pool that was not checked since ``since_ns`` is to be read and checked."""
+
+    job: Count
+    medium: Bytes16
+    since_ns: Count
+    bytes_per_second: Count
+
+
+class DamagedObject(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that did not hold at its last check."""
+
+    key: Text
+    at_ns: Count
+    problem: Text
+
+
+class Scrubbed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scrub found; of more than 1,000 objects or images the first are listed, and all counted."""
+
+    objects: Count
+    bytes: Count
+    damaged: list[DamagedObject]
+    damaged_count: Count
+    images: list[DamagedImage]
+    image_count: Count
+
+
+class ScrubUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of the answer to *scrub-pool*: what it is at, in bytes; the last one has the outcome."""
+
+    message: Text = ""
+    done: Count = 0
+    total: Count = 0
+    scrubbed: Scrubbed | None = None
+    document: dict[str, object] | None = None
 
 
 class FragmentName(msgspec.Struct, frozen=True, kw_only=True):

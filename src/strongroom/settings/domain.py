@@ -100,6 +100,12 @@ class UpkeepSection(_Section):
     rewrite_mib_per_second: Annotated[float, Field(gt=0, le=1_048_576)] = Field(
         default=100.0, description="at which a collection copies at most, in MiB"
     )
+    scrub_days: Annotated[float, Field(gt=0, le=3_650)] = Field(
+        default=30.0, description="between two scrubs of a pool"
+    )
+    scrub_mib_per_second: Annotated[float, Field(gt=0, le=1_048_576)] = Field(
+        default=50.0, description="at which a scrub reads at most, in MiB"
+    )
     expiry_jump_hours: Annotated[float, Field(gt=0, le=8_760)] = Field(
         default=72.0, description="by how much the clock may go forward unseen before expiry stops"
     )
@@ -121,6 +127,16 @@ class UpkeepSection(_Section):
     def rewrite_bytes_per_second(self) -> int:
         """How fast it may copy, in bytes a second."""
         return max(1, int(self.rewrite_mib_per_second * (1 << 20)))
+
+    @property
+    def scrub(self) -> timedelta:
+        """Between two scrubs, as a duration."""
+        return timedelta(days=self.scrub_days)
+
+    @property
+    def scrub_bytes_per_second(self) -> int:
+        """How fast a scrub may read, in bytes a second."""
+        return max(1, int(self.scrub_mib_per_second * (1 << 20)))
 
     @property
     def expiry_jump(self) -> timedelta:

@@ -12,12 +12,13 @@ from strongroom.cli.bucket_key import read_bucket_key
 from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
 from strongroom.cli.terminal import safe, size, sized
+from strongroom.cli.values import Rate
 from strongroom.pool.place import DEFAULT_REGION
 
 
 @click.group()
 def command() -> None:
-    """Make, list, repair and collect pools."""
+    """Make, list, repair, collect and scrub pools."""
 
 
 @command.command()
@@ -130,6 +131,40 @@ def _repaired(found: dict[str, Any]) -> str:
         return "the pool is whole"
     if not found.get("images_damaged"):
         lines.append("no image would stay damaged" if found.get("dry_run") else "no image is damaged")
+    return "\n".join(lines)
+
+
+@command.command()
+@verb
+@click.argument("name")
+@click.option("--wait", is_flag=True, help="Wait for the outcome.")
+@click.option("--rate", type=Rate(), metavar="RATE", help="Read at most so much in a second, such as 20M.")
+def scrub(session: Session, name: str, wait: bool, rate: int | None) -> None:
+    """Read everything in a pool and check it; also done by itself, see upkeep.scrub_days in the settings.
+
+    Needs no key and changes nothing. A scrub that was stopped goes on where it was. With --wait it ends with 10 when
+    something is damaged, and names the images that need it: jobs then verify these, and name the files.
+    """
+    from strongroom.cli.exits import WITH_PROBLEMS, leave
+
+    body = {} if rate is None else {"bytes_per_second": rate}
+    started = session.api.post(f"/pools/{quote(name, safe='')}/scrub", body)
+    job = job_id(started)
+    if not wait:
+        session.out.result(started, f"job {job}")
+        session.out.say(f"next: 'strongroom job watch {job}'")
+        return
+    found = wait_for(session, job)
+    session.out.result(found, None if session.out.as_json else _scrubbed(found["result"]))
+    if found["result"]["damaged"]:
+        session.out.say(f"next: 'strongroom pool repair {name} --dry-run' tells what can be mended")
+        leave(WITH_PROBLEMS)
+
+
+def _scrubbed(result: dict[str, Any]) -> str:
+    lines = [f"checked: {result['objects']} objects of {size(result['bytes'])}"]
+    lines += [safe(str(line)) for line in result["lines"]]
+    lines.append(f"damaged: {result['damaged']}; images that need it: {result['images_damaged']}")
     return "\n".join(lines)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,15 +16,13 @@ from strongroom.images.collect import Collected, Rewriting, collect
 from strongroom.pool import names
 from strongroom.pool.collection import Count, Epochs
 from strongroom.pool.rewriting import Limits
-from strongroom.replication.pace import Pace
 from strongroom.services import messages
-from strongroom.services.media.errors import CancelledError
-from strongroom.services.media.jobs import JobThread, MediaServer
-from strongroom.services.record_http import CONTENT_TYPE, InternalError, piece
+from strongroom.services.media.jobs import MediaServer
+from strongroom.services.media.long_work import LongWork
+from strongroom.services.record_http import InternalError
 
 logger = logging.getLogger(__name__)
 
-_UPDATE_SECONDS: Final = 1.0
 _MOST_UNREAD: Final = 1_000
 _MOST_TEXT: Final = 250
 
@@ -36,27 +32,6 @@ class CollectingError(UnavailableError):
 
     code = "media.collecting"
     default_hint = "the job tries again by itself"
-
-
-@dataclass
-class _Collecting:
-    """One collection while it runs."""
-
-    said: messages.CollectPool
-    stop: threading.Event = field(default_factory=threading.Event)
-    message: str = ""
-    done: int = 0
-    total: int = 0
-
-    def check(self, message: str, done: int = 0, total: int = 0) -> None:
-        """Take what it is at.
-
-        Raises:
-            CancelledError: nobody waits for it any more.
-        """
-        self.message, self.done, self.total = message, done, total
-        if self.stop.is_set():
-            raise CancelledError(f"the job {self.said.job} was cancelled")
 
 
 @dataclass(frozen=True)
@@ -78,34 +53,13 @@ class CollectRoute:
         if said.medium in self._busy:  # one that was cancelled may not have heard of it yet
             raise CollectingError("the pool is being collected already")
         self._busy.add(said.medium)
-        collecting = _Collecting(said)
+        work = LongWork(said.job)
         try:
-            async with JobThread(f"collect-{said.job}") as thread:
-                task = thread.start(lambda: self._run(collecting))
-                try:
-                    return await self._answer(request, collecting, task)
-                finally:
-                    collecting.stop.set()
-                    await asyncio.wait({task})
+            return await work.answer(request, f"collect-{said.job}", lambda: self._run(said, work), _update)
         finally:
             self._busy.discard(said.medium)
 
-    async def _answer(
-        self, request: web.Request, collecting: _Collecting, task: asyncio.Future[messages.CollectUpdate]
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
-        await response.prepare(request)
-        while not task.done():
-            await asyncio.wait({task}, timeout=_UPDATE_SECONDS)
-            if not task.done():
-                told = messages.CollectUpdate(message=collecting.message, done=collecting.done, total=collecting.total)
-                await response.write(piece(told))
-        await response.write(piece(task.result()))
-        await response.write_eof()
-        return response
-
-    def _run(self, collecting: _Collecting) -> messages.CollectUpdate:
-        said = collecting.said
+    def _run(self, said: messages.CollectPool, work: LongWork) -> messages.CollectUpdate:
         facts = {"job": said.job, "medium": to_text(said.medium)}
         try:
             found = collect(
@@ -113,9 +67,9 @@ class CollectRoute:
                 epochs=Epochs(said.epoch, said.closed_before, said.young_ns),
                 committing=said.committing,
                 without=[names.image_key(ImageId(one.image), one.copy) for one in said.without],
-                rewriting=self._rewriting(collecting),
+                rewriting=self._rewriting(said, work),
                 dry_run=said.dry_run,
-                check=collecting.check,
+                check=work.check,
             )
         except StrongroomError as error:
             told = {"event": "not-collected", "code": error.code, **facts}
@@ -128,22 +82,25 @@ class CollectRoute:
         logger.info("a pool was collected", extra=told)
         return messages.CollectUpdate(collected=_told(found))
 
-    def _rewriting(self, collecting: _Collecting) -> Rewriting | None:
-        said = collecting.said.rewriting
+    def _rewriting(self, asked: messages.CollectPool, work: LongWork) -> Rewriting | None:
+        said = asked.rewriting
         if said is None:
             return None
-        pace = Pace(self.server.clock, said.bytes_per_second)
 
         def naming_keys(group: KeyGroupId, envelopes: Sequence[bytes]) -> Secret | None:
-            asked = messages.MarkingKey(job=collecting.said.job, group=group, envelopes=list(envelopes))
-            key = self.server.primary.marking_key(asked).key
+            told = messages.MarkingKey(job=asked.job, group=group, envelopes=list(envelopes))
+            key = self.server.primary.marking_key(told).key
             return None if key is None else Secret(key)
 
         return Rewriting(
             Limits(said.percent, said.most_bytes),
             naming_keys,
-            lambda count: pace.take(count, collecting.stop),
+            work.pace(self.server.clock, said.bytes_per_second),
         )
+
+
+def _update(work: LongWork) -> messages.CollectUpdate:
+    return messages.CollectUpdate(message=work.message, done=work.done, total=work.total)
 
 
 def _told(found: Collected) -> messages.Collected:

@@ -19,6 +19,7 @@ from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.repair import repair_pool
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
+from strongroom.pool import names
 from strongroom.pool.place import BucketKey
 from strongroom.services import messages
 from strongroom.services.identity import Identities
@@ -28,6 +29,7 @@ from strongroom.services.media.errors import UnknownWorkError
 from strongroom.services.media.jobs import MediaServer
 from strongroom.services.media.pools import state_of
 from strongroom.services.media.primary import ImageKeys
+from strongroom.services.media.scrubbing import ScrubRoute
 from strongroom.services.media.sending import SendRoute
 from strongroom.services.record_http import answer, read_body
 
@@ -50,6 +52,7 @@ class WorkRoutes:
         identities: certificates of this host.
         sending: sends images to other domains.
         collecting: frees room in pools.
+        scrubbing: reads and checks pools.
         took_certificate: told of the domain whose certificate is new.
     """
 
@@ -58,6 +61,7 @@ class WorkRoutes:
     identities: Identities
     sending: SendRoute
     collecting: CollectRoute
+    scrubbing: ScrubRoute
     took_certificate: Callable[[DomainId], None]
 
     def table(self) -> list[web.RouteDef]:
@@ -65,6 +69,7 @@ class WorkRoutes:
         return [
             web.post(PREFIX + "send-image", self._send_image),
             web.post(PREFIX + "collect-pool", self._collect_pool),
+            web.post(PREFIX + "scrub-pool", self._scrub_pool),
             web.post(PREFIX + "{call}", self._call),
         ]
 
@@ -101,6 +106,10 @@ class WorkRoutes:
     async def _collect_pool(self, request: web.Request) -> web.StreamResponse:
         self.callers.our_primary(request)
         return await self.collecting.collect(request, messages.decode(await read_body(request), messages.CollectPool))
+
+    async def _scrub_pool(self, request: web.Request) -> web.StreamResponse:
+        self.callers.our_primary(request)
+        return await self.scrubbing.scrub(request, messages.decode(await read_body(request), messages.ScrubPool))
 
     def _make_pool(self, said: messages.MakePool) -> messages.PoolMade:
         key = _bucket_key(said.key) if said.key else None
@@ -155,9 +164,10 @@ class WorkRoutes:
         return messages.Nothing()
 
     def _remove_fragments(self, said: messages.RemoveFragments) -> messages.Nothing:
-        fragments = self.server.pools.get(MediumId(said.medium)).fragments
+        pool = self.server.pools.get(MediumId(said.medium))
         for one in said.fragments:
-            fragments.remove(ImageId(one.image), one.copy)
+            pool.fragments.remove(ImageId(one.image), one.copy)
+        pool.checks.forget(names.image_key(ImageId(one.image), one.copy) for one in said.fragments)
         return messages.Nothing()
 
     def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:
@@ -197,6 +207,7 @@ class WorkRoutes:
     def _restore_fragment(self, said: messages.FragmentToWrite) -> messages.Nothing:
         pool = self.server.pools.get(MediumId(said.medium))
         pool.fragments.restore(ImageId(said.image), said.copy, said.data)
+        pool.checks.forget([names.image_key(ImageId(said.image), said.copy)])
         return messages.Nothing()
 
     def _limit_sending(self, said: messages.LimitSending) -> messages.Nothing:

@@ -161,6 +161,25 @@ class MediaClients:
                 context.check()
         raise NoMediaServerError("the media server stopped before the pool was collected")
 
+    def scrub_pool(self, host: HostId, request: messages.ScrubPool, context: JobContext) -> messages.Scrubbed:
+        """Have a pool scrubbed; reports progress to the job, and stops when it is cancelled.
+
+        Raises:
+            StrongroomError: what the media server refused with.
+        """
+        with self._client(host).stream(
+            "/v1/work/scrub-pool", messages.encode(request), timeout=SILENCE_SECONDS
+        ) as response:
+            for data in lines_of(response):
+                told = messages.decode(data, messages.ScrubUpdate)
+                if told.document is not None:
+                    raise from_document(told.document)
+                if told.scrubbed is not None:
+                    return told.scrubbed
+                context.progress(bytes_done=told.done, bytes_total=told.total, message=told.message)
+                context.check()
+        raise NoMediaServerError("the media server stopped before the pool was scrubbed")
+
     def send_image(self, host: HostId, request: messages.SendImage, context: JobContext) -> messages.Sent:
         """Have an image sent to another domain; reports progress to the job, and stops when it is cancelled.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, delete, insert
 
 from strongroom.catalog import journal
@@ -150,4 +151,5 @@ def _told(pool: messages.PoolState) -> dict[str, object]:
         "stored_bytes": pool.stored_bytes,
         "journal": pool.journal,
         "requests": pool.requests,
+        "checks": msgspec.to_builtins(pool.checks),
     }

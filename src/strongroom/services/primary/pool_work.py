@@ -22,6 +22,7 @@ from strongroom.services.primary import pools
 from strongroom.services.primary.image_work import ImageWork, checked_fragment
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.scrubbing import SCRUB
 
 REPAIR: Final = "repair"
 _PAGE: Final = 256
@@ -179,7 +180,7 @@ class PoolWork:
 
 def _require_idle(connection: Connection, medium: MediumId) -> None:
     running = select(job_rows.c.id, job_rows.c.kind, job_rows.c.params).where(
-        job_rows.c.state == JobState.RUNNING, job_rows.c.kind != REPAIR
+        job_rows.c.state == JobState.RUNNING, job_rows.c.kind.not_in((REPAIR, SCRUB))
     )
     for row in connection.execute(running):
         image = row.params.get("image")

@@ -11,6 +11,7 @@ from cryptography import x509
 from sqlalchemy import Connection, exists, select
 
 from strongroom.api.ports import (
+    CheckFacts,
     CredentialFacts,
     DataGrant,
     HeldCertificate,
@@ -29,7 +30,7 @@ from strongroom.catalog.images import get_image
 from strongroom.catalog.media import add_medium
 from strongroom.catalog.model import CopyState, Image, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists
-from strongroom.core.clock import to_ns
+from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, MediumId, to_text
 from strongroom.core.secret import Secret
@@ -63,6 +64,7 @@ from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peers import NoAnswerError, Talk
 from strongroom.services.primary.pool_work import PoolWork
+from strongroom.services.primary.scrubbing import Scrubbing
 from strongroom.services.primary.tables import held_certificates, media_beats
 from strongroom.trust import store
 
@@ -74,10 +76,11 @@ MOST_LISTED: Final = 10_000
 class Media:
     """This domain's media servers."""
 
-    def __init__(self, primary: Primary, clients: MediaClients, collecting: Collecting) -> None:
+    def __init__(self, primary: Primary, clients: MediaClients, collecting: Collecting, scrubbing: Scrubbing) -> None:
         self._primary = primary
         self._clients = clients
         self._collecting = collecting
+        self._scrubbing = scrubbing
 
     def make_pool(self, name: str, where: str | NewBucket | None, _actor: Actor) -> PoolFacts:
         """Make a pool: signed header, objects at the media server, key and row in the catalog, in this order."""
@@ -157,6 +160,11 @@ class Media:
             connection, pools.pool_named(connection, self._primary.domain, name), dry_run=dry_run
         )
 
+    def scrub(self, connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
+        """Submit the scrub of a pool."""
+        medium = pools.pool_named(connection, self._primary.domain, name)
+        return self._scrubbing.submit(connection, medium, bytes_per_second=bytes_per_second)
+
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, _actor: Actor) -> HeldCertificate:
         """Get this domain's media server a certificate of another domain: its key is made, and stays, there."""
         host = self._first_host()
@@ -229,9 +237,18 @@ class Media:
             free_bytes=told.free_bytes if told else None,
             chunker="FastCDC " + "/".join(str(size >> 10) for size in PAYLOAD_CHUNKS) + " KiB",
             requests=told.requests if told else {},
+            checks=_checks(told),
+            next_scrub=self._scrubbing.next_at(connection, medium),
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
         )
+
+
+def _checks(told: messages.PoolState | None) -> CheckFacts | None:
+    if told is None or told.checks is None:
+        return None
+    oldest = told.checks.oldest_ns
+    return CheckFacts(None if oldest is None else from_ns(oldest), told.checks.unchecked, told.checks.damaged)
 
 
 class Backups:
