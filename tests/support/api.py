@@ -107,6 +107,12 @@ class Elsewhere:
         self.asked.append(("lock_image", image, seconds, reason, str(actor)))
         return {1: 2 * 10**18}
 
+    def scrub(self, _connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
+        if name not in self.made:
+            raise NotFoundError("there is no such pool")
+        self.asked.append(("scrub", name, bytes_per_second))
+        return JobId(next(self.jobs))
+
     def collect(self, _connection: Connection, name: str, *, dry_run: bool, lift: bool) -> JobId:
         if name not in self.made:
             raise NotFoundError("there is no such pool")

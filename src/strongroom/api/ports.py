@@ -37,11 +37,27 @@ class LockFacts:
 
 
 @dataclass(frozen=True)
+class CheckFacts:
+    """How the objects of a pool held at their last checks.
+
+    Attributes:
+        oldest: the check that is longest ago; ``None`` before the first.
+        unchecked: containers that were not checked yet.
+        damaged: objects that were damaged at their last check.
+    """
+
+    oldest: datetime | None
+    unchecked: int
+    damaged: int
+
+
+@dataclass(frozen=True)
 class PoolFacts:
     """A storage pool, as its media server last told of it.
 
-    ``stored_bytes`` and ``free_bytes`` are ``None`` while it does not tell. ``sources`` and ``targets`` name the
-    domains that send to the pool, and those that it sends to.
+    ``stored_bytes``, ``free_bytes`` and ``checks`` are ``None`` while it does not tell; ``next_scrub`` is ``None``
+    while the pool is scrubbed, and before anything is in it. ``sources`` and ``targets`` name the domains that send to
+    the pool, and those that it sends to.
     """
 
     name: str
@@ -55,6 +71,8 @@ class PoolFacts:
     free_bytes: int | None
     chunker: str
     requests: Mapping[str, int] = field(default_factory=dict)
+    checks: CheckFacts | None = None
+    next_scrub: datetime | None = None
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     lock: LockFacts = LockFacts()
@@ -127,6 +145,13 @@ class MediaServers(Protocol):
         Raises:
             NotFoundError: there is no such image.
             RefusedError: no copy is in a pool that locks.
+        """
+
+    def scrub(self, connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
+        """Submit a job that reads and checks everything in a pool, as fast as that or as the settings say.
+
+        Raises:
+            NotFoundError: there is no such pool.
         """
 
     def collect(self, connection: Connection, name: str, *, dry_run: bool, lift: bool) -> JobId:

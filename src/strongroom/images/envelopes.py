@@ -140,6 +140,15 @@ class Envelopes:
             for row in self._select("id, envelope", "data_key", "id", batch, "origin = ?", origin)
         }
 
+    def group_of(self, key: DataKeyId, origin: DomainId) -> KeyGroupId | None:
+        """Tell the key group of an origin's data key; ``None`` when no envelope here holds it."""
+        with self._file.using() as db:
+            row = db.execute(
+                "SELECT grp FROM data_key JOIN generation USING (envelope, origin) WHERE id = ? AND origin = ? LIMIT 1",
+                (key, origin),
+            ).fetchone()
+        return KeyGroupId(row[0]) if row else None
+
     def keys_of(self, envelope: EnvelopeId, origin: DomainId) -> list[str]:
         """Give the keys of the objects with the generations of an envelope that the origin signed."""
         with self._file.using() as db:

@@ -85,6 +85,16 @@ class Fragments:
         """
         return self._check(image, copy, self.read_raw(names.image_key(image, copy)))
 
+    def read_named(self, name: str) -> Fragment:
+        """Read a fragment by its name.
+
+        Raises:
+            NoSuchCopyError: it is not here, or this is no name of a fragment.
+            DamagedError, SignatureError, NewerFormatError, ForeignError: it does not hold.
+        """
+        data = self.read_raw(name)
+        return self._check(*names.image_of(name), data)
+
     def remove(self, image: ImageId, copy: int, *, lift: bool = False) -> None:
         """Remove a fragment, if it is there: the image is no longer in this pool when this returns.
 

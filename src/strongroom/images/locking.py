@@ -42,6 +42,7 @@ class ImageLocker:
         self._pool = pool
         self._lock = threading.Lock()
         self._followed: Followed = {}
+        self._lifted = pool.locks.lifted
 
     def lock(self, fragment: Fragment) -> int:
         """Lock an image as long as it was to be kept when it was written; may be repeated.
@@ -77,6 +78,10 @@ class ImageLocker:
             PoolFullError, PoolWriteError, PoolReadError: the storage refused.
         """
         pool, origin = self._pool, fragment.image.signer
+        with self._lock:
+            if self._lifted != pool.locks.lifted:  # a container that was gone through may be gone itself
+                self._lifted = pool.locks.lifted
+                self._followed.clear()
         until_ns = max(pool.locks.end_of(seconds), pool.locks.until_ns(_key_of(fragment)))
         roots = Roots.of(fragment)
         pages = _Pages(pool, origin)

@@ -14,6 +14,7 @@ from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.images.envelopes import Envelopes
 from strongroom.images.fragments import Fragments
 from strongroom.pool import names
+from strongroom.pool.checks import Checks
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.journal import Journal
@@ -35,6 +36,7 @@ class OpenPool:
         fragments: the copies that are complete in it.
         journal: its journal.
         locks: its retention locks.
+        checks: when its objects were last checked.
         clock: for what is written.
         entropy: for what is written.
         refreshed: what the index found new, gone or damaged when it was opened.
@@ -49,6 +51,7 @@ class OpenPool:
     fragments: Fragments
     journal: Journal
     locks: Locks
+    checks: Checks
     clock: Clock
     entropy: Entropy
     refreshed: RefreshReport
@@ -103,9 +106,21 @@ class OpenPool:
         envelopes = Envelopes(store, store.index_path, domain)
         refused = envelopes.refresh()
         fragments = Fragments(store, domain, medium, locks)
-        journal = Journal(store)
+        journal, checks = Journal(store), Checks(store.index_path)
         return cls(
-            store, header, index, envelopes, fragments, journal, locks, clock, entropy, refreshed, salvaged, refused
+            store=store,
+            header=header,
+            index=index,
+            envelopes=envelopes,
+            fragments=fragments,
+            journal=journal,
+            locks=locks,
+            checks=checks,
+            clock=clock,
+            entropy=entropy,
+            refreshed=refreshed,
+            salvaged=salvaged,
+            refused=refused,
         )
 
     def pages(self, origin: DomainId) -> PageReader:
@@ -117,4 +132,5 @@ class OpenPool:
         self.index.close()
         self.envelopes.close()
         self.locks.close()
+        self.checks.close()
         self.store.close()

@@ -75,9 +75,7 @@ class LockClock:
         keys = [stored.key for stored in self._store.list(names.LOCK_CLOCKS)]
         for key in reversed(keys):
             try:
-                found = lock_record.decode(CLOCK, self._store.read(key, 0, CLOCK.max_bytes + 1))
-                if (found.medium, names.lock_clock_key(found.at)) != (self._medium, key):
-                    raise DamagedError("it is of another pool, or another time than its name says")
+                found = self.read(key)
             except ObjectMissingError:
                 continue  # another media server has kept a later one since
             except IntegrityError as error:
@@ -89,6 +87,19 @@ class LockClock:
             with self._lock:
                 self._kept_ns = max(self._kept_ns, found.at)
             return
+
+    def read(self, key: str) -> ClockRecord:
+        """Read a time that is kept in the pool.
+
+        Raises:
+            DamagedError, NewerFormatError: it does not hold.
+            ObjectMissingError: it is not there.
+            PoolReadError: the storage refused.
+        """
+        found = lock_record.decode(CLOCK, self._store.read(key, 0, CLOCK.max_bytes + 1))
+        if (found.medium, names.lock_clock_key(found.at)) != (self._medium, key):
+            raise DamagedError("it is of another pool, or another time than its name says")
+        return found
 
     def keep(self, *, at_once: bool = False) -> None:
         """Keep the time in the pool, if it is long enough since it was kept.

@@ -106,6 +106,7 @@ class Locks:
         self._rounding_days = DEFAULT_ROUNDING_DAYS
         self._unread_until_ns = 0
         self._fixed_own_until_ns = 0
+        self._lifted = 0
         store.guard(self.require_removable)
         try:
             self.refresh()
@@ -117,6 +118,11 @@ class Locks:
     def mode(self) -> LockMode:
         """How strictly the pool's locks hold; what is stored in it is locked unless it is *none*."""
         return self._mode
+
+    @property
+    def lifted(self) -> int:
+        """How many locks were lifted since the pool was opened: what was locked before may not be there any more."""
+        return self._lifted
 
     def now_ns(self) -> int:
         """Tell the time of the lock clock."""
@@ -281,12 +287,28 @@ class Locks:
             return
         is_own = key == names.MEDIUM or key.startswith((names.JOURNAL, names.REVOCATIONS, names.LOCKS))
         if lift and self._mode is LockMode.GOVERNANCE and not is_own:
+            self._lifted += 1
             logger.warning("a governance lock was lifted", extra={"event": "lock-lifted", "key": key})
             return
         raise LockedError(
             f"'{key}' is locked until {shown_end(until_ns)} of the pool's lock clock, which is at {shown_end(now_ns)}",
             context={"key": key, "until": shown_end(until_ns)},
         )
+
+    def check(self, key: str) -> None:
+        """Check an object that says something about locks: its digest, and that it is the one that its key says.
+
+        Raises:
+            DamagedError, NewerFormatError: it does not hold.
+            ObjectMissingError: it is not there.
+            PoolReadError: the storage refused.
+        """
+        if key.startswith(names.LOCK_MODES):
+            self._mode_in(key)
+        elif key.startswith(names.LOCK_CLOCKS):
+            self._clock.read(key)
+        else:
+            self._record_in(key)
 
     def facts(self) -> LockFacts:
         """Tell how the pool is locked."""
@@ -320,9 +342,7 @@ class Locks:
         times = []
         for stored in list(self._store.list(names.LOCK_MODES)):
             try:
-                found = lock_record.decode(MODE, self._store.read(stored.key, 0, MODE.max_bytes + 1))
-                if (found.medium, names.lock_mode_key(found.number)) != (self._medium, stored.key):
-                    raise DamagedError("it is of another pool, or has another number than its name says")
+                found = self._mode_in(stored.key)
             except IntegrityError as error:
                 logger.warning(
                     "a lock mode cannot be read, and counts as compliance: %s",
@@ -353,9 +373,7 @@ class Locks:
             if stored.key in known:
                 continue
             try:
-                found = lock_record.decode(LOCK, self._store.read(stored.key, 0, LOCK.max_bytes + 1))
-                if (found.medium, found.until) != (self._medium, until_ns):
-                    raise DamagedError("it is of another pool, or has another end than its name says")
+                found = self._record_in(stored.key)
             except ObjectMissingError:
                 continue  # it was over, and another media server has removed it
             except IntegrityError as error:
@@ -375,6 +393,18 @@ class Locks:
         with self._file.using() as db:
             db.execute("DELETE FROM record WHERE until_ns <= ?", (now_ns,))
             db.execute("DELETE FROM object WHERE until_ns <= ?", (now_ns,))
+
+    def _mode_in(self, key: str) -> ModeRecord:
+        found = lock_record.decode(MODE, self._store.read(key, 0, MODE.max_bytes + 1))
+        if (found.medium, names.lock_mode_key(found.number)) != (self._medium, key):
+            raise DamagedError("it is of another pool, or has another number than its name says")
+        return found
+
+    def _record_in(self, key: str) -> LockRecord:
+        found = lock_record.decode(LOCK, self._store.read(key, 0, LOCK.max_bytes + 1))
+        if (found.medium, found.until) != (self._medium, names.lock_time_of(key)):
+            raise DamagedError("it is of another pool, or has another end than its name says")
+        return found
 
     def _enter(self, key: str, record: LockRecord) -> None:
         keys = (*(names.container_key(ContainerId(one)) for one in record.containers), *record.objects)

@@ -16,8 +16,7 @@ from strongroom.formats.fragment import MAX_BYTES as MAX_FRAGMENT_BYTES
 from strongroom.formats.hop import HOP
 from strongroom.formats.journal import BATCH
 from strongroom.formats.key_envelope import KEY_ENVELOPE
-from strongroom.formats.lock_record import MOST_ROUNDING_DAYS
-from strongroom.formats.records import Bytes16, Bytes32, Count, RetentionSeconds
+from strongroom.formats.records import Bytes16, Bytes32, Count
 
 MAX_RECORD_BYTES: Final = 8 << 20
 CONTENT_TYPE: Final = "application/vnd.strongroom.record"
@@ -115,6 +114,25 @@ class NamingKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return "NamingKeyAnswer(***)"
 
 
+class MarkingKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection rewrites containers of a key group: these envelopes have its naming keys, newest first."""
+
+    job: Count
+    group: Bytes16
+    envelopes: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=KEY_ENVELOPE.max_bytes)]], msgspec.Meta(max_length=16)
+    ]
+
+
+class MarkingKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The naming key with which the next backup of the group will look; ``None`` when none of them opens."""
+
+    key: _Secret32 | None
+
+    def __repr__(self) -> str:
+        return "MarkingKeyAnswer(***)"
+
+
 class Unwrap(msgspec.Struct, frozen=True, kw_only=True):
     """Data keys of a job's image are needed, which lie in these envelopes."""
 
@@ -177,6 +195,14 @@ class LockState(msgspec.Struct, frozen=True, kw_only=True):
     latest_ns: Count = 0
 
 
+class PoolChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """How a pool's objects held at their last checks; ``unchecked`` counts containers that had none."""
+
+    oldest_ns: Count | None
+    unchecked: Count
+    damaged: Count
+
+
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     """One pool of a media server."""
 
@@ -185,6 +211,7 @@ class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: Count | None
     stored_bytes: Count
     journal: Count
+    checks: PoolChecks | None = None
     requests: Annotated[dict[Annotated[str, msgspec.Meta(max_length=32)], Count], msgspec.Meta(max_length=32)] = {}
     lock: LockState = LockState()
 
@@ -406,147 +433,6 @@ class VerifyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with an image; nothing when it is whole."""
 
     problems: list[Text]
-
-
-class RepairPool(msgspec.Struct, frozen=True, kw_only=True):
-    """A pool is to be repaired, or only looked at."""
-
-    medium: Bytes16
-    dry_run: bool
-
-
-class MendedContainer(msgspec.Struct, frozen=True, kw_only=True):
-    """A damaged container: what is wrong, and what was or would be done (see ``pool.repair``)."""
-
-    container: Bytes16
-    problems: list[Text]
-    whole: Count
-    copied: Count
-    lost: Count | None
-    aside: Text
-    why_kept: Text
-
-
-class DamagedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that its pool cannot give back whole; ``image`` is ``None`` when its fragment does not say which."""
-
-    name: Text
-    image: Bytes16 | None
-    problems: list[Text]
-
-
-class RepairAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a repair did, or would do; of more than 1,000 containers or images the first are listed, and all counted."""
-
-    containers: list[MendedContainer]
-    container_count: Count
-    indexed: Count
-    images: list[DamagedImage]
-    image_count: Count
-
-
-class FragmentName(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy in a pool."""
-
-    image: Bytes16
-    copy: Count
-
-
-class RemoveFragments(msgspec.Struct, frozen=True, kw_only=True):
-    """Copies are expired, and the journal on the medium says so: their files in ``images`` are to go."""
-
-    medium: Bytes16
-    fragments: Annotated[list[FragmentName], msgspec.Meta(max_length=1_000)]
-    lift: bool = False
-
-
-class StillLocked(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy that was not removed because it is locked, and until when."""
-
-    image: Bytes16
-    copy: Count
-    until_ns: Count
-
-
-class FragmentsRemoved(msgspec.Struct, frozen=True, kw_only=True):
-    """All are gone but these."""
-
-    locked: list[StillLocked] = []
-
-
-class LockPool(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored in a pool is to be locked from now on. The answer is a :class:`LockState`."""
-
-    medium: Bytes16
-    mode: Annotated[str, msgspec.Meta(max_length=32)]
-    rounding_days: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDING_DAYS)]
-
-
-class LockImage(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy is to be locked for so long from now on, if it is not locked longer. The answer is a :class:`Locked`."""
-
-    medium: Bytes16
-    image: Bytes16
-    copy: Count
-    seconds: RetentionSeconds
-
-
-class Locked(msgspec.Struct, frozen=True, kw_only=True):
-    """When the lock of a copy ends; 0 in a pool that locks nothing."""
-
-    until_ns: Count
-
-
-class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
-    """What no image of a pool needs is to be freed; with ``dry_run``, to be counted.
-
-    ``epoch`` is that of sessions that begin now; none is open that began before ``closed_before``, and the oldest one
-    that is open began after ``young_ns``. ``committing`` are fragments that may not lie in the pool yet, ``without``
-    those that are about to go. With ``lift``, what a governance lock keeps may go too.
-    """
-
-    job: Count
-    medium: Bytes16
-    epoch: Count
-    closed_before: Count
-    young_ns: Count | None
-    committing: list[Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]]
-    without: list[FragmentName]
-    dry_run: bool
-    lift: bool = False
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """Containers, and their bytes."""
-
-    containers: Count = 0
-    bytes: Count = 0
-
-
-class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collection found and did; see :class:`strongroom.images.collect.Collected`."""
-
-    images: Count
-    pages: Count
-    found: Counted
-    unneeded: Counted
-    sparse_bytes: Count
-    condemned: Counted
-    waiting: Counted
-    removed: Counted
-    reprieved: Count
-    envelopes: Count
-    envelopes_waiting: Count
-    unread: list[Text]
-    locked: Counted = Counted()
-
-
-class CollectUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of the answer to *collect-pool*: what it is at; the last one has the outcome."""
-
-    message: Text = ""
-    collected: Collected | None = None
-    document: dict[str, object] | None = None
 
 
 class Receive(msgspec.Struct, frozen=True, kw_only=True):

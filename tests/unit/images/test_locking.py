@@ -38,7 +38,7 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
 
 def lifted(vault: Vault, epoch: int) -> Collected:
     epochs = Epochs(epoch, epoch, None)
-    return collect(vault.pool, epochs=epochs, committing=[], dry_run=False, check=lambda _: None, lift=True)
+    return collect(vault.pool, epochs=epochs, committing=[], dry_run=False, check=lambda *_: None, lift=True)
 
 
 def objects(vault: Vault) -> set[str]:

@@ -95,6 +95,20 @@ class LockShown(Answer):
     latest: datetime | None = Field(description="end of the last lock")
 
 
+class ScrubRequest(Body):
+    """How fast everything is read, in bytes a second; without it, as the settings say."""
+
+    bytes_per_second: Annotated[int, Field(ge=1, le=1 << 50)] | None = None
+
+
+class ChecksShown(Answer):
+    """How the pool's objects held when they were last checked; ``unchecked`` counts containers that never were."""
+
+    oldest: datetime | None
+    unchecked: int
+    damaged: int
+
+
 class Links(Answer):
     """Domains that send to the pool, and those that it sends to."""
 
@@ -119,6 +133,8 @@ class PoolShown(Answer):
     requests: dict[str, int] = Field(
         description="for a pool in object storage: requests by kind and bytes since it was made"
     )
+    checks: ChecksShown | None
+    next_scrub: datetime | None
     replication: Links
     lock: LockShown
 
@@ -200,6 +216,17 @@ def lock_pool(name: Annotated[Name, Path()], body: LockRequest, caller: CallerDe
         return _shown(pool, _count(connection, pool.medium))
 
 
+@routes.post("/pools/{name}/scrub", "pool.scrub", on="pool:{name}", status=202)
+def scrub_pool(name: Annotated[Name, Path()], body: ScrubRequest, caller: CallerDep) -> StartedJob:
+    """Start a job that reads and checks everything in the pool; one that runs already is named."""
+    return StartedJob(
+        job=caller.transact(
+            lambda connection: caller.parts.media.scrub(connection, name, bytes_per_second=body.bytes_per_second),
+            facts={"bytes_per_second": body.bytes_per_second},
+        )
+    )
+
+
 def find_pool(parts: Parts, name: str) -> PoolFacts:
     """Look a pool up.
 
@@ -253,6 +280,10 @@ def _shown(pool: PoolFacts, images: int) -> PoolShown:
         free_bytes=pool.free_bytes,
         chunker=pool.chunker,
         requests=dict(pool.requests),
+        checks=ChecksShown(oldest=pool.checks.oldest, unchecked=pool.checks.unchecked, damaged=pool.checks.damaged)
+        if pool.checks
+        else None,
+        next_scrub=pool.next_scrub,
         replication=Links(source=list(pool.sources), targets=list(pool.targets)),
         lock=LockShown(
             mode=pool.lock.mode,

@@ -311,12 +311,19 @@ def state_of(pool: OpenPool) -> messages.PoolState:
     Raises:
         PoolReadError: its folder is gone, such as a file system that is not mounted any more, or cannot be read.
     """
+    sizes = [size for *_, size in pool.index.containers()]
+    checks = pool.checks.state()
     return messages.PoolState(
         medium=pool.medium,
         path=pool.store.place,
         free_bytes=pool.store.free_bytes(),
-        stored_bytes=sum(size for *_, size in pool.index.containers()),
+        stored_bytes=sum(sizes),
         journal=pool.journal.last(),
+        checks=messages.PoolChecks(
+            oldest_ns=checks.oldest_ns,
+            unchecked=max(0, len(sizes) - checks.containers),
+            damaged=checks.damaged,
+        ),
         requests=dict(pool.store.requests()),
         lock=lock_state(pool),
     )

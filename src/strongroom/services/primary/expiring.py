@@ -27,7 +27,7 @@ from strongroom.core.ids import DomainId, ImageId, from_text, to_text
 from strongroom.database import read, transact
 from strongroom.jobs import Handler, JobContext, JobState, NewJob, Queue, RetryPolicy
 from strongroom.jobs.tables import jobs as job_rows
-from strongroom.services import messages
+from strongroom.services import upkeep_messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.client_work import MOUNT, RESTORE
 from strongroom.services.primary.errors import ImageInUseError
@@ -196,7 +196,7 @@ class Expiring:
             removed += len(gone)
             context.progress(files=removed, message=f"{removed} copies removed")
 
-    def _remove_files(self, pool: Medium, gone: list[Copy]) -> list[messages.StillLocked]:
+    def _remove_files(self, pool: Medium, gone: list[Copy]) -> list[upkeep_messages.StillLocked]:
         """Remove the headers of copies from a pool; give those that it keeps."""
         kept = []
         for lift in (False, True):
@@ -223,14 +223,14 @@ class Expiring:
         return is_here and is_wanted and get_medium(connection, copy.medium).domain == self._primary.domain
 
 
-def _mark_locked(connection: Connection, own: DomainId, kept: list[messages.StillLocked]) -> None:
+def _mark_locked(connection: Connection, own: DomainId, kept: list[upkeep_messages.StillLocked]) -> None:
     for one in kept:
         mark_locked(connection, CopyKey(ImageId(one.image), own, one.copy), one.until_ns)
 
 
-def names_of(copies: list[Copy]) -> list[messages.FragmentName]:
+def names_of(copies: list[Copy]) -> list[upkeep_messages.FragmentName]:
     """Name copies to a media server."""
-    return [messages.FragmentName(image=copy.key.image, copy=copy.key.number) for copy in copies]
+    return [upkeep_messages.FragmentName(image=copy.key.image, copy=copy.key.number) for copy in copies]
 
 
 def in_use(connection: Connection) -> dict[ImageId, int]:

@@ -171,4 +171,5 @@ def _told(pool: messages.PoolState) -> dict[str, object]:
         "journal": pool.journal,
         "requests": pool.requests,
         "lock": msgspec.structs.asdict(pool.lock),
+        "checks": msgspec.to_builtins(pool.checks),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from strongroom.api.errors import PoolNotFoundError
@@ -69,5 +70,6 @@ def state_of(connection: Connection, medium: MediumId) -> messages.PoolState | N
                     journal=pool["journal"],
                     requests=pool.get("requests", {}),
                     lock=messages.LockState(**pool.get("lock", {})),
+                    checks=msgspec.convert(pool.get("checks"), messages.PoolChecks | None),
                 )
     return None

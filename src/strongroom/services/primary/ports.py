@@ -13,6 +13,7 @@ from cryptography import x509
 from sqlalchemy import Connection, exists, select
 
 from strongroom.api.ports import (
+    CheckFacts,
     CredentialFacts,
     DataGrant,
     HeldCertificate,
@@ -33,7 +34,7 @@ from strongroom.catalog.images import get_image
 from strongroom.catalog.media import add_medium, get_medium, note_locks
 from strongroom.catalog.model import CopyState, Image, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists
-from strongroom.core.clock import to_ns
+from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, MediumId, to_text
 from strongroom.core.secret import Secret
@@ -57,7 +58,7 @@ from strongroom.pool.errors import PlaceError
 from strongroom.pool.place import BucketKey, is_bucket
 from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
 from strongroom.services.primary.collecting import Collecting
@@ -73,6 +74,7 @@ from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peers import NoAnswerError, Talk
 from strongroom.services.primary.pool_work import PoolWork
+from strongroom.services.primary.scrubbing import Scrubbing
 from strongroom.services.primary.tables import held_certificates, media_beats
 from strongroom.trust import store
 
@@ -84,10 +86,11 @@ MOST_LISTED: Final = 10_000
 class Media:
     """This domain's media servers."""
 
-    def __init__(self, primary: Primary, clients: MediaClients, collecting: Collecting) -> None:
+    def __init__(self, primary: Primary, clients: MediaClients, collecting: Collecting, scrubbing: Scrubbing) -> None:
         self._primary = primary
         self._clients = clients
         self._collecting = collecting
+        self._scrubbing = scrubbing
 
     def make_pool(self, name: str, where: str | NewBucket | None, _actor: Actor) -> PoolFacts:
         """Make a pool: signed header, objects at the media server, key and row in the catalog, in this order."""
@@ -170,7 +173,7 @@ class Media:
         """Have a pool locked from now on: its media server keeps that in the pool, then it is entered."""
         with read(self._primary.engine) as connection:
             pool = pools.pool_named(connection, self._primary.domain, name)
-        request = messages.LockPool(medium=pool.medium, mode=mode, rounding_days=rounding_days)
+        request = upkeep_messages.LockPool(medium=pool.medium, mode=mode, rounding_days=rounding_days)
         told = self._clients.lock_pool(pools.host_of(pool), request)
         transact(self._primary.engine, lambda c: note_locks(c, pool.medium, mode=told.mode, clock_ns=told.clock_ns))
         return replace(self._named(name), lock=_lock_facts(told))
@@ -187,7 +190,7 @@ class Media:
         for copy, pool in held:
             if pool.lock_mode == LockMode.NONE.word:
                 continue
-            request = messages.LockImage(medium=pool.medium, image=image, copy=copy.key.number, seconds=seconds)
+            request = upkeep_messages.LockImage(medium=pool.medium, image=image, copy=copy.key.number, seconds=seconds)
             until_ns = self._clients.lock_image(pools.host_of(pool), request)
             transact(
                 self._primary.engine,
@@ -204,6 +207,11 @@ class Media:
         if not locked:
             raise NothingToLockError(f"the image '{to_text(image)}' has no complete copy in a pool that locks")
         return locked
+
+    def scrub(self, connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
+        """Submit the scrub of a pool."""
+        medium = pools.pool_named(connection, self._primary.domain, name)
+        return self._scrubbing.submit(connection, medium, bytes_per_second=bytes_per_second)
 
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, _actor: Actor) -> HeldCertificate:
         """Get this domain's media server a certificate of another domain: its key is made, and stays, there."""
@@ -278,6 +286,8 @@ class Media:
             chunker="FastCDC " + "/".join(str(size >> 10) for size in PAYLOAD_CHUNKS) + " KiB",
             requests=told.requests if told else {},
             lock=_lock_facts(told.lock) if told else LockFacts(mode=medium.lock_mode),
+            checks=_checks(told),
+            next_scrub=self._scrubbing.next_at(connection, medium),
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
         )
@@ -285,6 +295,13 @@ class Media:
 
 def _lock_facts(told: messages.LockState) -> LockFacts:
     return LockFacts(told.mode, told.rounding_days, told.clock_ns, told.objects, told.latest_ns)
+
+
+def _checks(told: messages.PoolState | None) -> CheckFacts | None:
+    if told is None or told.checks is None:
+        return None
+    oldest = told.checks.oldest_ns
+    return CheckFacts(None if oldest is None else from_ns(oldest), told.checks.unchecked, told.checks.damaged)
 
 
 class Backups:
