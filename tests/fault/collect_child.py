@@ -11,6 +11,7 @@ from pathlib import Path
 from strongroom.images.collect import collect
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool.collection import Epochs
+from strongroom.pool.log import OwnLog
 from strongroom.settings.system import SystemClock, SystemEntropy
 from tests.fault.pool_child import kill_at
 
@@ -20,7 +21,7 @@ def main() -> None:
     pool = OpenPool.open(Path(folder), SystemClock(), SystemEntropy())
     kill_at(function, when, int(count))
     epochs = Epochs(int(epoch), int(epoch), None)
-    collect(pool, epochs=epochs, committing=[], dry_run=False, check=lambda _: None)
+    collect(pool, epochs=epochs, committing=[], dry_run=False, check=lambda _: None, log=OwnLog())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from strongroom.pool import names
 from strongroom.pool.collection import Epochs
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import FILE_NAME, Index
+from strongroom.pool.log import OwnLog
 from strongroom.pool.writer import WriterLimits
 from tests.support.vault import Vault
 from tests.unit.images.test_hostile_streams import data, record, same, stream
@@ -201,7 +202,7 @@ class CollectionMachine(RuleBasedStateMachine):
     def _collect(self) -> Collected:
         self.vault.clock.advance(timedelta(seconds=1))
         epochs = self.primary.epochs()
-        told = collect(self.vault.pool, epochs=epochs, committing=[], dry_run=False, check=lambda _: None)
+        told = collect(self.vault.pool, epochs=epochs, committing=[], dry_run=False, check=lambda _: None, log=OwnLog())
         if told.condemned.containers or told.waiting.containers or told.envelopes_waiting:
             self.primary.epoch += 1
         return told

@@ -30,7 +30,7 @@ class PoolFacts:
     """A storage pool, as its media server last told of it.
 
     ``stored_bytes`` and ``free_bytes`` are ``None`` while it does not tell. ``sources`` and ``targets`` name the
-    domains that send to the pool, and those that it sends to.
+    domains that send to the pool, and those that it sends to. ``media_host`` is the first of ``media_hosts``.
     """
 
     name: str
@@ -46,6 +46,7 @@ class PoolFacts:
     requests: Mapping[str, int] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    media_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,22 @@ class MediaServers(Protocol):
         Raises:
             PlaceError: the pool is in a folder.
             StrongroomError: what the object storage refused with; the earlier key stays.
+        """
+
+    def attach_server(self, connection: Connection, name: str, host: HostId) -> PoolFacts:
+        """Have another media server serve a pool too.
+
+        Raises:
+            PoolNotFoundError, HostNotFoundError: there is no such pool, or no such media server.
+            RefusedError: the pool is in a folder, or the media server serves it.
+        """
+
+    def detach_server(self, connection: Connection, name: str, host: HostId) -> PoolFacts:
+        """Have a media server serve a pool no longer.
+
+        Raises:
+            PoolNotFoundError: there is no such pool.
+            RefusedError: it does not serve it, or no other one does.
         """
 
     def heard(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from strongroom.images.open_pool import OpenPool
 from strongroom.pool import collection, names
 from strongroom.pool.collection import Count, Epochs
 from strongroom.pool.errors import CannotMarkError, PoolReadError
+from strongroom.pool.log import PoolLog
 from strongroom.pool.marking import Marks, Root
 from strongroom.pool.survey import Survey, Surveyed, survey
 
@@ -68,6 +69,7 @@ def collect(
     without: Collection[str] = (),
     dry_run: bool,
     check: Check,
+    log: PoolLog,
 ) -> Collected:
     """Free what no image of a pool needs.
 
@@ -78,6 +80,7 @@ def collect(
         without: names of fragments that do not count, because they are about to be removed; for a plan only.
         dry_run: change nothing.
         check: asked, often, whether to go on.
+        log: of the pool; told of what is condemned, and asked before anything goes.
 
     Raises:
         CannotMarkError: nobody can tell what an image needs; nothing was changed.
@@ -102,8 +105,10 @@ def collect(
         )
         _count(survey_of, told)
         if not dry_run:
-            staying = _free_containers(pool, survey_of, epochs, told, check)
-            if not survey_of.unread:  # one that cannot be read may have a frame under any key
+            staying = _free_containers(pool, survey_of, epochs, told, check, log)
+            # One that cannot be read may have a frame under any key; and an envelope that went may come again under
+            # the same name, with another media server that has not heard that it went.
+            if not survey_of.unread and not log.is_shared:
                 _free_envelopes(pool.envelopes, staying, marks, epochs, told)
     return told
 
@@ -159,11 +164,15 @@ def _count(found: Survey, told: Collected) -> None:
     told.unread = [f"container '{container.hex()}': {why}" for container, why in found.unread]
 
 
-def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collected, check: Check) -> list[Surveyed]:
+def _free_containers(
+    pool: OpenPool, found: Survey, epochs: Epochs, told: Collected, check: Check, log: PoolLog
+) -> list[Surveyed]:
     """Condemn and remove containers; give those that stay."""
     todo = collection.sort(found, epochs)
+    log.reprieve([one.id for one in todo.reprieve])
     pool.index.reprieve([one.id for one in todo.reprieve])
     told.reprieved = len(todo.reprieve)
+    log.condemn([one.id for one in todo.condemn])
     pool.index.condemn([one.id for one in todo.condemn], epochs.now)
     for one in todo.condemn:
         told.condemned.add(one.size_bytes)
@@ -175,6 +184,7 @@ def _free_containers(pool: OpenPool, found: Survey, epochs: Epochs, told: Collec
         todo.remove,
         medium=pool.medium,
         check=lambda: check("removing containers"),
+        log=log,
     )
     told.reprieved += len(kept)
     going = {one.id for one in (*todo.condemn, *todo.wait, *todo.remove)} - set(kept)

@@ -19,6 +19,7 @@ from strongroom.pool import names
 from strongroom.pool.containers import read_contents
 from strongroom.pool.errors import PoolReadError
 from strongroom.pool.index import Index
+from strongroom.pool.log import PoolLog
 from strongroom.pool.reader import read_item
 from strongroom.pool.store import Store
 from strongroom.pool.survey import Survey, Surveyed
@@ -94,6 +95,7 @@ def remove(
     *,
     medium: MediumId,
     check: Callable[[], None],
+    log: PoolLog,
 ) -> tuple[Count, list[ContainerId]]:
     """Remove condemned containers; their room is free when this returns.
 
@@ -105,6 +107,7 @@ def remove(
         containers: from :func:`sort`, which must have been asked after the last session ended that may refer to them.
         medium: the pool.
         check: asked before each container; what it raises ends the work.
+        log: asked before a container goes, or is taken back.
 
     Returns:
         What was removed; and those that were not, because what they hold is whole nowhere else.
@@ -119,9 +122,12 @@ def remove(
             continue
         check()
         if one.doubled and not _is_whole_elsewhere(store, index, one, condemned, medium):
+            log.reprieve([one.id])
             index.reprieve([one.id])
             kept.append(one.id)
             continue
+        if not log.may_remove(one.id):
+            continue  # a session that is open may refer to it, or it was taken back
         # the file first: a full disk has room then for what the index writes
         store.remove(names.container_key(one.id))
         index.remove(one.id)

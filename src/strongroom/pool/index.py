@@ -254,6 +254,11 @@ class Index:
             found.setdefault(hit.name, []).append(hit)
         return found
 
+    def knows(self, container: ContainerId) -> bool:
+        """Tell whether a container was taken in."""
+        with self._file.using() as db:
+            return db.execute("SELECT 1 FROM container WHERE id = ?", (container,)).fetchone() is not None
+
     def mark(self, container: ContainerId) -> tuple[bytes, bytes]:
         """Give the digest and the mark of a container, zeros for one that is gone."""
         with self._file.using() as db:

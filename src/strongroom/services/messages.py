@@ -145,6 +145,7 @@ class CommitBackup(msgspec.Struct, frozen=True, kw_only=True):
     read_bytes: Count
     same_bytes: Count
     added_bytes: Count
+    followed: Count = 0
 
 
 class FragmentToWrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +175,7 @@ class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     stored_bytes: Count
     journal: Count
     requests: Annotated[dict[Annotated[str, msgspec.Meta(max_length=32)], Count], msgspec.Meta(max_length=32)] = {}
+    followed: Count = 0
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +183,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
 
     version: Text
     pools: Annotated[list[PoolState], msgspec.Meta(max_length=1_024)]
+    address: Annotated[str, msgspec.Meta(max_length=512)] = ""
+    socket: Text = ""
 
 
 class Attend(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +199,7 @@ class PoolToOpen(msgspec.Struct, frozen=True, kw_only=True):
 
     medium: Bytes16
     path: Text
+    shared: bool = False
 
 
 class BatchToWrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -451,7 +456,7 @@ class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
 
     ``epoch`` is that of sessions that begin now; none is open that began before ``closed_before``, and the oldest one
     that is open began after ``young_ns``. ``committing`` are fragments that may not lie in the pool yet, ``without``
-    those that are about to go.
+    those that are about to go. ``attempt`` is that of the job; ``shared`` says that other media servers serve the pool.
     """
 
     job: Count
@@ -462,6 +467,60 @@ class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
     committing: list[Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]]
     without: list[FragmentName]
     dry_run: bool
+    attempt: Count = 0
+    shared: bool = False
+
+
+MOST_NAMES: Final = 1_000
+"""Objects that one question about a pool's log names."""
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """These objects of a pool are stored, or were found."""
+
+    medium: Bytes16
+    names: Annotated[list[_Name], msgspec.Meta(max_length=MOST_NAMES)]
+
+
+class Follow(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed in a pool's log behind a number?"""
+
+    medium: Bytes16
+    after: Count
+
+
+class LogRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One object: ``stored``, ``condemned`` in an epoch, or ``removed``."""
+
+    name: _Name
+    number: Count
+    state: Annotated[str, msgspec.Meta(max_length=16)]
+    epoch: Count = 0
+
+
+class Followed(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed, in order; more of it behind the last row if it says so."""
+
+    rows: list[LogRow]
+    more: bool
+
+
+class MarkContainers(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection wants to ``condemn`` or ``reprieve`` containers, or to ``remove`` condemned ones."""
+
+    job: Count
+    attempt: Count
+    medium: Bytes16
+    step: Annotated[str, msgspec.Meta(max_length=16)]
+    names: Annotated[list[_Name], msgspec.Meta(max_length=MOST_NAMES)]
+
+
+class Marked(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of which it may."""
+
+    names: list[_Name]
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -525,6 +584,7 @@ class CommitReceived(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[Bytes32]
     frames: Count
     frame_bytes: Count
+    followed: Count = 0
 
 
 class WrittenAnswer(msgspec.Struct, frozen=True, kw_only=True):

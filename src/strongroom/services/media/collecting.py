@@ -15,10 +15,14 @@ from strongroom.core.ids import ImageId, MediumId, to_text
 from strongroom.images.collect import Collected, collect
 from strongroom.pool import names
 from strongroom.pool.collection import Count, Epochs
+from strongroom.pool.log import OwnLog
+from strongroom.pool.place import is_bucket
 from strongroom.services import messages
 from strongroom.services.media.errors import CancelledError
+from strongroom.services.media.following import CollectionLog
 from strongroom.services.media.jobs import JobThread
 from strongroom.services.media.pools import Pools
+from strongroom.services.media.primary import PrimaryClient
 from strongroom.services.record_http import CONTENT_TYPE, InternalError, piece
 
 logger = logging.getLogger(__name__)
@@ -60,9 +64,11 @@ class CollectRoute:
 
     Args:
         pools: what is served.
+        primary: keeps the logs of pools in object storage.
     """
 
     pools: Pools
+    primary: PrimaryClient
     _busy: set[bytes] = field(default_factory=set)
 
     async def collect(self, request: web.Request, said: messages.CollectPool) -> web.StreamResponse:
@@ -102,13 +108,16 @@ class CollectRoute:
         said = collecting.said
         facts = {"job": said.job, "medium": to_text(said.medium)}
         try:
+            pool = self.pools.current(MediumId(said.medium))
+            log = CollectionLog(self.primary, said) if is_bucket(pool.store.place) else OwnLog()
             found = collect(
-                self.pools.get(MediumId(said.medium)),
+                pool,
                 epochs=Epochs(said.epoch, said.closed_before, said.young_ns),
                 committing=said.committing,
                 without=[names.image_key(ImageId(one.image), one.copy) for one in said.without],
                 dry_run=said.dry_run,
                 check=collecting.check,
+                log=log,
             )
         except StrongroomError as error:
             told = {"event": "not-collected", "code": error.code, **facts}

@@ -64,6 +64,18 @@ class PrimaryClient:
         row = self._ask("bucket-key", messages.AskBucketKey(medium=medium), messages.BucketKeyRow)
         return BucketKey(row.access_key, Secret(row.secret))
 
+    def stored(self, medium: MediumId, names: list[str]) -> None:
+        """Say for the other media servers of a pool that objects are stored in it."""
+        self._ask("stored", messages.Stored(medium=medium, names=names), messages.Nothing)
+
+    def follow(self, medium: MediumId, after: int) -> messages.Followed:
+        """Learn what other media servers of a pool did."""
+        return self._ask("follow", messages.Follow(medium=medium, after=after), messages.Followed)
+
+    def mark_containers(self, said: messages.MarkContainers) -> list[str]:
+        """Have containers condemned, reprieved or removed in a pool's log; give those of which it is so."""
+        return self._ask("mark-containers", said, messages.Marked).names
+
     def redeem(self, job: int, grant: Secret) -> messages.JobSpec:
         """Learn what a client that showed a grant may have done."""
         return self._ask("redeem", messages.Redeem(job=job, grant=grant.reveal()), messages.JobSpec)

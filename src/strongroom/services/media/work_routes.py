@@ -145,7 +145,7 @@ class WorkRoutes:
         return messages.JournalBatches(rows=rows, more=False)
 
     def _list_files(self, said: messages.ListFiles) -> messages.Nothing:
-        pool = self.server.pools.get(MediumId(said.medium))
+        pool = self.server.pools.current(MediumId(said.medium))
         image = ImageId(said.image)
         fragment = pool.fragments.read(image, said.copy)
         with StoredImage(pool, fragment, ImageKeys(self.server.primary, said.job, image)) as stored:
@@ -161,7 +161,7 @@ class WorkRoutes:
         return messages.Nothing()
 
     def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:
-        pool = self.server.pools.get(MediumId(said.medium))
+        pool = self.server.pools.current(MediumId(said.medium))
         image = ImageId(said.image)
         fragment = pool.fragments.read(image, said.copy)
         keys = ImageKeys(self.server.primary, said.job, image) if said.with_data else None
@@ -169,7 +169,7 @@ class WorkRoutes:
         return messages.VerifyAnswer(problems=[f"{one.code}: {one.message}"[:_MOST_TEXT] for one in found])
 
     def _repair_pool(self, said: messages.RepairPool) -> messages.RepairAnswer:
-        found = repair_pool(self.server.pools.get(MediumId(said.medium)), dry_run=said.dry_run)
+        found = repair_pool(self.server.pools.current(MediumId(said.medium)), dry_run=said.dry_run)
         return messages.RepairAnswer(
             containers=[
                 messages.MendedContainer(
@@ -213,7 +213,8 @@ class WorkRoutes:
         return messages.Nothing()
 
     def _pool_status(self, said: messages.PoolStatus) -> messages.PoolState:
-        return state_of(self.server.pools.get(MediumId(said.medium)))
+        medium = MediumId(said.medium)
+        return state_of(self.server.pools.get(medium), self.server.pools.followed(medium))
 
 
 def _bucket_key(row: messages.BucketKeyRow) -> BucketKey:

@@ -95,13 +95,15 @@ class Collecting:
         medium = MediumId(from_text(context.params["medium"]))
         if context.params["dry_run"]:
             with read(self._primary.engine) as connection:
-                request, pool = self._request(connection, context, medium, dry_run=True)
-            return _shown(self._media.collect_pool(pools.host_of(pool), request, context), request)
+                request = self._request(connection, context, medium, dry_run=True)
+                host = self._media.host_of(connection, get_medium(connection, medium))
+            return _shown(self._media.collect_pool(host, request, context), request)
         first: messages.Collected | None = None
         while True:
             with read(self._primary.engine) as connection:
-                request, pool = self._request(connection, context, medium, dry_run=False)
-            found = self._media.collect_pool(pools.host_of(pool), request, context)
+                request = self._request(connection, context, medium, dry_run=False)
+                host = self._media.host_of(connection, get_medium(connection, medium))
+            found = self._media.collect_pool(host, request, context)
             for line in found.unread:
                 context.log(line, level="error")
             waits_for = transact(self._primary.engine, partial(_end, context=context, request=request, found=found))
@@ -116,7 +118,7 @@ class Collecting:
 
     def _request(
         self, connection: Connection, context: JobContext, medium: MediumId, *, dry_run: bool
-    ) -> tuple[messages.CollectPool, Medium]:
+    ) -> messages.CollectPool:
         """Tell who may refer to what, in one snapshot; what is committed after it belongs to a session in it."""
         pool = get_medium(connection, medium)
         oldest = oldest_session(connection, medium)
@@ -129,7 +131,9 @@ class Collecting:
             committing=[data for _, _, data in committing(connection, medium)],
             without=self._about_to_go(connection, medium) if dry_run else [],
             dry_run=dry_run,
-        ), pool
+            attempt=context.attempt,
+            shared=len(pools.hosts_of(connection, pool)) > 1,
+        )
 
     def _about_to_go(self, connection: Connection, medium: MediumId) -> list[messages.FragmentName]:
         now = state(connection, now=self._primary.clock.now())

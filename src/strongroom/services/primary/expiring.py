@@ -179,9 +179,10 @@ class Expiring:
             context.check()
             with read(self._primary.engine) as connection:
                 gone = removable_on(connection, pool.medium, limit=_AT_ONCE)
-            if not gone:
-                return removed
-            self._media.remove_fragments(pools.host_of(pool), pool.medium, names_of(gone))
+                if not gone:
+                    return removed
+                host = self._media.host_of(connection, pool)
+            self._media.remove_fragments(host, pool.medium, names_of(gone))
             for image, salt in transact(self._primary.engine, partial(self._forget, context=context, gone=gone)):
                 remove_file_list(self._primary.file_lists, image, salt)
             removed += len(gone)

@@ -70,6 +70,9 @@ class MediaRoutes:
     def _calls(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[HostId, Any], msgspec.Struct]]]:
         return {
             "beat": (messages.Beat, self.desk.beat),
+            "stored": (messages.Stored, self.desk.stored),
+            "follow": (messages.Follow, self.desk.follow),
+            "mark-containers": (messages.MarkContainers, self.desk.mark_containers),
             "bucket-key": (messages.AskBucketKey, self.desk.bucket_key),
             "attend": (messages.Attend, self.clients.attend),
             "redeem": (messages.Redeem, self.clients.redeem),
