@@ -501,10 +501,11 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Followed(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed, in order; more of it behind the last row if it says so."""
+    """What changed, in order; more of it behind the last row if it says so; and the last number that was drawn."""
 
     rows: list[LogRow]
     more: bool
+    last: Count
 
 
 class MarkContainers(msgspec.Struct, frozen=True, kw_only=True):

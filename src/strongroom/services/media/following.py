@@ -30,6 +30,10 @@ _AT_A_BEAT: Final = 1
 """Pages of the log that a beat takes: it must not be late for the next one."""
 
 
+class _OtherLogError(Exception):
+    """The log ends before what was taken in: the primary's catalog was made anew, or is an older one."""
+
+
 class Follower:
     """Brings the caches of one pool up to date with its log; may be shared by threads.
 
@@ -55,8 +59,7 @@ class Follower:
     def begin_again(self) -> None:
         """Take it that the pool was others' for a while: it is listed anew before the log is followed."""
         with self._lock:
-            self._has_begun, self._listed, self._number = False, None, 0
-            self._unread.clear()
+            self._forget()
 
     def follow(self) -> None:
         """Take in what the log has by now.
@@ -66,10 +69,13 @@ class Follower:
             BucketUnreachableError, PoolWriteError: the storage refused; it is taken in with the next call.
         """
         with self._lock:
+            try:
+                if self._has_begun:
+                    self._go_on()
+            except _OtherLogError:
+                self._forget()
             if not self._has_begun:
                 self._begin()
-            for rows in self._pages():
-                self._take(rows)
             if self._unread:
                 self._take(list(self._unread.values()), are_new=False)
 
@@ -79,10 +85,19 @@ class Follower:
             return
         try:
             if self._has_begun:
-                for rows in islice(self._pages(), _AT_A_BEAT):
-                    self._take(rows)
+                self._go_on(_AT_A_BEAT)
+        except _OtherLogError:
+            self._forget()
         finally:
             self._lock.release()
+
+    def _forget(self) -> None:
+        self._has_begun, self._listed, self._number = False, None, 0
+        self._unread.clear()
+
+    def _go_on(self, most: int | None = None) -> None:
+        for rows in islice(self._pages(), most):
+            self._take(rows)
 
     def _begin(self) -> None:
         """Tell what the listing found new, and take the log's word for what is condemned."""
@@ -105,6 +120,8 @@ class Follower:
         more = True
         while more:
             answer = self._primary.follow(self._pool.medium, self._number)
+            if answer.last < self._number:
+                raise _OtherLogError
             if answer.rows:
                 yield answer.rows
             more = answer.more and bool(answer.rows)

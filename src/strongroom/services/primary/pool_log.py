@@ -107,6 +107,7 @@ def follow(connection: Connection, medium: MediumId, after: int) -> messages.Fol
             for row in rows[:_PAGE]
         ],
         more=len(rows) > _PAGE,
+        last=connection.execute(select(pool_logs.c.last).where(pool_logs.c.medium == medium)).scalar_one_or_none() or 0,
     )
 
 
