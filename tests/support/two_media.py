@@ -33,20 +33,25 @@ class SecondMedia:
         with self.home.settings_file.open("a") as file:
             file.write("\n[times]\nbeat_seconds = 1.0\n")
         self.role: Role | None = None
+        self._last_beat = 0
 
     def start(self) -> None:
-        """Serve, and wait until the pools that it serves are open."""
+        """Serve."""
+        self._last_beat = max([at for at, _ in self._beats()], default=0)
         self.role = Role("media", self.home)
 
     def wait_for_pool(self, medium: str) -> None:
-        """Wait until it says that it has a pool open."""
-        key = bytes.fromhex(self.id.replace("-", ""))
+        """Wait until it says that it has a pool open since it was started."""
 
         def is_open() -> bool:
-            found = rows(self._domain, "SELECT pools FROM media_beats WHERE host = ?", key)
-            return bool(found) and medium.replace("-", "") in str(found[0][0])
+            return any(at > self._last_beat and medium.replace("-", "") in pools for at, pools in self._beats())
 
         until(is_open, "the second media server does not open the pool")
+
+    def _beats(self) -> list[tuple[int, str]]:
+        key = bytes.fromhex(self.id.replace("-", ""))
+        found = rows(self._domain, "SELECT at, pools FROM media_beats WHERE host = ?", key)
+        return [(int(at), str(pools)) for at, pools in found]
 
     def kill(self) -> None:
         """End it as a power cut would."""
