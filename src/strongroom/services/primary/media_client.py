@@ -20,7 +20,7 @@ from strongroom.database import read
 from strongroom.jobs import JobContext
 from strongroom.pki import registry
 from strongroom.pki.channel import Address
-from strongroom.pki.roles import Role
+from strongroom.pki.roles import HostState, Role
 from strongroom.pki.tls import client_context
 from strongroom.pool import names
 from strongroom.pool.place import BucketKey
@@ -83,7 +83,9 @@ class MediaClients:
 
     def silent(self) -> frozenset[HostId]:
         """Tell which media servers take no connection now; asks nobody when there is only one."""
-        hosts = self.hosts()
+        with read(self._primary.engine) as connection:
+            found = registry.hosts(connection, role=Role.MEDIA)
+        hosts = [HostId(host.id) for host in found if host.state is HostState.ACTIVE]
         return frozenset(host for host in hosts if not self._answers(host)) if len(hosts) > 1 else frozenset()
 
     def host_of(self, connection: Connection, medium: Medium) -> HostId:
