@@ -15,7 +15,9 @@ from strongroom.cli.values import HostPort
 @click.command("join")
 @alone
 @click.argument("home", type=click.Path(path_type=Path))
-@click.option("--to", "address", type=HostPort(), required=True, metavar="HOST:PORT", help="The primary's peers.")
+@click.option(
+    "--to", "address", type=HostPort(), required=True, metavar="HOST:PORT", help="The primary's peer listener."
+)
 @click.option("--fingerprint", required=True, metavar="F", help="SHA-256 of its root: 64 digits or 26 words.")
 @secret_file("token", "a token of the purpose 'enrol-host' and the role 'media'")
 @click.option("--host", metavar="NAME", help="Name or address by which others reach it.  [default: this machine's]")
@@ -29,7 +31,10 @@ def command(
     host: str | None,
     listen: str | None,
 ) -> None:
-    """Make one more media server of a domain in HOME, which has no catalog, no CA and no keys of the KMS."""
+    """Make one more media server of a domain in HOME, which has no catalog, no CA and no keys of the KMS.
+
+    It serves no pool before 'strongroom pool attach'.
+    """
     from strongroom.pki.channel import Address
     from strongroom.pki.fingerprint import read_pin
     from strongroom.services.media.joining import join
