@@ -27,7 +27,7 @@ def domain(tmp_path: Path) -> Iterator[LiveDomain]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_page_on_object_storage_can_be_followed_as_written(
     domain: LiveDomain, seaweed: Seaweed, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tests.support.seaweed import Seaweed
 from tests.support.trusting import LOCAL, SLP, begin, end, refusal, rows, until, write_random
 from tests.support.two_media import OTHER, TwoMedia
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MB = 1_000_000
 BOUND = 300 * MB
