@@ -14,6 +14,7 @@ from strongroom.core.secret import Secret
 from strongroom.images.collect import Rewriting, collect
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool.collection import Epochs
+from strongroom.pool.log import OwnLog
 from strongroom.pool.rewriting import Limits
 from strongroom.settings.system import SystemClock, SystemEntropy
 from tests.fault.pool_child import kill_at
@@ -28,7 +29,15 @@ def main() -> None:
     if naming:
         key = Secret(bytes.fromhex(naming[0]))
         rewriting = Rewriting(Limits(100, 1 << 40), lambda *_: key, lambda _: None)
-    collect(pool, epochs=epochs, committing=[], rewriting=rewriting, dry_run=False, check=lambda *_: None)
+    collect(
+        pool,
+        epochs=epochs,
+        committing=[],
+        rewriting=rewriting,
+        dry_run=False,
+        check=lambda *_: None,
+        log=OwnLog(),
+    )
 
 
 if __name__ == "__main__":

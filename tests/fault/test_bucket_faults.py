@@ -151,7 +151,7 @@ def test_only_uploads_whose_writers_are_gone_are_aborted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Own and alive, own and dead, unknown and young, unknown and old, under another prefix."""
+    """Own and alive, own and dead, unknown and young, unknown and old, of a shared pool, under another prefix."""
     work = tmp_path / "work"
     living = store.upload()
     (work / UPLOADS / living._path.name).write_text(f"{place.prefix}/containers/aa/alive")
@@ -164,6 +164,9 @@ def test_only_uploads_whose_writers_are_gone_are_aborted(
     assert sorted(seaweed.unfinished(place)) == left
     living.abort()
     monkeypatch.setattr(bucket, "_ABANDONED_SECONDS", -1.0)
+    # where other machines write too, nobody can tell an old upload of theirs from an abandoned one
+    BucketStore.open(place, seaweed.key, work, CountedEntropy("shared"), shared=True).close()
+    assert sorted(seaweed.unfinished(place)) == left[1:]
     again(place, seaweed, work).close()
     assert seaweed.unfinished(place) == [f"{place.prefix}/elsewhere/x"]
 

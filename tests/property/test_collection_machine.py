@@ -29,6 +29,7 @@ from strongroom.pool.collection import Epochs
 from strongroom.pool.containers import ContainerWriter
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import FILE_NAME, Index
+from strongroom.pool.log import OwnLog
 from strongroom.pool.writer import WriterLimits
 from tests.support.vault import Vault
 from tests.unit.images.test_hostile_streams import data, record, same, stream
@@ -244,6 +245,7 @@ class CollectionMachine(RuleBasedStateMachine):
             rewriting=self.vault.rewriting(container_bytes=LIMITS.container_bytes) if rewrites else None,
             dry_run=False,
             check=lambda *_: None,
+            log=OwnLog(),
         )
         if told.condemned.containers or told.waiting.containers or told.envelopes_waiting:
             self.primary.epoch += 1

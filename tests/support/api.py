@@ -86,6 +86,19 @@ class Elsewhere:
             raise PoolNotFoundError(f"there is no pool '{name}'")
         return self.made[name]
 
+    def attach_server(self, _connection: Connection, name: str, host: HostId) -> PoolFacts:
+        self.asked.append(("attach_server", name, host))
+        return self._served(name)
+
+    def detach_server(self, _connection: Connection, name: str, host: HostId) -> PoolFacts:
+        self.asked.append(("detach_server", name, host))
+        return self._served(name)
+
+    def _served(self, name: str) -> PoolFacts:
+        if name not in self.made:
+            raise PoolNotFoundError(f"there is no pool '{name}'")
+        return self.made[name]
+
     def pools(self) -> Sequence[PoolFacts]:
         return list(self.made.values())
 

@@ -57,7 +57,8 @@ class PoolFacts:
 
     ``stored_bytes``, ``free_bytes`` and ``checks`` are ``None`` while it does not tell; ``next_scrub`` is ``None``
     while the pool is scrubbed, and before anything is in it. ``sources`` and ``targets`` name the domains that send to
-    the pool, and those that it sends to.
+    the pool, and those that it sends to. ``media_host`` is the first of
+    ``media_hosts``.
     """
 
     name: str
@@ -76,6 +77,7 @@ class PoolFacts:
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     lock: LockFacts = LockFacts()
+    media_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,22 @@ class MediaServers(Protocol):
         Raises:
             PlaceError: the pool is in a folder.
             StrongroomError: what the object storage refused with; the earlier key stays.
+        """
+
+    def attach_server(self, connection: Connection, name: str, host: HostId) -> PoolFacts:
+        """Have another media server serve a pool too.
+
+        Raises:
+            PoolNotFoundError, HostNotFoundError: there is no such pool, or no such media server.
+            RefusedError: the pool is in a folder, or the media server serves it.
+        """
+
+    def detach_server(self, connection: Connection, name: str, host: HostId) -> PoolFacts:
+        """Have a media server serve a pool no longer.
+
+        Raises:
+            PoolNotFoundError: there is no such pool.
+            RefusedError: it does not serve it, or no other one does.
         """
 
     def heard(self) -> tuple[int, int]:

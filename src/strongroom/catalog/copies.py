@@ -128,6 +128,20 @@ def renew_lease(connection: Connection, session: bytes, *, now: datetime, deadli
         raise LeaseLostError(f"the session '{to_text(session)}' has no lease any more")
 
 
+def session_epoch(connection: Connection, session: bytes) -> int:
+    """Tell in which epoch of its medium a session began.
+
+    Raises:
+        LeaseLostError: its lease is gone.
+    """
+    epoch: int | None = connection.execute(
+        select(copy_leases.c.epoch).where(copy_leases.c.session == session)
+    ).scalar_one_or_none()
+    if epoch is None:
+        raise LeaseLostError(f"the session '{to_text(session)}' has no lease any more")
+    return epoch
+
+
 def commit_copy(
     connection: Connection,
     session: bytes,

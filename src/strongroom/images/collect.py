@@ -24,6 +24,7 @@ from strongroom.images.open_pool import OpenPool
 from strongroom.pool import collection, names
 from strongroom.pool.collection import Count, Epochs
 from strongroom.pool.errors import CannotMarkError, PoolReadError
+from strongroom.pool.log import PoolLog
 from strongroom.pool.marking import ORIGIN_BYTES, Marks, Root
 from strongroom.pool.rewriting import NOT_ENCRYPTED, Limits, Rewriter, choose
 from strongroom.pool.survey import Survey, Surveyed, survey
@@ -112,6 +113,7 @@ def collect(
     rewriting: Rewriting | None = None,
     dry_run: bool,
     check: Check,
+    log: PoolLog,
     lift: bool = False,
 ) -> Collected:
     """Free what no image of a pool needs.
@@ -124,6 +126,7 @@ def collect(
         rewriting: how containers are rewritten of which little is needed; ``None`` to leave them as they are.
         dry_run: change nothing.
         check: asked, often, whether to go on.
+        log: of the pool; told of what is condemned, and asked before anything goes.
         lift: also free what a governance lock keeps and no image needs; nothing is rewritten then.
 
     Raises:
@@ -160,11 +163,13 @@ def collect(
             told.copied_bytes = sum(one.needed_bytes for one in chosen)
             _count_rewritten(chosen, told)
         else:
-            staying = _free_containers(pool, survey_of, todo, epochs, told, check, lift=lifted)
+            staying = _free_containers(pool, survey_of, todo, epochs, told, check, log, lift=lifted)
             if rewriting:
-                _rewrite(pool, survey_of, chosen, rewriting, epochs, told, check)
+                _rewrite(pool, survey_of, chosen, rewriting, epochs, told, check, log)
             # what was rewritten counts as staying here: its keys are those of the copies
-            if not survey_of.unread:  # one that cannot be read may have a frame under any key
+            # One that cannot be read may have a frame under any key; and an envelope that went may come again under
+            # the same name, with another media server that has not heard that it went.
+            if not survey_of.unread and not log.is_shared:
                 _free_envelopes(pool, staying, marks, epochs, told, lift=lifted)
     return told
 
@@ -240,13 +245,16 @@ def _free_containers(
     epochs: Epochs,
     told: Collected,
     check: Check,
+    log: PoolLog,
     *,
     lift: bool,
 ) -> list[Surveyed]:
     """Condemn and remove containers; give those that stay."""
+    log.reprieve([one.id for one in todo.reprieve])
     pool.index.reprieve([one.id for one in todo.reprieve])
     told.reprieved = len(todo.reprieve)
     condemn = [one for one in todo.condemn if _can_go(pool, found, one, told)]
+    log.condemn([one.id for one in condemn])
     pool.index.condemn([one.id for one in condemn], epochs.now)
     for one in condemn:
         told.condemned.add(one.size_bytes)
@@ -255,10 +263,12 @@ def _free_containers(
     told.removed, kept = collection.remove(
         pool.store,
         pool.index,
+        pool.locks,
         found,
         todo.remove,
         medium=pool.medium,
         check=lambda: check("removing containers"),
+        log=log,
         lift=lift,
     )
     pool.checks.forget(names.container_key(one.id) for one in todo.remove if one.id not in kept)
@@ -283,12 +293,14 @@ def _rewrite(
     epochs: Epochs,
     told: Collected,
     check: Check,
+    log: PoolLog,
 ) -> None:
     """Copy what is needed of sparse containers, and condemn them."""
     total = sum(one.needed_bytes for one in chosen)
     rewriter = Rewriter(
         pool.store,
         pool.index,
+        log=log,
         medium=pool.medium,
         own=pool.domain,
         group_of=lambda one: _group_of(pool, one),

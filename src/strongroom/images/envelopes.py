@@ -80,26 +80,38 @@ class Envelopes:
             self._file.empty()
             return self._refresh()
 
-    def _refresh(self) -> list[str]:
+    def take(self, keys: Collection[str]) -> list[str]:
+        """Enter envelopes of which another media server told, if they are not here; gives what :meth:`refresh` does."""
+        if not keys:
+            return []
+        with self._file.using() as db:
+            known = {row[0] for row in db.execute("SELECT key FROM generation")}
+            return self._enter_new(db, set(keys) - known)
+
+    def _enter_new(self, db: sqlite3.Connection, keys: set[str]) -> list[str]:
         refused = []
+        # what others signed first: of generations that disagree, the lowest one of the origin holds
+        own = f"-{self._domain.hex()}-"
+        for key in sorted(keys, key=lambda key: (own in key, key)):
+            try:
+                payload = self._check(db, self._read(key))
+                said = _key_of(payload)
+                if said != key:
+                    raise DamagedError(f"the envelope says that its name is '{said}'")
+            except ObjectMissingError:
+                continue  # removed since it was listed
+            except (IntegrityError, PoolReadError) as error:
+                refused.append(f"'{key}': {error.message}")
+                continue
+            _enter(db, payload)
+        return refused
+
+    def _refresh(self) -> list[str]:
         with self._file.using() as db:
             # in this order: another process may put an envelope in between
             known = {row[0] for row in db.execute("SELECT key FROM generation")}
             found = {item.key for item in self._store.list(names.ENVELOPES)}
-            # what others signed first: of generations that disagree, the lowest one of the origin holds
-            own = f"-{self._domain.hex()}-"
-            for key in sorted(found - known, key=lambda key: (own in key, key)):
-                try:
-                    payload = self._check(db, self._read(key))
-                    said = _key_of(payload)
-                    if said != key:
-                        raise DamagedError(f"the envelope says that its name is '{said}'")
-                except ObjectMissingError:
-                    continue  # removed since it was listed
-                except (IntegrityError, PoolReadError) as error:
-                    refused.append(f"'{key}': {error.message}")
-                    continue
-                _enter(db, payload)
+            refused = self._enter_new(db, found - known)
             for key in known - found:
                 if self._is_gone(key):  # a listing may be late
                     db.execute("DELETE FROM generation WHERE key = ?", (key,))

@@ -8,7 +8,7 @@ of a client, the next ones cost the pages that are new.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -36,10 +36,12 @@ class ImageLocker:
 
     Args:
         pool: the pool.
+        follow: takes in what other media servers of the pool did.
     """
 
-    def __init__(self, pool: OpenPool) -> None:
+    def __init__(self, pool: OpenPool, follow: Callable[[], None] = lambda: None) -> None:
         self._pool = pool
+        self._follow_others = follow
         self._lock = threading.Lock()
         self._followed: Followed = {}
         self._lifted = pool.locks.lifted
@@ -77,25 +79,42 @@ class ImageLocker:
             FrameMissingError, PageMissingError, DamagedError: the image is not whole, so it cannot be locked.
             PoolFullError, PoolWriteError, PoolReadError: the storage refused.
         """
+        pool = self._pool
+        until_ns = max(pool.locks.end_of(seconds), pool.locks.until_ns(_key_of(fragment)))
+        while not self._lock_all(fragment, until_ns):
+            pass  # what is needed lies in the copies that a collection made, and these are in the index now
+        # the fragment is not among the others: while its own lock is missing, all of this is done again
+        pool.locks.lock([_key_of(fragment)], until_ns)
+        return until_ns
+
+    def _lock_all(self, fragment: Fragment, until_ns: int) -> bool:
+        """Lock what an image needs; tell whether that was all, because nothing of it was condemned meanwhile.
+
+        A collection looks at the locks after it has condemned, and before it removes anything. So it sees these, or
+        what it condemned is seen here.
+        """
         pool, origin = self._pool, fragment.image.signer
+        self._follow_others()
+        before = pool.index.condemned().keys()
         with self._lock:
             if self._lifted != pool.locks.lifted:  # a container that was gone through may be gone itself
                 self._lifted = pool.locks.lifted
                 self._followed.clear()
-        until_ns = max(pool.locks.end_of(seconds), pool.locks.until_ns(_key_of(fragment)))
         roots = Roots.of(fragment)
         pages = _Pages(pool, origin)
         keys = set(pages.holding([PageId(page) for page in fragment.copy.payload.key_pages], PageMissingError))
         keys.update(pool.envelopes.all_keys_of(envelopes_of(pool, fragment, pages.reader.page), origin))
         followed = self._follow(pages, [roots.entries.page, roots.payload.page], until_ns, keys)
-        # the fragment is not among the others: while its own lock is missing, all of this is done again
         pool.locks.lock(keys, until_ns)
+        self._follow_others()
+        staying = {one for one, *_ in pool.index.containers()} - (pool.index.condemned().keys() - before)
+        if any((found := names.container_of(key)) is not None and found not in staying for key in keys):
+            return False
         with self._lock:
             if len(self._followed) + len(followed) > _MOST_REMEMBERED:
                 self._followed.clear()
             self._followed.update(dict.fromkeys(islice(followed, _MOST_REMEMBERED), until_ns))
-        pool.locks.lock([_key_of(fragment)], until_ns)
-        return until_ns
+        return True
 
     def _follow(
         self, pages: _Pages, roots: Iterable[PageId], until_ns: int, keys: set[str]

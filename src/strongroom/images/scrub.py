@@ -27,7 +27,7 @@ from strongroom.pool import names
 from strongroom.pool.checks import Damaged
 from strongroom.pool.collection import check_item
 from strongroom.pool.errors import ObjectMissingError, PoolReadError
-from strongroom.pool.reader import read_item
+from strongroom.pool.reader import places_of, read_item
 from strongroom.pool.store import StoredObject
 from strongroom.pool.verify import Problem, verify_container
 
@@ -172,8 +172,7 @@ class _Whole:
 
     def is_present(self, item: bytes, origin: DomainId) -> bool:
         """Tell whether a frame lies in a whole container, or is whole itself."""
-        places = self._pool.index.locate([FrameId(item)], origin).get(item, [])
-        for place in places:
+        for place in places_of(self._pool.index, FrameId(item), origin):
             if place.container not in self._damaged:
                 return True
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -70,6 +70,7 @@ class BucketStore:
         work: the folder on this machine.
         entropy: gives the names in ``incoming``, and what tells a writer's object from another's.
         conditional: the storage refuses to replace an object when it is asked to. Otherwise it is looked up first.
+        told: called with the key of each container and envelope that is stored, before whoever stored it goes on.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class BucketStore:
         entropy: Entropy,
         *,
         conditional: bool,
+        told: Callable[[str], None],
     ) -> None:
         self._place = place
+        self._told = told
         self._bucket = bucket
         self._counts = counts
         self._work = work
@@ -96,7 +99,14 @@ class BucketStore:
 
     @classmethod
     def create(
-        cls, place: BucketPlace, key: BucketKey, work: Path, medium_header: bytes, entropy: Entropy
+        cls,
+        place: BucketPlace,
+        key: BucketKey,
+        work: Path,
+        medium_header: bytes,
+        entropy: Entropy,
+        *,
+        told: Callable[[str], None] = lambda _: None,
     ) -> BucketStore:
         """Make a pool below a prefix with nothing in it, and open it.
 
@@ -116,11 +126,23 @@ class BucketStore:
             bucket.put(prefix + names.MEDIUM, medium_header, {}, only_new=False)
         finally:
             bucket.close()
-        return cls.open(place, key, work, entropy)
+        return cls.open(place, key, work, entropy, told=told)
 
     @classmethod
-    def open(cls, place: BucketPlace, key: BucketKey, work: Path, entropy: Entropy) -> BucketStore:
+    def open(
+        cls,
+        place: BucketPlace,
+        key: BucketKey,
+        work: Path,
+        entropy: Entropy,
+        *,
+        told: Callable[[str], None] = lambda _: None,
+        shared: bool = False,
+    ) -> BucketStore:
         """Open a pool. Leave what lies in ``incoming`` to :func:`strongroom.pool.salvage.salvage`.
+
+        A pool that is *shared* with other machines may have uploads of theirs, however old: only those that were begun
+        here are aborted.
 
         Raises:
             NotAPoolError: there is no pool below this prefix.
@@ -138,10 +160,10 @@ class BucketStore:
             raise NotAPoolError(f"there is no pool at '{place}'") from error
         finally:
             first.close()
-        store = cls(place, Bucket(place, key, counts), counts, work, entropy, conditional=conditional)
+        store = cls(place, Bucket(place, key, counts), counts, work, entropy, conditional=conditional, told=told)
         with ExitStack() as on_error:
             on_error.callback(store.close)
-            store.abort_abandoned()
+            store.abort_abandoned(shared=shared)
             on_error.pop_all()
         return store
 
@@ -203,6 +225,8 @@ class BucketStore:
                         raise ObjectExistsError(f"the pool already holds '{key}'") from None
                 except ObjectMissingError:
                     continue  # two writers at once, neither of which won; or it was removed since
+            if key.startswith(names.ENVELOPES):
+                self._told(key)
             return
         raise PoolWriteError(f"'{key}' cannot be written: others write it at the same time")
 
@@ -293,12 +317,12 @@ class BucketStore:
             self._object_lock = self._bucket.has_object_lock()
         return self._object_lock
 
-    def abort_abandoned(self) -> None:
+    def abort_abandoned(self, *, shared: bool = False) -> None:
         """Abort the multipart uploads of this pool whose writers are gone: nobody sees them, and they are paid for.
 
         A writer notes the key below its home before it begins, under the name of its locked file in ``incoming``; so
         those of this machine are known at once. Those of another machine, or of a home that is lost, are known by
-        their age. Uploads below other prefixes are not touched.
+        their age, and left alone where other machines write too. Uploads below other prefixes are not touched.
 
         Raises:
             BucketUnreachableError: the storage does not answer.
@@ -306,7 +330,8 @@ class BucketStore:
         notes = self._dead_notes()
         try:
             for key, upload_id, age in list(self._bucket.unfinished(self._prefix + names.CONTAINERS)):
-                if key in notes.values() or (age is not None and age > _ABANDONED_SECONDS):
+                is_old = age is not None and age > _ABANDONED_SECONDS and not shared
+                if key in notes.values() or is_old:
                     self._bucket.abort(key, upload_id)
                     logger.info("an abandoned upload was aborted", extra={"event": "upload-aborted", "key": key})
         except (BucketDeniedError, PoolReadError, PoolWriteError) as error:
@@ -355,6 +380,8 @@ class BucketStore:
             # An answer that was lost: what was asked again was refused because of what was done.
             if not self._is_ours(key, metadata):
                 raise ObjectExistsError(f"the pool already holds '{key}'") from None
+        if key.startswith(names.CONTAINERS):
+            self._told(key)  # before the index has it: what nobody was told of, nobody refers to
         with writing(path):
             path.unlink()
 

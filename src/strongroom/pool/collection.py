@@ -8,7 +8,8 @@ is; they are counted by whoever knows the sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from strongroom.core.errors import IntegrityError, NotFoundError
@@ -19,10 +20,14 @@ from strongroom.pool import names
 from strongroom.pool.containers import read_contents
 from strongroom.pool.errors import LockedError, PoolReadError
 from strongroom.pool.index import Index, Location
+from strongroom.pool.locks import Locks
+from strongroom.pool.log import PoolLog
 from strongroom.pool.reader import read_item
 from strongroom.pool.store import Store
 from strongroom.pool.survey import Survey, Surveyed
 from strongroom.pool.verify import decode_page
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +109,13 @@ def sort(survey: Survey, epochs: Epochs, locked: Collection[ContainerId] = ()) -
 def remove(
     store: Store,
     index: Index,
+    locks: Locks,
     found: Survey,
-    containers: Iterable[Surveyed],
+    containers: Collection[Surveyed],
     *,
     medium: MediumId,
     check: Callable[[], None],
+    log: PoolLog,
     lift: bool = False,
 ) -> tuple[Count, list[ContainerId]]:
     """Remove condemned containers; their room is free when this returns.
@@ -118,10 +125,12 @@ def remove(
     Args:
         store: the pool's storage.
         index: the pool's index.
+        locks: the pool's retention locks.
         found: what is needed.
         containers: from :func:`sort`, which must have been asked after the last session ended that may refer to them.
         medium: the pool.
         check: asked before each container; what it raises ends the work.
+        log: asked before a container goes, or is taken back.
         lift: also what a governance lock keeps, if no image needs anything of it.
 
     Returns:
@@ -131,21 +140,30 @@ def remove(
         PoolWriteError: the storage refused.
     """
     removed, kept = Count(), []
+    if containers:
+        locks.refresh()  # another media server may have locked what was condemned
     condemned = frozenset(index.condemned())  # of this moment: if the index was made anew, none may be removed
     for one in containers:
         if one.id not in condemned:
             continue
         check()
-        if not is_whole_elsewhere(store, index, found, one, medium=medium):
+        # a lock is lifted for what no image needs: elsewhere, what is needed of this one may not be locked
+        lifts = lift and not one.doubled
+        is_locked = locks.is_locked(names.container_key(one.id)) and not lifts
+        if is_locked or not is_whole_elsewhere(store, index, found, one, medium=medium):
+            log.reprieve([one.id])
             index.reprieve([one.id])
             kept.append(one.id)
             continue
+        if not log.may_remove(one.id):
+            continue  # a session that is open may refer to it, or it was taken back
         # the file first: a full disk has room then for what the index writes
         try:
-            # a lock is lifted for what no image needs: elsewhere, what is needed of this one may not be locked
-            store.remove(names.container_key(one.id), lift=lift and not one.doubled)
-        except LockedError:
-            index.reprieve([one.id])
+            store.remove(names.container_key(one.id), lift=lifts)
+        except LockedError as error:
+            # locked in this moment, or by the storage alone: the log let it go, and the next listing finds it
+            logger.warning("a container stays: %s", error.message, extra={"event": "container-locked"})
+            index.remove(one.id)
             kept.append(one.id)
             continue
         index.remove(one.id)

@@ -9,7 +9,7 @@ never a hit.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -109,12 +109,17 @@ class Index:
         entropy: gives the name of a new generation.
         medium: the pool; containers of another medium are reported, and not taken in.
         memory_bytes: bound of the page cache.
+
+    Attributes:
+        catch_up: takes in what other media servers of the pool did; called before a reader that found a container gone
+            asks once more.
     """
 
     def __init__(
         self, folder: Path, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
     ) -> None:
         self._medium = medium
+        self.catch_up: Callable[[], None] = lambda: None
         self._file = CacheFile(
             folder / FILE_NAME,
             schema=SCHEMA,
@@ -253,6 +258,11 @@ class Index:
             hit = SegmentHit._make(row)
             found.setdefault(hit.name, []).append(hit)
         return found
+
+    def knows(self, container: ContainerId) -> bool:
+        """Tell whether a container was taken in."""
+        with self._file.using() as db:
+            return db.execute("SELECT 1 FROM container WHERE id = ?", (container,)).fetchone() is not None
 
     def mark(self, container: ContainerId) -> tuple[bytes, bytes]:
         """Give the digest and the mark of a container, zeros for one that is gone."""

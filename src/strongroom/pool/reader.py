@@ -112,7 +112,7 @@ class PageReader:
         """
         what = f"page '{page_id.hex()}'"
         failure: StrongroomError = PageMissingError(f"no container holds {what}")
-        for place in _places(self._index, page_id, self._origin):
+        for place in places_of(self._index, page_id, self._origin):
             try:
                 data = read_item(self._store, place)
                 if len(data) > manifest_page.MAX_PAGE_BYTES or manifest_page.page_id(data) != page_id:
@@ -181,7 +181,7 @@ class FrameReader:
         """
         what = f"frame '{frame_id.hex()}'"
         failure: StrongroomError = FrameMissingError(f"no container holds {what}", context={"frame": frame_id.hex()})
-        for place in _places(self._index, frame_id, self._origin):
+        for place in places_of(self._index, frame_id, self._origin):
             try:
                 data = read_item(self._store, place)
                 return StoredFrame(data, frame.check(data, frame_id), place.container)
@@ -298,10 +298,12 @@ class _Cache:
                 self._bytes -= oldest.plain_bytes
 
 
-def _places(index: Index, item: FrameId | PageId, origin: DomainId) -> Iterator[Location]:
+def places_of(index: Index, item: FrameId | PageId, origin: DomainId) -> Iterator[Location]:
     """Give every place of an item, newest first; then those where a collection has put it meanwhile."""
     tried: set[Location] = set()
-    for _ in range(2):
+    for is_again in (False, True):
+        if is_again:
+            index.catch_up()
         for place in index.locate([item], origin).get(item, []):  # type: ignore[arg-type]  # one of two ids
             if place not in tried:
                 tried.add(place)

@@ -30,6 +30,7 @@ from strongroom.pool.collection import check_item
 from strongroom.pool.containers import ContainerWriter, Contents, ItemFacts, read_contents
 from strongroom.pool.errors import PoolFullError, PoolReadError
 from strongroom.pool.index import Index
+from strongroom.pool.log import PoolLog
 from strongroom.pool.series import DEFAULT_CONTAINER_BYTES
 from strongroom.pool.store import Store
 from strongroom.pool.survey import Survey, Surveyed
@@ -110,6 +111,7 @@ class Rewriter:
     Attributes:
         store: the pool's storage.
         index: the pool's index.
+        log: of the pool; told of what is condemned.
         medium: the pool.
         own: the domain that owns it; what others made bears no mark.
         group_of: tells the key group of this domain's containers of frames.
@@ -122,6 +124,7 @@ class Rewriter:
 
     store: Store
     index: Index
+    log: PoolLog
     medium: MediumId
     own: DomainId
     group_of: GroupOf
@@ -218,7 +221,9 @@ class _Batch:
         """
         for namer in list(self._open):
             self._seal_one(namer)
-        self._of.index.condemn([one.id for one in self._copied], self._epoch)
+        copied = [one.id for one in self._copied]
+        self._of.log.condemn(copied)
+        self._of.index.condemn(copied, self._epoch)
         self._told.containers += self._copied
         self._copied.clear()
 

@@ -164,6 +164,7 @@ class CommitBackup(msgspec.Struct, frozen=True, kw_only=True):
     read_bytes: Count
     same_bytes: Count
     added_bytes: Count
+    followed: Count = 0
 
 
 class FragmentToWrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +215,7 @@ class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     checks: PoolChecks | None = None
     requests: Annotated[dict[Annotated[str, msgspec.Meta(max_length=32)], Count], msgspec.Meta(max_length=32)] = {}
     lock: LockState = LockState()
+    followed: Count = 0
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +223,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
 
     version: Text
     pools: Annotated[list[PoolState], msgspec.Meta(max_length=1_024)]
+    address: Annotated[str, msgspec.Meta(max_length=512)] = ""
+    socket: Text = ""
 
 
 class Attend(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,6 +239,7 @@ class PoolToOpen(msgspec.Struct, frozen=True, kw_only=True):
 
     medium: Bytes16
     path: Text
+    shared: bool = False
 
 
 class BatchToWrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -464,6 +469,7 @@ class CommitReceived(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[Bytes32]
     frames: Count
     frame_bytes: Count
+    followed: Count = 0
 
 
 class WrittenAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,11 @@
-"""What a primary asks of a media server for the upkeep of a pool: repair, scrub, expiry, retention locks, collection.
+"""What a primary and a media server say for the upkeep of a pool: repair, scrub, expiry, locks, collection, its log.
 
 As in ``services.messages``, unknown keys are ignored and new keys have defaults.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -155,7 +155,8 @@ class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
 
     ``epoch`` is that of sessions that begin now; none is open that began before ``closed_before``, and the oldest one
     that is open began after ``young_ns``. ``committing`` are fragments that may not lie in the pool yet, ``without``
-    those that are about to go. With ``lift``, what a governance lock keeps may go too.
+    those that are about to go. With ``lift``, what a governance lock keeps may go too. ``attempt`` is that of the job;
+    ``shared`` says that other media servers serve the pool.
     """
 
     job: Count
@@ -168,6 +169,8 @@ class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool
     lift: bool = False
     rewriting: Rewriting | None = None
+    attempt: Count = 0
+    shared: bool = False
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,3 +211,56 @@ class CollectUpdate(msgspec.Struct, frozen=True, kw_only=True):
     total: Count = 0
     collected: Collected | None = None
     document: dict[str, object] | None = None
+
+
+MOST_NAMES: Final = 1_000
+"""Objects that one question about a pool's log names."""
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """These objects of a pool are stored, or were found."""
+
+    medium: Bytes16
+    names: Annotated[list[_Name], msgspec.Meta(max_length=MOST_NAMES)]
+
+
+class Follow(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed in a pool's log behind a number?"""
+
+    medium: Bytes16
+    after: Count
+
+
+class LogRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One object: ``stored``, ``condemned`` in an epoch, or ``removed``."""
+
+    name: _Name
+    number: Count
+    state: Annotated[str, msgspec.Meta(max_length=16)]
+    epoch: Count = 0
+
+
+class Followed(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed, in order; more of it behind the last row if it says so; and the last number that was drawn."""
+
+    rows: list[LogRow]
+    more: bool
+    last: Count
+
+
+class MarkContainers(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection wants to ``condemn`` or ``reprieve`` containers, or to ``remove`` condemned ones."""
+
+    job: Count
+    attempt: Count
+    medium: Bytes16
+    step: Annotated[str, msgspec.Meta(max_length=16)]
+    names: Annotated[list[_Name], msgspec.Meta(max_length=MOST_NAMES)]
+
+
+class Marked(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of which it may."""
+
+    names: list[_Name]

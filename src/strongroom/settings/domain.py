@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Final, Self
 
@@ -40,11 +41,13 @@ def split_address(address: str) -> tuple[str, int]:
     return match["host"].strip("[]"), int(match["port"])
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of the file; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PrimarySection(_Section):
+class PrimarySection(Section):
     """The primary: catalog, CA, KMS."""
 
     listen_peer: Address = Field(description="where hosts of this and other domains connect")
@@ -52,7 +55,7 @@ class PrimarySection(_Section):
     database: str = Field(default="", description="URL of a PostgreSQL database; empty: SQLite in the home")
 
 
-class MediaSection(_Section):
+class MediaSection(Section):
     """The media server of this host."""
 
     listen: Address = Field(description="where the primary and media servers of other domains connect")
@@ -62,7 +65,7 @@ class MediaSection(_Section):
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class TimesSection(_Section):
+class TimesSection(Section):
     """How often things are looked at."""
 
     exchange_seconds: Seconds = Field(default=15.0, description="between two exchanges with a trusted primary")
@@ -85,7 +88,7 @@ class TimesSection(_Section):
         return timedelta(seconds=self.retry_seconds)
 
 
-class UpkeepSection(_Section):
+class UpkeepSection(Section):
     """What a domain does to its pools by itself."""
 
     collect_hours: Annotated[float, Field(gt=0, le=8_760)] = Field(
@@ -144,17 +147,13 @@ class UpkeepSection(_Section):
         return timedelta(hours=self.expiry_jump_hours)
 
 
-class DomainSettings(BaseSettings):
-    """All settings of one domain's host."""
+class HostSettings(BaseSettings):
+    """What the settings of every host have, and how they are read."""
 
     model_config = SettingsConfigDict(env_prefix="STRONGROOM_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     domain: str = Field(min_length=1, max_length=128, description="name of the domain")
     host: str = Field(min_length=1, max_length=255, description="name by which other hosts reach this one")
-    primary: PrimarySection
-    media: MediaSection
-    times: TimesSection = TimesSection()
-    upkeep: UpkeepSection = UpkeepSection()
 
     @classmethod
     def settings_customise_sources(
@@ -194,6 +193,15 @@ class DomainSettings(BaseSettings):
         return loaded
 
 
+class DomainSettings(HostSettings):
+    """All settings of the primary's host, the media server there included."""
+
+    primary: PrimarySection
+    media: MediaSection
+    times: TimesSection = TimesSection()
+    upkeep: UpkeepSection = UpkeepSection()
+
+
 def check_listen(listen: str) -> tuple[str, int]:
     """Read the address of a new home's peer listener, and its port, behind which two more are used.
 
@@ -217,18 +225,23 @@ def write_settings(home: Home, *, domain: str, host: str, listen: str, database:
     address, port = check_listen(listen)
     shown = f"[{address}]" if ":" in address else address
     lines = (
-        f"domain = {_quoted(domain)}",
-        f"host = {_quoted(host)}",
+        f"domain = {quoted(domain)}",
+        f"host = {quoted(host)}",
         "",
         "[primary]",
-        f"listen_peer = {_quoted(f'{shown}:{port}')}",
-        f"listen_people = {_quoted(f'{shown}:{port + 1}')}",
-        *([f"database = {_quoted(database)}"] if database else []),
+        f"listen_peer = {quoted(f'{shown}:{port}')}",
+        f"listen_people = {quoted(f'{shown}:{port + 1}')}",
+        *([f"database = {quoted(database)}"] if database else []),
         "",
         "[media]",
-        f"listen = {_quoted(f'{shown}:{port + 2}')}",
+        f"listen = {quoted(f'{shown}:{port + 2}')}",
         "",
     )
+    write_file(home, lines)
+
+
+def write_file(home: Home, lines: Iterable[str]) -> None:
+    """Write a settings file, so that it is whole and on stable storage as soon as it has its name."""
     # Never readable by others, not even for a moment: the URL of the database may hold a password.
     unfinished = home.settings_file.with_name(home.settings_file.name + ".new")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -244,5 +257,6 @@ def write_settings(home: Home, *, domain: str, host: str, listen: str, database:
         os.close(folder)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Write a text as TOML."""
     return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML basic string

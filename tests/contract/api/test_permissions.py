@@ -25,6 +25,7 @@ PARTS: Final = {
     "serial": "ab",
     "credential": UUID,
     "image": UUID,
+    "host": UUID,
     "job": "1",
     "tag": HEX,
 }
@@ -38,6 +39,7 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/pools"): {"name": "p"},
     ("post", "/v1/pools/{name}/repair"): {},
     ("post", "/v1/pools/{name}/key"): {"access_key": "a", "secret_key": "s"},
+    ("post", "/v1/pools/{name}/servers"): {"host": UUID},
     ("post", "/v1/storage/credentials"): {"pool": "p", "sender": "elsewhere", "name": "c"},
     ("post", "/v1/storage/targets"): {"name": "t", "peer": "elsewhere", "pool": "p", "credential": "c"},
     ("post", "/v1/slps"): {"name": "s", "operations": OPERATIONS},

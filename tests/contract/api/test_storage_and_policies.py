@@ -71,6 +71,21 @@ def test_what_scrubs_found_is_shown_and_damage_is_an_alarm(stage: Stage, admin: 
     assert "strongroom pool repair p --dry-run" in alarm["hint"]
 
 
+def test_media_servers_of_a_pool_are_attached_and_detached_with_evidence(
+    stage: Stage, admin: TestClient, pool: None
+) -> None:
+    """C3: by their ids; whatever is no id is refused before anybody is asked."""
+    host = "0f0e0d0c-0b0a-4908-8706-050403020100"
+    assert admin.post("/v1/pools/p/servers", json={"host": host}).status_code == 200
+    assert stage.there.asked[-1] == ("attach_server", "p", bytes.fromhex(host.replace("-", "")))
+    assert admin.delete(f"/v1/pools/p/servers/{host}").status_code == 200
+    assert stage.there.asked[-1][:2] == ("detach_server", "p")
+    rows = admin.get("/v1/audit", params={"object": "pool:p"}).json()["items"]
+    assert [row["facts"].get("host") for row in rows if row["outcome"] == "done"][:2] == [host, host]
+    assert admin.post("/v1/pools/p/servers", json={"host": "second"}).status_code == 400
+    assert admin.post("/v1/pools/other/servers", json={"host": host}).status_code == 404
+
+
 BUCKET: dict[str, Any] = {"url": "s3://vaults/north/", "endpoint": "https://s3.example:9000", "access_key": "id"}
 
 

@@ -18,6 +18,7 @@ from strongroom.pool import names
 from strongroom.pool.collection import Epochs
 from strongroom.pool.errors import CannotMarkError
 from strongroom.pool.index import FILE_NAME
+from strongroom.pool.log import OwnLog
 from strongroom.pool.writer import WriterLimits
 from tests.support.vault import Vault, random_bytes
 from tests.unit.images.test_hostile_streams import data, record, same, stream
@@ -63,6 +64,7 @@ def run(
         without=without,
         dry_run=dry_run,
         check=lambda *_: None,
+        log=OwnLog(),
     )
 
 
@@ -240,5 +242,5 @@ def test_mark_is_left_to_nobody_when_the_job_is_cancelled(vault: Vault) -> None:
     expire(vault, back_up(vault, "gone", FIRST))
     back_up(vault, "kept", SECOND)
     with pytest.raises(Cancelled):
-        collect(vault.pool, epochs=Epochs(1, 1, None), committing=[], dry_run=False, check=check)
+        collect(vault.pool, epochs=Epochs(1, 1, None), committing=[], dry_run=False, check=check, log=OwnLog())
     assert vault.pool.index.condemned() == {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from strongroom.images.collect import Collected, collect
 from strongroom.images.locking import ImageLocker
 from strongroom.pool import names
 from strongroom.pool.collection import Epochs
+from strongroom.pool.errors import PoolWriteError
+from strongroom.pool.log import OwnLog
 from tests.support.locking import pass_time, removable_again
 from tests.support.vault import Vault
 from tests.unit.images.test_collect import blocks_of, containers, is_whole
@@ -37,6 +40,7 @@ def lifted(vault: Vault, epoch: int) -> Collected:
         rewriting=vault.rewriting(),
         dry_run=False,
         check=lambda *_: None,
+        log=OwnLog(),
         lift=True,
     )
 
@@ -86,3 +90,32 @@ def test_image_that_is_stored_again_after_its_lock_was_lifted_is_locked_whole_p2
     held = {key.rpartition("/")[2] for key in vault.pool.locks.locked(names.CONTAINERS)}
     assert held >= containers(vault)
     assert len(containers(vault)) == 2
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_image_whose_container_is_rewritten_while_it_is_locked_is_locked_where_it_lies_now_p2(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    kept = sparse(vault)
+    old, _, _ = place_of(vault, kept)
+    lock = vault.pool.locks.lock
+    epochs = iter(range(1, looks + 1))
+
+    def collected_before(keys: Collection[str], until_ns: int) -> int:
+        for epoch in epochs:
+            run(vault, epoch)
+        return lock(keys, until_ns)
+
+    monkeypatch.setattr(vault.pool.locks, "lock", collected_before)
+    locker = ImageLocker(vault.pool)
+    with suppress(PoolWriteError):  # a file that is gone cannot be made immutable: the next beat locks the image again
+        locker.lock(kept)
+    end_ns = locker.lock(kept)
+    new, _, _ = place_of(vault, kept)
+    assert new != old
+    assert vault.pool.locks.until_ns(new.relative_to(vault.path).as_posix()) == end_ns
+    assert old.exists() == (looks == 1)
+    told = run(vault, 3)
+    assert told.removed.containers == (1 if looks == 1 else 0)  # of the image that is gone: its pages
+    assert old.exists() == (looks == 1)
+    assert is_whole(vault, kept)

@@ -18,6 +18,7 @@ from strongroom.pool.collection import Epochs
 from strongroom.pool.errors import FrameMissingError, LockedError, LocksUnreadError
 from strongroom.pool.immutable import set_immutable
 from strongroom.pool.locks import FILE_NAME
+from strongroom.pool.log import OwnLog
 from strongroom.pool.reader import PageReader
 from strongroom.pool.writer import WriterLimits
 from tests.support.locking import pass_time, removable_again
@@ -38,7 +39,9 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
 
 def lifted(vault: Vault, epoch: int) -> Collected:
     epochs = Epochs(epoch, epoch, None)
-    return collect(vault.pool, epochs=epochs, committing=[], dry_run=False, check=lambda *_: None, lift=True)
+    return collect(
+        vault.pool, epochs=epochs, committing=[], dry_run=False, check=lambda *_: None, lift=True, log=OwnLog()
+    )
 
 
 def objects(vault: Vault) -> set[str]:

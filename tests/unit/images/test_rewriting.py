@@ -14,9 +14,10 @@ from strongroom.formats.fragment import Fragment
 from strongroom.images.collect import Collected, Rewriting, collect
 from strongroom.pool import names
 from strongroom.pool.collection import Epochs
-from strongroom.pool.errors import PoolFullError
+from strongroom.pool.errors import FrameMissingError, PoolFullError
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import FILE_NAME, Index
+from strongroom.pool.log import OwnLog
 from strongroom.pool.reader import FrameReader, StoredFrame
 from strongroom.pool.rewriting import Limits
 from strongroom.pool.writer import WriterLimits
@@ -41,6 +42,7 @@ def run(vault: Vault, epoch: int, rewriting: Rewriting | None = None, *, dry_run
         rewriting=rewriting or vault.rewriting(),
         dry_run=dry_run,
         check=lambda *_: None,
+        log=OwnLog(),
     )
 
 
@@ -259,6 +261,28 @@ def test_restore_that_looked_before_finds_the_copy_when_the_container_goes_p2(
         read = b"".join(bytes(opened.frames.frame(one.frame_id).segment(one)) for one in references)
     assert [one.removed.containers for one in told] == [0, 2]
     assert read == FIRST
+
+
+def test_reader_at_another_media_server_catches_up_when_a_container_is_gone_c3(vault: Vault, tmp_path: Path) -> None:
+    """Its index is its own, and hears of the copy only when it follows."""
+    kept = sparse(vault)
+    with vault.reading(kept) as opened:
+        frame = next(iter(opened.payload_references())).frame_id
+    store = vault.pool.store
+    (tmp_path / "other").mkdir()
+    other = Index(tmp_path / "other", vault.entropy, medium=vault.medium)
+    other.rebuild(store)
+    assert [run(vault, epoch).removed.containers for epoch in (1, 2)] == [0, 2]
+    with FrameReader(store, other, origin=vault.id, key_for=lambda _: None) as reader:
+        with pytest.raises(FrameMissingError):
+            reader.stored(frame)
+
+        def follow() -> None:
+            other.refresh(store)
+
+        other.catch_up = follow
+        assert reader.stored(frame).container == vault.pool.index.locate([frame], vault.id)[frame][0].container
+    other.close()
 
 
 def test_image_that_is_read_all_the_while_stays_readable_p2(vault: Vault) -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.core.ids import MediumId
 from strongroom.core.secret import Secret
 from strongroom.formats import signed
 from strongroom.formats.identity import REVOCATION_LIST, ArchiveSigner, RevocationList, RootKeySigner
 from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.pool.folder import Folder
-from strongroom.pool.place import BucketKey
 from strongroom.services.media.errors import OtherPoolError
 from strongroom.services.media.pools import Pools
+from strongroom.services.media.primary import PrimaryClient
 from strongroom.settings.system import SystemClock, SystemEntropy
 
 ROOT = RootKeySigner(Secret(b"r" * 32))
@@ -31,15 +30,19 @@ def header(number: int, label: str = "main") -> bytes:
     return signed.sign(MEDIA_HEADER, said, SIGNER)
 
 
+class Nobody(PrimaryClient):
+    """A primary that is not there: a folder needs no access key, and has no log."""
+
+    def __init__(self) -> None:
+        pass
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[[], Pools]]:
     with ExitStack() as opened:
 
         def pools() -> Pools:
-            def no_key(medium: MediumId) -> BucketKey:
-                raise AssertionError(f"a folder needs no key: {medium.hex()}")
-
-            made = Pools(ROOT.domain, tmp_path / "work", no_key, SystemClock(), SystemEntropy())
+            made = Pools(ROOT.domain, tmp_path / "work", Nobody(), SystemClock(), SystemEntropy())
             opened.callback(made.close)
             return made
 

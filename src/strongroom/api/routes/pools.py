@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from sqlalchemy import Connection, func, select
 
 from strongroom.api.errors import BadRequestError, PoolNotFoundError
-from strongroom.api.fields import Answer, Body, Line, Name, Password, Remark, secret
+from strongroom.api.fields import UUID, Answer, Body, Line, Name, Password, Remark, secret
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.parts import Parts
 from strongroom.api.ports import NewBucket, PoolFacts
@@ -21,7 +21,7 @@ from strongroom.api.security import CallerDep, PartsDep
 from strongroom.catalog.model import CopyState
 from strongroom.catalog.tables import copies
 from strongroom.core.clock import from_ns
-from strongroom.core.ids import MediumId, to_text
+from strongroom.core.ids import HostId, MediumId, to_text
 from strongroom.database import read
 from strongroom.formats.lock_record import MOST_ROUNDING_DAYS
 from strongroom.people.sessions import authorise
@@ -109,6 +109,12 @@ class ChecksShown(Answer):
     damaged: int
 
 
+class ServerRequest(Body):
+    """A media server, by its id."""
+
+    host: UUID
+
+
 class Links(Answer):
     """Domains that send to the pool, and those that it sends to."""
 
@@ -124,6 +130,7 @@ class PoolShown(Answer):
     label: str
     path: str
     media_host: str
+    media_hosts: list[str] = Field(description="ids of the media servers that serve it, the first one first")
     state: str
     online: bool
     images: int
@@ -184,6 +191,28 @@ def repair_pool(name: Annotated[Name, Path()], body: RepairRequest, caller: Call
 def replace_key(name: Annotated[Name, Path()], body: KeyRequest, caller: CallerDep) -> PoolShown:
     """Replace the access key of a pool in a bucket; one that does not serve is refused, and the earlier one stays."""
     pool = caller.act(lambda: caller.parts.media.rekey_pool(name, _key(body), caller.actor))
+    with read(caller.parts.engine) as connection:
+        return _shown(pool, _count(connection, pool.medium))
+
+
+@routes.post("/pools/{name}/servers", "pool.create", on="pool:{name}")
+def attach_server(name: Annotated[Name, Path()], body: ServerRequest, caller: CallerDep) -> PoolShown:
+    """Have another media server serve a pool in object storage too; jobs go to whichever has least to do."""
+    pool = caller.transact(
+        lambda connection: caller.parts.media.attach_server(connection, name, HostId(body.host)),
+        facts={"host": to_text(HostId(body.host))},
+    )
+    with read(caller.parts.engine) as connection:
+        return _shown(pool, _count(connection, pool.medium))
+
+
+@routes.delete("/pools/{name}/servers/{host}", "pool.create", on="pool:{name}")
+def detach_server(name: Annotated[Name, Path()], host: Annotated[UUID, Path()], caller: CallerDep) -> PoolShown:
+    """Have a media server serve a pool no longer; jobs that it runs there fail, and begin again with another one."""
+    pool = caller.transact(
+        lambda connection: caller.parts.media.detach_server(connection, name, HostId(host)),
+        facts={"host": to_text(HostId(host))},
+    )
     with read(caller.parts.engine) as connection:
         return _shown(pool, _count(connection, pool.medium))
 
@@ -273,6 +302,7 @@ def _shown(pool: PoolFacts, images: int) -> PoolShown:
         label=pool.label,
         path=pool.path,
         media_host=pool.media_host,
+        media_hosts=list(pool.media_hosts),
         state=pool.state,
         online=pool.online,
         images=images,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from strongroom.cli.session import Session, verb
@@ -39,10 +41,24 @@ def list_(session: Session) -> None:
 @click.argument("host")
 def show(session: Session, host: str) -> None:
     """Show one host, by id or by its only name, with its certificates."""
-    found = [item for item in session.api.pages("/hosts") if host == item["host"] or host in (item.get("names") or [])]
+    session.out.result(find_host(session, host))
+
+
+def find_host(session: Session, host: str, *, role: str | None = None) -> dict[str, Any]:
+    """Look a host up by its id, or by a name that no other host of the role has.
+
+    Raises:
+        HostNotFoundError: there is none, or several have the name.
+    """
+    found = [
+        item
+        for item in session.api.pages("/hosts")
+        if (host == item["host"] or host in (item.get("names") or [])) and role in (None, item["role"])
+    ]
     if not found:
         raise HostNotFoundError(f"no host has the id or name '{host}'")
     if len(found) > 1:
         ids = ", ".join(str(item["host"]) for item in found)
         raise HostNotFoundError(f"{len(found)} hosts have the name '{host}': {ids}", hint="name one by its id")
-    session.out.result(found[0])
+    (one,) = found
+    return dict(one)

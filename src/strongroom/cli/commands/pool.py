@@ -9,6 +9,7 @@ from urllib.parse import quote
 import click
 
 from strongroom.cli.bucket_key import read_bucket_key
+from strongroom.cli.commands.host import find_host
 from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
 from strongroom.cli.terminal import safe, size, sized
@@ -18,7 +19,7 @@ from strongroom.pool.place import DEFAULT_REGION
 
 @click.group()
 def command() -> None:
-    """Make, list, lock, repair, collect and scrub pools."""
+    """Make, list, lock, repair, collect and scrub pools, and say which media servers serve them."""
 
 
 @command.command()
@@ -100,6 +101,26 @@ def list_(session: Session) -> None:
 def show(session: Session, name: str) -> None:
     """Show one pool."""
     session.out.result(session.api.get(f"/pools/{quote(name, safe='')}"))
+
+
+@command.command()
+@verb
+@click.argument("name")
+@click.option("--host", required=True, metavar="HOST", help="A media server of this domain, by id or name.")
+def attach(session: Session, name: str, host: str) -> None:
+    """Have one more media server serve a pool in a bucket; jobs go to the one with least to do."""
+    body = {"host": find_host(session, host, role="media")["host"]}
+    session.out.result(session.api.post(f"/pools/{quote(name, safe='')}/servers", body))
+
+
+@command.command()
+@verb
+@click.argument("name")
+@click.option("--host", required=True, metavar="HOST", help="A media server of the pool, by id or name.")
+def detach(session: Session, name: str, host: str) -> None:
+    """Have one of several media servers serve a pool no longer, such as one that is lost."""
+    found = find_host(session, host, role="media")["host"]
+    session.out.result(session.api.delete(f"/pools/{quote(name, safe='')}/servers/{found}"))
 
 
 @command.command()

@@ -11,15 +11,15 @@ from strongroom.core.errors import StrongroomError
 from strongroom.services import logs
 from strongroom.services.media.server import serve
 from strongroom.services.stopping import from_arguments
-from strongroom.settings.domain import DomainSettings
 from strongroom.settings.home import Home
+from strongroom.settings.media_host import MediaHost
 from strongroom.settings.system import SystemClock, SystemEntropy
 
 logger = logging.getLogger(__name__)
 
 
 async def _serve(home: Home) -> None:
-    await serve(home, DomainSettings.load(home), SystemClock(), SystemEntropy(), from_arguments())
+    await serve(home, MediaHost.load(home), SystemClock(), SystemEntropy(), from_arguments())
 
 
 def main() -> int:

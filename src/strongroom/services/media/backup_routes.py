@@ -79,7 +79,7 @@ class BackupRoutes:
 
     def _open_previous(self, job: int, grant: Secret) -> StoredImage | None:
         spec = self.server.redeem(job, grant, BACKUP)
-        return self.server.open_previous(spec, self.server.pools.get(MediumId(spec.medium)))
+        return self.server.open_previous(spec, self.server.pools.current(MediumId(spec.medium)))
 
     async def _backup(self, request: web.Request) -> web.Response:
         job, grant = job_of(request)
@@ -136,11 +136,13 @@ class _Backup:
         self._resources = ExitStack()
         self._session: BackupSession | None = None
         self._ended = False
+        self._followed = 0
 
     def open(self) -> None:
         """Get the keys and begin."""
         spec = self._spec
-        pool = self._server.pools.get(MediumId(spec.medium))
+        pool = self._server.pools.current(MediumId(spec.medium))
+        self._followed = self._server.pools.followed(pool.medium)
         group = KeyGroupId(spec.group)
         tags = [KeyTag(tag) for tag in spec.tags]
         is_encrypted = spec.cipher != Cipher.NONE
@@ -175,7 +177,7 @@ class _Backup:
     def finish(self) -> dict[str, Any]:
         """Make an image of it; give what the client hears."""
         result = self._opened().finish()
-        told = self._server.patient.commit(_commit(self._spec.job, result))
+        told = self._server.patient.commit(_commit(self._spec.job, result, self._followed))
         self._ended = True  # from here on the image is there, or the beat goes on with it
         waits_for = ""
         try:
@@ -239,7 +241,7 @@ class _Backup:
         return Secret(answer.key)
 
 
-def _commit(job: int, result: BackupResult) -> messages.CommitBackup:
+def _commit(job: int, result: BackupResult, followed: int) -> messages.CommitBackup:
     return messages.CommitBackup(
         job=job,
         entries=_stream(result.roots.entries, ENTRIES_CHUNKS),
@@ -252,6 +254,7 @@ def _commit(job: int, result: BackupResult) -> messages.CommitBackup:
         read_bytes=result.read_bytes,
         same_bytes=result.same_bytes,
         added_bytes=result.added_bytes,
+        followed=followed,
     )
 
 

@@ -29,13 +29,26 @@ class Beat:
         pools: what is served; kept as the primary says.
         callers: gets the revocation lists.
         every: time between two beats.
+        address: where the primary, and other domains, reach this media server.
+        socket: where clients of this machine do.
     """
 
-    def __init__(self, primary: PrimaryClient, pools: Pools, callers: Callers, every: timedelta) -> None:
+    def __init__(
+        self,
+        primary: PrimaryClient,
+        pools: Pools,
+        callers: Callers,
+        every: timedelta,
+        *,
+        address: str,
+        socket: str,
+    ) -> None:
         self._primary = primary
         self._pools = pools
         self._callers = callers
         self._every = every
+        self._address = address
+        self._socket = socket
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -64,10 +77,13 @@ class Beat:
             StrongroomError: what it refused with.
         """
         self._pools.keep_clocks()
-        said = messages.Beat(version=strongroom.__version__, pools=self._pools.states())
+        said = messages.Beat(
+            version=strongroom.__version__, pools=self._pools.states(), address=self._address, socket=self._socket
+        )
         answer = self._primary.beat(said)
         self._callers.take_lists(answer.crls)
         self._pools.serve(answer.pools)
+        self._pools.follow_some()
         for fragment in answer.fragments:
             self._write_fragment(fragment)
         for batch in answer.batches:

@@ -15,8 +15,11 @@ from strongroom.core.secret import Secret
 from strongroom.images.collect import Collected, Rewriting, collect
 from strongroom.pool import names
 from strongroom.pool.collection import Count, Epochs
+from strongroom.pool.log import OwnLog
+from strongroom.pool.place import is_bucket
 from strongroom.pool.rewriting import Limits
 from strongroom.services import messages, upkeep_messages
+from strongroom.services.media.following import CollectionLog
 from strongroom.services.media.jobs import MediaServer
 from strongroom.services.media.long_work import LongWork
 from strongroom.services.record_http import InternalError
@@ -39,7 +42,7 @@ class CollectRoute:
     """Collects pools, each one once at a time.
 
     Args:
-        server: what is served, and the primary, which opens naming keys.
+        server: what is served, and the primary, which opens naming keys and keeps the logs of pools in object storage.
     """
 
     server: MediaServer
@@ -62,8 +65,10 @@ class CollectRoute:
     def _run(self, said: upkeep_messages.CollectPool, work: LongWork) -> upkeep_messages.CollectUpdate:
         facts = {"job": said.job, "medium": to_text(said.medium)}
         try:
+            pool = self.server.pools.current(MediumId(said.medium))
+            log = CollectionLog(self.server.primary, said) if is_bucket(pool.store.place) else OwnLog()
             found = collect(
-                self.server.pools.get(MediumId(said.medium)),
+                pool,
                 epochs=Epochs(said.epoch, said.closed_before, said.young_ns),
                 committing=said.committing,
                 without=[names.image_key(ImageId(one.image), one.copy) for one in said.without],
@@ -71,6 +76,7 @@ class CollectRoute:
                 dry_run=said.dry_run,
                 lift=said.lift,
                 check=work.check,
+                log=log,
             )
         except StrongroomError as error:
             told = {"event": "not-collected", "code": error.code, **facts}

@@ -50,7 +50,7 @@ class _Mount:
     """
 
     def __init__(self, server: MediaServer, spec: messages.JobSpec, grant: Secret) -> None:
-        pool = server.pools.get(MediumId(spec.medium))
+        pool = server.pools.current(MediumId(spec.medium))
         image = ImageId(spec.image)
         self._digest = hashlib.sha256(grant.reveal()).digest()
         self._server = server

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ from strongroom.pool.place import BucketKey, BucketPlace, is_bucket
 from strongroom.pool.store import PoolStore
 from strongroom.services import messages
 from strongroom.services.media.errors import OtherPoolError, PoolNotOpenError
+from strongroom.services.media.following import Follower
+from strongroom.services.media.primary import PrimaryClient
 
 logger = logging.getLogger(__name__)
 
@@ -44,23 +47,23 @@ class Pools:
     Args:
         domain: the own domain, to which they must belong.
         work: folder for the caches of pools in object storage, and for what is on its way there.
-        key_for: asks the primary for the access key of a pool in object storage.
+        primary: is asked for the access key of a pool in object storage, and keeps its log; waited for.
         clock: for what is written.
         entropy: for what is written.
     """
 
-    def __init__(
-        self, domain: DomainId, work: Path, key_for: Callable[[MediumId], BucketKey], clock: Clock, entropy: Entropy
-    ) -> None:
+    def __init__(self, domain: DomainId, work: Path, primary: PrimaryClient, clock: Clock, entropy: Entropy) -> None:
         self._domain = domain
         self._work = work
-        self._key_for = key_for
+        self._primary = primary
         self._clock = clock
         self._entropy = entropy
         self._lock = threading.RLock()
         self._open: dict[MediumId, OpenPool] = {}
         self._lockers: dict[MediumId, ImageLocker] = {}
         self._served: set[MediumId] = set()
+        self._shared: set[MediumId] = set()
+        self._followers: dict[MediumId, Follower] = {}
         self._opening: dict[MediumId, Future[None]] = {}
         self._keeping: Future[None] | None = None
         self._is_closed = False
@@ -79,6 +82,46 @@ class Pools:
                 raise PoolNotOpenError(f"this media server does not serve the pool '{to_text(medium)}'")
             return pool
 
+    def current(self, medium: MediumId) -> OpenPool:
+        """Give a pool whose caches have all that other media servers of it did before this call.
+
+        Whoever searches in a pool, or reads an image of it, begins with this, and after its lease has begun.
+
+        Raises:
+            PoolNotOpenError: it is not served here, or could not be opened.
+            UnreachableError: the primary does not say what others did.
+            PoolReadError, PoolWriteError: the storage refused.
+        """
+        pool = self.get(medium)
+        self._follow(medium)
+        return pool
+
+    def followed(self, medium: MediumId) -> int:
+        """Tell up to which number a pool's log was taken in; 0 for a pool in a folder, which has none."""
+        with self._lock:
+            follower = self._followers.get(medium)
+        return follower.number if follower else 0
+
+    def follow_some(self) -> None:
+        """Take in a part of what others did: a pool that nobody works in does not fall far behind."""
+        with self._lock:
+            followers = [(medium, self._followers[medium]) for medium in self._served & self._followers.keys()]
+        for medium, follower in followers:
+            try:
+                follower.follow_some()
+            except StrongroomError as error:
+                logger.warning(
+                    "what other media servers did was not taken in: %s",
+                    error.message,
+                    extra={"event": "not-followed", "medium": to_text(medium), "code": error.code},
+                )
+
+    def _follow(self, medium: MediumId) -> None:
+        with self._lock:
+            follower = self._followers.get(medium)
+        if follower is not None:
+            follower.follow()
+
     def serve(self, told: Sequence[messages.PoolToOpen]) -> None:
         """Open what is to be served; what cannot be opened is tried again at the next call.
 
@@ -86,9 +129,12 @@ class Pools:
         """
         with self._lock:
             is_first, self._has_served = not self._has_served, True
+            self._shared = {MediumId(pool.medium) for pool in told if pool.shared}
             for pool in told:
                 medium = MediumId(pool.medium)
                 if medium in self._open:
+                    if medium not in self._served and medium in self._followers:
+                        self._followers[medium].begin_again()  # what others did meanwhile may be forgotten
                     continue
                 if not is_bucket(pool.path):
                     self._try(medium, pool.path)
@@ -159,7 +205,7 @@ class Pools:
         """
         pool = self.get(medium)
         with self._lock:
-            return self._lockers.setdefault(medium, ImageLocker(pool))
+            return self._lockers.setdefault(medium, ImageLocker(pool, partial(self._follow, medium)))
 
     def keep_clocks(self) -> None:
         """Keep the lock clocks of the pools; called with every beat, which waits for no storage."""
@@ -174,7 +220,7 @@ class Pools:
         states = []
         for pool in served:
             try:
-                states.append(state_of(pool))
+                states.append(state_of(pool, self.followed(pool.medium)))
             except StrongroomError as error:
                 logger.warning(
                     "a pool cannot be read: %s",
@@ -194,16 +240,18 @@ class Pools:
                 pool.close()
             self._open.clear()
             self._lockers.clear()
+            self._followers.clear()
             self._served.clear()
 
     def _try(self, medium: MediumId, path: str) -> None:
         """Open a pool, if it can be opened."""
         try:
             if is_bucket(path):
-                pool = self._checked(self._bucket(BucketPlace.read(path), medium, self._key_for(medium)))
+                pool = self._checked(self._bucket(BucketPlace.read(path), medium, self._primary.bucket_key(medium)))
             else:
                 pool = self._checked(Folder.open(Path(path), self._entropy))
             self._keep(pool, medium)
+            self._follow(medium)
         except StrongroomError as error:
             logger.warning(
                 "a pool cannot be opened: %s",
@@ -230,9 +278,15 @@ class Pools:
         from strongroom.pool.bucket import BucketStore
 
         work = self._work / medium.hex()
+
+        def tell(stored: str) -> None:
+            self._primary.stored(medium, [stored])
+
         if header is None:
-            return BucketStore.open(place, key, work, self._entropy)
-        return BucketStore.create(place, key, work, header, self._entropy)
+            with self._lock:
+                shared = medium in self._shared
+            return BucketStore.open(place, key, work, self._entropy, told=tell, shared=shared)
+        return BucketStore.create(place, key, work, header, self._entropy, told=tell)
 
     def _checked(self, store: PoolStore) -> OpenPool:
         with ExitStack() as on_error:
@@ -260,6 +314,9 @@ class Pools:
             )
         with self._lock:
             kept = self._open.setdefault(medium, pool)
+            if kept is pool and is_bucket(pool.store.place):
+                self._followers[medium] = follower = Follower(self._primary, pool)
+                pool.index.catch_up = follower.follow
         if kept is not pool:
             pool.close()
             return kept
@@ -305,8 +362,8 @@ def keep_clock(pool: OpenPool, *, at_once: bool = False) -> None:
         )
 
 
-def state_of(pool: OpenPool) -> messages.PoolState:
-    """Tell how a pool is.
+def state_of(pool: OpenPool, followed: int) -> messages.PoolState:
+    """Tell how a pool is, and up to which number its log was taken in.
 
     Raises:
         PoolReadError: its folder is gone, such as a file system that is not mounted any more, or cannot be read.
@@ -326,6 +383,7 @@ def state_of(pool: OpenPool) -> messages.PoolState:
         ),
         requests=dict(pool.store.requests()),
         lock=lock_state(pool),
+        followed=followed,
     )
 
 

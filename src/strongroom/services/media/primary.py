@@ -16,7 +16,7 @@ from strongroom.core.secret import Secret
 from strongroom.pki.errors import UnreachableError
 from strongroom.pool.keys import FrameKey
 from strongroom.pool.place import BucketKey
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from strongroom.services.record_http import RecordClient
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -63,6 +63,18 @@ class PrimaryClient:
         """Get the access key for the bucket of a pool."""
         row = self._ask("bucket-key", messages.AskBucketKey(medium=medium), messages.BucketKeyRow)
         return BucketKey(row.access_key, Secret(row.secret))
+
+    def stored(self, medium: MediumId, names: list[str]) -> None:
+        """Say for the other media servers of a pool that objects are stored in it."""
+        self._ask("stored", upkeep_messages.Stored(medium=medium, names=names), messages.Nothing)
+
+    def follow(self, medium: MediumId, after: int) -> upkeep_messages.Followed:
+        """Learn what other media servers of a pool did."""
+        return self._ask("follow", upkeep_messages.Follow(medium=medium, after=after), upkeep_messages.Followed)
+
+    def mark_containers(self, said: upkeep_messages.MarkContainers) -> list[str]:
+        """Have containers condemned, reprieved or removed in a pool's log; give those of which it is so."""
+        return self._ask("mark-containers", said, upkeep_messages.Marked).names
 
     def redeem(self, job: int, grant: Secret) -> messages.JobSpec:
         """Learn what a client that showed a grant may have done."""

@@ -45,6 +45,7 @@ class PrimaryAuthority:
         self._server = server
         self._host = host
         self._receipt: bytes | None = None
+        self._followed = 0
 
     def begin(self, offered: Offered) -> Receiving:
         """Ask whether the image may come."""
@@ -59,12 +60,21 @@ class PrimaryAuthority:
                 copy_header=offered.copy.copy.data,
             )
         )
-        return Receiving(answer.session, MediumId(answer.medium))
+        medium = MediumId(answer.medium)
+        self._server.pools.current(medium)
+        self._followed = self._server.pools.followed(medium)
+        return Receiving(answer.session, medium)
 
     def commit(self, receiving: Receiving, tags: Sequence[KeyTag], frames: int, frame_bytes: int) -> None:
         """Have the own copy header signed, write it, and say so."""
         told = self._server.primary.commit_received(
-            messages.CommitReceived(session=receiving.session, tags=list(tags), frames=frames, frame_bytes=frame_bytes)
+            messages.CommitReceived(
+                session=receiving.session,
+                tags=list(tags),
+                frames=frames,
+                frame_bytes=frame_bytes,
+                followed=self._followed,
+            )
         )
         self._receipt = write_fragment(self._server.pools, self._server.primary, told).receipt
 
@@ -141,7 +151,7 @@ class LatePool:
 
     def open(self, medium: MediumId) -> ReceivingPool:
         """Take the pool that the primary names."""
-        self._pool = ReceivingPool(self._pools.get(medium))
+        self._pool = ReceivingPool(self._pools.current(medium))
         return self._pool
 
     def flush(self) -> None:

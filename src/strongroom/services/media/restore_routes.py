@@ -71,7 +71,7 @@ class _Restore:
     def pieces(self) -> Iterator[bytes]:
         """Give the image stream."""
         spec = self._spec
-        pool = self._server.pools.get(MediumId(spec.medium))
+        pool = self._server.pools.current(MediumId(spec.medium))
         image = ImageId(spec.image)
         fragment = pool.fragments.read(image, spec.copy)
         self._image = StoredImage(pool, fragment, ImageKeys(self._server.patient, spec.job, image))

@@ -55,7 +55,7 @@ class ScrubRoute:
         facts = {"job": said.job, "medium": to_text(said.medium)}
         try:
             found = scrub(
-                self.server.pools.get(MediumId(said.medium)),
+                self.server.pools.current(MediumId(said.medium)),
                 since_ns=said.since_ns,
                 pace=work.pace(self.server.clock, said.bytes_per_second),
                 check=work.check,

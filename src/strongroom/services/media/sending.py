@@ -130,7 +130,7 @@ class SendRoute:
     def run_session(self, sending: _Sending, channel: Channel) -> messages.Sent:
         """Run a sending session in this thread, whoever dialled."""
         said = sending.said
-        pool = self.server.pools.get(MediumId(said.medium))
+        pool = self.server.pools.current(MediumId(said.medium))
         fragment = pool.fragments.read(ImageId(said.image), said.copy)
         source = SendingPool(pool, fragment.image.signer)
         session = SenderSession(

@@ -40,8 +40,9 @@ from strongroom.services.media.sending import SendRoute
 from strongroom.services.media.work_routes import WorkRoutes
 from strongroom.services.record_http import RecordClient, tell_errors
 from strongroom.services.stopping import Stopping
-from strongroom.settings.domain import DomainSettings, split_address
+from strongroom.settings.domain import split_address
 from strongroom.settings.home import Home
+from strongroom.settings.media_host import MediaHost
 
 logger = logging.getLogger(__name__)
 
@@ -83,15 +84,14 @@ class _Parts:
     send: SendRoute
 
     @classmethod
-    def make(cls, home: Home, settings: DomainSettings, clock: Clock, entropy: Entropy) -> _Parts:
+    def make(cls, home: Home, settings: MediaHost, clock: Clock, entropy: Entropy) -> _Parts:
         identities = Identities(home.media / CERTIFICATES)
         own = own_identity(identities)
         domain = own.domain
         context = client_context(own.roots, own.credential)
         client, uploads = (RecordClient(_primary_address(settings), context, domain, primary=True) for _ in range(2))
-        primary = PrimaryClient(client, uploads)
-        pools = Pools(domain, home.media / BUCKETS, primary.bucket_key, clock, entropy)
-        patient, sessions = PatientPrimary(client, uploads, clock), Sessions()
+        primary, patient = PrimaryClient(client, uploads), PatientPrimary(client, uploads, clock)
+        pools, sessions = Pools(domain, home.media / BUCKETS, patient, clock, entropy), Sessions()
         callers = Callers(domain, own.roots, home.media / REVOCATION_LISTS, clock)
         server = MediaServer(primary, pools, clock, patient, sessions)
         return cls(
@@ -99,7 +99,14 @@ class _Parts:
             identities=identities,
             callers=callers,
             server=server,
-            beat=Beat(primary, pools, callers, settings.times.beat),
+            beat=Beat(
+                primary,
+                pools,
+                callers,
+                settings.times.beat,
+                address=settings.address,
+                socket=str(home.media_socket),
+            ),
             attending=Attending(primary, sessions),
             tls=ServerTLS(own.credential, own.roots),
             receive=ReceiveRoute(domain, server, callers),
@@ -113,14 +120,14 @@ class _Parts:
             self.tls.replace(renewed.credential, renewed.roots)
 
 
-async def serve(home: Home, settings: DomainSettings, clock: Clock, entropy: Entropy, stopping: Stopping) -> None:
+async def serve(home: Home, settings: MediaHost, clock: Clock, entropy: Entropy, stopping: Stopping) -> None:
     """Serve until told to stop.
 
     Nobody is answered before the primary has been heard once: until then nothing says who may ask.
 
     Args:
         home: the domain's home on this host.
-        settings: of the domain.
+        settings: of this media server.
         clock: for everything that is written.
         entropy: for everything that is written.
         stopping: tells when, and is told when the listeners are open.
@@ -167,7 +174,7 @@ async def serve(home: Home, settings: DomainSettings, clock: Clock, entropy: Ent
         parts.server.primary.close()
 
 
-async def _until_known(parts: _Parts, settings: DomainSettings) -> None:
+async def _until_known(parts: _Parts, settings: MediaHost) -> None:
     """Ask the primary for its issuers, and beat, until both worked once."""
     wait = _FIRST_RETRY_SECONDS
     while True:
@@ -187,7 +194,7 @@ async def _until_known(parts: _Parts, settings: DomainSettings) -> None:
             return
 
 
-def _learn_issuers(parts: _Parts, settings: DomainSettings) -> None:
+def _learn_issuers(parts: _Parts, settings: MediaHost) -> None:
     own = parts.own
     context = client_context(own.roots, own.credential)
     with open_channel(_primary_address(settings), context, primary_of=own.domain) as channel:
@@ -198,13 +205,11 @@ def _learn_issuers(parts: _Parts, settings: DomainSettings) -> None:
     parts.callers.trust(list(document.issuers))
 
 
-async def _listen(
-    peer: web.AppRunner, clients: web.AppRunner, home: Home, settings: DomainSettings, tls: ServerTLS
-) -> None:
+async def _listen(peer: web.AppRunner, clients: web.AppRunner, home: Home, settings: MediaHost, tls: ServerTLS) -> None:
     home.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.run.chmod(0o700)
     home.media_socket.unlink(missing_ok=True)
-    address, port = split_address(settings.media.listen)
+    address, port = split_address(settings.listen)
     await web.TCPSite(peer, address, port, ssl_context=tls.context).start()
     await web.UnixSite(clients, str(home.media_socket)).start()
 
@@ -233,6 +238,5 @@ def _client_runner(parts: _Parts) -> web.AppRunner:
     return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS, read_bufsize=_READ_BYTES)
 
 
-def _primary_address(settings: DomainSettings) -> Address:
-    _, port = split_address(settings.primary.listen_peer)
-    return Address(settings.host, port)
+def _primary_address(settings: MediaHost) -> Address:
+    return Address(*split_address(settings.primary))

@@ -160,7 +160,7 @@ class WorkRoutes:
         return messages.JournalBatches(rows=rows, more=False)
 
     def _list_files(self, said: messages.ListFiles) -> messages.Nothing:
-        pool = self.server.pools.get(MediumId(said.medium))
+        pool = self.server.pools.current(MediumId(said.medium))
         image = ImageId(said.image)
         fragment = pool.fragments.read(image, said.copy)
         with StoredImage(pool, fragment, ImageKeys(self.server.primary, said.job, image)) as stored:
@@ -171,6 +171,7 @@ class WorkRoutes:
 
     def _remove_fragments(self, said: upkeep_messages.RemoveFragments) -> upkeep_messages.FragmentsRemoved:
         pool = self.server.pools.get(MediumId(said.medium))
+        pool.locks.refresh()  # another media server may have locked one since
         locked = []
         for one in said.fragments:
             try:
@@ -196,7 +197,7 @@ class WorkRoutes:
         return upkeep_messages.Locked(until_ns=self.server.pools.locker(pool.medium).lock_for(fragment, said.seconds))
 
     def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:
-        pool = self.server.pools.get(MediumId(said.medium))
+        pool = self.server.pools.current(MediumId(said.medium))
         image = ImageId(said.image)
         fragment = pool.fragments.read(image, said.copy)
         keys = ImageKeys(self.server.primary, said.job, image) if said.with_data else None
@@ -204,7 +205,7 @@ class WorkRoutes:
         return messages.VerifyAnswer(problems=[f"{one.code}: {one.message}"[:_MOST_TEXT] for one in found])
 
     def _repair_pool(self, said: upkeep_messages.RepairPool) -> upkeep_messages.RepairAnswer:
-        found = repair_pool(self.server.pools.get(MediumId(said.medium)), dry_run=said.dry_run)
+        found = repair_pool(self.server.pools.current(MediumId(said.medium)), dry_run=said.dry_run)
         return upkeep_messages.RepairAnswer(
             containers=[
                 upkeep_messages.MendedContainer(
@@ -231,6 +232,7 @@ class WorkRoutes:
 
     def _restore_fragment(self, said: messages.FragmentToWrite) -> messages.Nothing:
         pool = self.server.pools.get(MediumId(said.medium))
+        pool.locks.refresh()
         pool.fragments.restore(ImageId(said.image), said.copy, said.data)
         pool.checks.forget([names.image_key(ImageId(said.image), said.copy)])
         return messages.Nothing()
@@ -249,7 +251,8 @@ class WorkRoutes:
         return messages.Nothing()
 
     def _pool_status(self, said: messages.PoolStatus) -> messages.PoolState:
-        return state_of(self.server.pools.get(MediumId(said.medium)))
+        medium = MediumId(said.medium)
+        return state_of(self.server.pools.get(medium), self.server.pools.followed(medium))
 
 
 def _bucket_key(row: messages.BucketKeyRow) -> BucketKey:

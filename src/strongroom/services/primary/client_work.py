@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -30,10 +30,11 @@ from strongroom.catalog.copies import (
     committed_fragment,
     mark_written,
     renew_lease,
+    session_epoch,
 )
 from strongroom.catalog.images import ImageFilter, find_images, get_image
 from strongroom.catalog.media import get_medium
-from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Readability
+from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Medium, Readability
 from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, HostId, ImageId, KeyGroupId, KeyTag, MediumId, from_text, to_text
@@ -60,6 +61,7 @@ from strongroom.services.primary.errors import (
 )
 from strongroom.services.primary.headers import BackupFacts, fragment_to_write, sign_backup
 from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.pool_log import require_followed
 from strongroom.services.primary.tables import client_work
 
 BACKUP: Final = "backup"
@@ -78,6 +80,7 @@ class StartedBackup:
     job: JobId
     image: ImageId
     grant: Secret
+    host: HostId
     previous_started: datetime | None
 
 
@@ -87,6 +90,7 @@ class StartedRestore:
 
     job: JobId
     grant: Secret
+    host: HostId
     image: Image
     copy: Copy
 
@@ -106,8 +110,18 @@ class ClientWork:
 
     # ------------------------------------------------------------ for people
 
-    def start_backup(self, connection: Connection, client: str, paths: Sequence[bytes], slp: str) -> StartedBackup:
+    def start_backup(
+        self,
+        connection: Connection,
+        client: str,
+        paths: Sequence[bytes],
+        slp: str,
+        *,
+        silent: Collection[HostId] = (),
+    ) -> StartedBackup:
         """Begin a backup. Whatever would make it fail later is looked at now: nothing is read before.
+
+        Media servers that are *silent* are chosen last.
 
         Raises:
             NoPathsError: no path, or one that is not absolute.
@@ -127,7 +141,7 @@ class ClientWork:
             raise EndlessLockError(
                 f"the pool '{pool.label}' locks what is stored in it, and the policy '{slp}' keeps its images for ever"
             )
-        host = pools.host_of(pool)
+        host = self._host_of(connection, pool, silent)
         group, cipher = self._key_group(operation)
         now = self._primary.clock.now()
         salt = self._primary.entropy.bytes(UUID_BYTES)
@@ -166,10 +180,17 @@ class ClientWork:
             "previous": None if previous is None else [to_text(previous[0].image), previous[0].number],
         }
         grant = self._grant(connection, job, BACKUP, host, pool.medium, copy, session, group, details)
-        return StartedBackup(job, image, grant, None if previous is None else from_ns(previous[1]))
+        return StartedBackup(job, image, grant, host, None if previous is None else from_ns(previous[1]))
 
     def start_restore(
-        self, connection: Connection, image: ImageId, copy: int | None, paths: Sequence[bytes], *, kind: str = RESTORE
+        self,
+        connection: Connection,
+        image: ImageId,
+        copy: int | None,
+        paths: Sequence[bytes],
+        *,
+        kind: str = RESTORE,
+        silent: Collection[HostId] = (),
     ) -> StartedRestore:
         """Begin a restore or mount of a copy of this domain; the first that can be read, if none is named.
 
@@ -181,7 +202,7 @@ class ClientWork:
         found = get_image(connection, image)
         chosen = self._readable_copy(found, copy)
         medium = get_medium(connection, chosen.medium)
-        host = pools.host_of(medium)
+        host = self._host_of(connection, medium, silent)
         now = self._primary.clock.now()
         job = driven.begin(
             connection,
@@ -191,7 +212,7 @@ class ClientWork:
         )
         details = {"paths": [base64.b64encode(path).decode("ascii") for path in paths], "cipher": chosen.cipher}
         grant = self._grant(connection, job, kind, host, chosen.medium, chosen.key, None, found.key_group, details)
-        return StartedRestore(job, grant, found, chosen)
+        return StartedRestore(job, grant, host, found, chosen)
 
     # ------------------------------------------------------------ for media servers
 
@@ -271,6 +292,7 @@ class ClientWork:
                 cipher=details["cipher"],
                 copy=row.copy,
             )
+            require_followed(connection, medium.medium, session_epoch(connection, row.session), said.followed)
             fragment = sign_backup(self._primary, medium, facts, said)
             commit_copy(
                 connection,
@@ -403,6 +425,10 @@ class ClientWork:
         if row.host != host:
             raise NotYoursError(f"the job {job} is another media server's")
         return row
+
+    def _host_of(self, connection: Connection, pool: Medium, silent: Collection[HostId]) -> HostId:
+        since = self._primary.clock.now() - pools.SILENT_AFTER
+        return pools.host_of(connection, pool, since=since, without=silent)
 
     def _key_group(self, operation: Backup) -> tuple[KeyGroupId, int]:
         """Find the key group, and fail now if it has no active key: never a clear backup, never a late failure."""

@@ -98,13 +98,15 @@ class Collecting:
         medium = MediumId(from_text(context.params["medium"]))
         if context.params["dry_run"]:
             with read(self._primary.engine) as connection:
-                request, pool = self._request(connection, context, medium, dry_run=True, rewrites=True)
-            return _shown(self._media.collect_pool(pools.host_of(pool), request, context), request)
+                request = self._request(connection, context, medium, dry_run=True, rewrites=True)
+                host = self._media.host_of(connection, get_medium(connection, medium))
+            return _shown(self._media.collect_pool(host, request, context), request)
         first: upkeep_messages.Collected | None = None
         while True:
             with read(self._primary.engine) as connection:
-                request, pool = self._request(connection, context, medium, dry_run=False, rewrites=first is None)
-            found = self._media.collect_pool(pools.host_of(pool), request, context)
+                request = self._request(connection, context, medium, dry_run=False, rewrites=first is None)
+                host = self._media.host_of(connection, get_medium(connection, medium))
+            found = self._media.collect_pool(host, request, context)
             for line in (*found.unread, *found.damaged):
                 context.log(line, level="error")
             if found.full:
@@ -121,7 +123,7 @@ class Collecting:
 
     def _request(
         self, connection: Connection, context: JobContext, medium: MediumId, *, dry_run: bool, rewrites: bool
-    ) -> tuple[upkeep_messages.CollectPool, Medium]:
+    ) -> upkeep_messages.CollectPool:
         """Tell who may refer to what, in one snapshot; what is committed after it belongs to a session in it."""
         pool = get_medium(connection, medium)
         oldest = oldest_session(connection, medium)
@@ -136,7 +138,9 @@ class Collecting:
             dry_run=dry_run,
             lift=bool(context.params.get("lift")),
             rewriting=self._rewriting() if rewrites else None,
-        ), pool
+            attempt=context.attempt,
+            shared=len(pools.hosts_of(connection, pool)) > 1,
+        )
 
     def _rewriting(self) -> upkeep_messages.Rewriting | None:
         upkeep = self._primary.settings.upkeep

@@ -40,6 +40,21 @@ class NoMediaServerError(UnavailableError):
     default_hint = "check that the media server runs: 'strongroom status'"
 
 
+class StaleIndexError(RefusedError):
+    """The index that a session searched had not heard of what was condemned before it began: nothing is committed."""
+
+    code = "work.stale-index"
+    retry: Retry = "later"
+    default_hint = "run the backup again; contents that were stored already are not stored twice"
+
+
+class PoolServersError(RefusedError):
+    """The media servers of a pool cannot be changed so, or the work wants a pool with one."""
+
+    code = "pool.servers"
+    default_hint = "see 'strongroom pool show NAME' and 'strongroom host list'"
+
+
 class PoolExistsError(RefusedError):
     """A pool has this name."""
 

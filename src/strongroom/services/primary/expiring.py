@@ -23,7 +23,7 @@ from strongroom.catalog.images import get_image
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import Copy, CopyKey, CopyState, Medium
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import DomainId, ImageId, from_text, to_text
+from strongroom.core.ids import DomainId, HostId, ImageId, from_text, to_text
 from strongroom.database import read, transact
 from strongroom.jobs import Handler, JobContext, JobState, NewJob, Queue, RetryPolicy
 from strongroom.jobs.tables import jobs as job_rows
@@ -183,9 +183,10 @@ class Expiring:
             context.check()
             with read(self._primary.engine) as connection:
                 gone = removable_on(connection, pool.medium, limit=_AT_ONCE)
-            if not gone:
-                return removed
-            kept = self._remove_files(pool, gone)
+                if not gone:
+                    return removed
+                host = self._media.host_of(connection, pool)
+            kept = self._remove_files(host, pool, gone)
             for one in kept:
                 context.log(f"the pool '{pool.label}' keeps a copy of {to_text(one.image)}: it is locked")
             transact(self._primary.engine, partial(_mark_locked, own=self._primary.domain, kept=kept))
@@ -196,13 +197,13 @@ class Expiring:
             removed += len(gone)
             context.progress(files=removed, message=f"{removed} copies removed")
 
-    def _remove_files(self, pool: Medium, gone: list[Copy]) -> list[upkeep_messages.StillLocked]:
+    def _remove_files(self, host: HostId, pool: Medium, gone: list[Copy]) -> list[upkeep_messages.StillLocked]:
         """Remove the headers of copies from a pool; give those that it keeps."""
         kept = []
         for lift in (False, True):
             names = names_of([copy for copy in gone if copy.lock_lifted is lift])
             if names:
-                kept += self._media.remove_fragments(pools.host_of(pool), pool.medium, names, lift=lift)
+                kept += self._media.remove_fragments(host, pool.medium, names, lift=lift)
         return kept
 
     def _forget(self, connection: Connection, context: JobContext, gone: list[Copy]) -> list[tuple[ImageId, bytes]]:

@@ -113,7 +113,8 @@ class ImageWork:
         if row is None or row.kind not in KINDS or row.state != JobState.RUNNING:
             return set()
         medium = get_medium(connection, MediumId(from_text(row.params["medium"])))
-        return {ImageId(from_text(row.params["image"]))} if medium.host == host and "image" in row.params else set()
+        is_served = host in pools.hosts_of(connection, medium)
+        return {ImageId(from_text(row.params["image"]))} if is_served and "image" in row.params else set()
 
     # ------------------------------------------------------------ due work
 
@@ -243,7 +244,7 @@ class ImageWork:
             sending=row.sending or b"",
             hop=row.hop or b"",
         )
-        return request, pools.host_of(get_medium(connection, copy.medium))
+        return request, self._media.sender_of(connection, get_medium(connection, copy.medium), row.target)
 
     def _hop(self, connection: Connection, row: replications.Replicated) -> signed.Verified[Hop]:
         """Make the hop of this promise; an attempt that follows another finds the first one's in its row."""
@@ -290,7 +291,8 @@ class ImageWork:
         copy = context.params["copy"]
         with read(self._primary.engine) as connection:
             where = get_medium(connection, medium)
-        found = self._media.read_fragment(pools.host_of(where), medium, image, copy)
+            host = self._media.host_of(connection, where)
+        found = self._media.read_fragment(host, medium, image, copy)
         checked = checked_fragment(names.image_key(image, copy), found, where)
         result = transact(self._primary.engine, lambda c: self.arrived.imported(c, checked))
         self.settle_keys()
@@ -302,7 +304,7 @@ class ImageWork:
         medium = MediumId(from_text(context.params["medium"]))
         with read(self._primary.engine) as connection:
             where = get_medium(connection, medium)
-        host = pools.host_of(where)
+            host = self._media.host_of(connection, where)
         count = refused = 0
         for name, data in self._media.fragments(host, medium):
             context.check()
@@ -334,7 +336,7 @@ class ImageWork:
         with read(self._primary.engine) as connection:
             if has_file_list(connection, image):
                 return {"already": True}
-            host = pools.host_of(get_medium(connection, medium))
+            host = self._media.host_of(connection, get_medium(connection, medium))
         request = messages.ListFiles(job=context.job_id, medium=medium, image=image, copy=context.params["copy"])
         self._media.list_files(host, request)
         with read(self._primary.engine) as connection:
@@ -356,7 +358,7 @@ class ImageWork:
         image = ImageId(from_text(context.params["image"]))
         medium = MediumId(from_text(context.params["medium"]))
         with read(self._primary.engine) as connection:
-            host = pools.host_of(get_medium(connection, medium))
+            host = self._media.host_of(connection, get_medium(connection, medium))
         request = messages.VerifyImage(
             job=context.job_id,
             medium=medium,

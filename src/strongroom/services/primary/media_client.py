@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
+from sqlalchemy import Connection, select
 
+from strongroom.catalog.model import Medium
 from strongroom.core.errors import from_document
-from strongroom.core.ids import HostId, ImageId, MediumId
+from strongroom.core.ids import DomainId, HostId, ImageId, MediumId
 from strongroom.database import read
 from strongroom.jobs import JobContext
 from strongroom.pki import registry
 from strongroom.pki.channel import Address
-from strongroom.pki.roles import Role
+from strongroom.pki.roles import HostState, Role
 from strongroom.pki.tls import client_context
 from strongroom.pool import names
 from strongroom.pool.place import BucketKey
 from strongroom.services import messages, upkeep_messages
-from strongroom.services.primary import bucket_keys
+from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.errors import NoMediaServerError
 from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.tables import held_certificates, media_beats
 from strongroom.services.record_http import RecordClient, lines_of
 from strongroom.settings.domain import split_address
 
@@ -30,6 +36,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 LONG_SECONDS = 24 * 3600.0
 SILENCE_SECONDS = 120.0
+_ANSWER_SECONDS = 1.0
 
 
 class MediaClients:
@@ -42,12 +49,13 @@ class MediaClients:
     def __init__(self, primary: Primary) -> None:
         self._primary = primary
         self._lock = threading.Lock()
-        self._clients: dict[HostId, RecordClient] = {}
+        self._clients: dict[HostId, tuple[Address, RecordClient]] = {}
+        self._busy: Counter[HostId] = Counter()
 
     def close(self) -> None:
         """Let go of the connections."""
         with self._lock:
-            for client in self._clients.values():
+            for _, client in self._clients.values():
                 client.close()
 
     def hosts(self) -> list[HostId]:
@@ -56,17 +64,64 @@ class MediaClients:
             return [HostId(host.id) for host in registry.hosts(connection, role=Role.MEDIA)]
 
     def address_of(self, host: HostId) -> Address:
-        """Tell where a media server listens.
+        """Tell where a media server listens: where it said, or beside the primary.
 
         Raises:
-            NoMediaServerError: it is not registered, or has no address.
+            NoMediaServerError: it is not registered.
         """
         with read(self._primary.engine) as connection:
             found = registry.find_host(connection, self._primary.domain, host)
+            told = connection.execute(
+                select(media_beats.c.address).where(media_beats.c.host == host)
+            ).scalar_one_or_none()
         if found is None:
             raise NoMediaServerError("the media server of this pool is not registered")
+        if told:
+            return Address.read(told)
         _, port = split_address(self._primary.settings.media.listen)
         return Address(self._primary.settings.host, port)
+
+    def silent(self) -> frozenset[HostId]:
+        """Tell which media servers take no connection now; asks nobody when there is only one."""
+        with read(self._primary.engine) as connection:
+            found = registry.hosts(connection, role=Role.MEDIA)
+        hosts = [HostId(host.id) for host in found if host.state is HostState.ACTIVE]
+        return frozenset(host for host in hosts if not self._answers(host)) if len(hosts) > 1 else frozenset()
+
+    def host_of(self, connection: Connection, medium: Medium) -> HostId:
+        """Choose the media server for a piece of work in a pool.
+
+        Raises:
+            NoMediaServerError: none serves it.
+        """
+        several = len(pools.hosts_of(connection, medium)) > 1
+        return pools.host_of(
+            connection,
+            medium,
+            since=self._primary.clock.now() - pools.SILENT_AFTER,
+            busy=self._busy,
+            without=self.silent() if several else (),
+        )
+
+    def sender_of(self, connection: Connection, medium: Medium, target: DomainId) -> HostId:
+        """Choose the media server that is to send an image to a domain: one that has a certificate of it.
+
+        Raises:
+            NoMediaServerError: none serves the pool.
+        """
+        known = set(
+            connection.execute(select(held_certificates.c.host).where(held_certificates.c.domain == target)).scalars()
+        )
+        without = {host for host in pools.hosts_of(connection, medium) if host not in known}
+        if len(pools.hosts_of(connection, medium)) > 1:
+            without |= self.silent()
+        return pools.host_of(
+            connection,
+            medium,
+            since=self._primary.clock.now() - pools.SILENT_AFTER,
+            busy=self._busy,
+            without=without,
+        )
 
     def make_pool(self, host: HostId, path: str, header: bytes, key: BucketKey | None) -> bytes:
         """Make a pool: a folder, or with a key in the bucket that the path names.
@@ -167,9 +222,12 @@ class MediaClients:
         Raises:
             StrongroomError: what the media server refused with.
         """
-        with self._client(host).stream(
-            "/v1/work/collect-pool", messages.encode(request), timeout=SILENCE_SECONDS
-        ) as response:
+        with (
+            self._working(host),
+            self._client(host).stream(
+                "/v1/work/collect-pool", messages.encode(request), timeout=SILENCE_SECONDS
+            ) as response,
+        ):
             for data in lines_of(response):
                 told = messages.decode(data, upkeep_messages.CollectUpdate)
                 if told.document is not None:
@@ -207,9 +265,12 @@ class MediaClients:
         Raises:
             StrongroomError: what the media server, or the target, refused with.
         """
-        with self._client(host).stream(
-            "/v1/work/send-image", messages.encode(request), timeout=SILENCE_SECONDS
-        ) as response:
+        with (
+            self._working(host),
+            self._client(host).stream(
+                "/v1/work/send-image", messages.encode(request), timeout=SILENCE_SECONDS
+            ) as response,
+        ):
             for data in lines_of(response):
                 told = messages.decode(data, messages.SendUpdate)
                 if told.document is not None:
@@ -229,15 +290,39 @@ class MediaClients:
         self._ask(host, "take-certificate", certificate, messages.Nothing)
 
     def _ask(self, host: HostId, call: str, message: msgspec.Struct, kind: type[T], timeout: float = 60.0) -> T:
-        return self._client(host).ask(f"/v1/work/{call}", message, kind, timeout=timeout)
+        with self._working(host):
+            return self._client(host).ask(f"/v1/work/{call}", message, kind, timeout=timeout)
+
+    @contextmanager
+    def _working(self, host: HostId) -> Iterator[None]:
+        """Count a piece of work that a media server does."""
+        with self._lock:
+            self._busy[host] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy[host] -= 1
+
+    def _answers(self, host: HostId) -> bool:
+        address = self.address_of(host)
+        try:
+            socket.create_connection((address.host, address.port), _ANSWER_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     def _client(self, host: HostId) -> RecordClient:
+        address = self.address_of(host)
         with self._lock:
-            if host not in self._clients:
-                self._clients[host] = RecordClient(
-                    self.address_of(host), self._context(), self._primary.domain, primary=False
-                )
-            return self._clients[host]
+            kept = self._clients.get(host)
+            if kept is not None and kept[0] == address:
+                return kept[1]
+            if kept is not None:
+                kept[1].close()  # it listens elsewhere now; a question that is under way goes on
+            client = RecordClient(address, self._context(), self._primary.domain, primary=False)
+            self._clients[host] = address, client
+            return client
 
     def _context(self) -> ssl.SSLContext:
         held = self._primary.own_identity()

@@ -19,12 +19,15 @@ from strongroom.database import read, transact
 from strongroom.formats import signed
 from strongroom.formats.journal import BATCH
 from strongroom.formats.lock_record import LockMode
+from strongroom.jobs import JobId
+from strongroom.jobs.fencing import check_fence
 from strongroom.pki import revocation
 from strongroom.pki.ca import IssuerKind
 from strongroom.pki.fingerprint import fingerprint_of
-from strongroom.services import messages
-from strongroom.services.primary import bucket_keys, pools
+from strongroom.services import messages, upkeep_messages
+from strongroom.services.primary import bucket_keys, pool_log, pools
 from strongroom.services.primary.client_work import ClientWork
+from strongroom.services.primary.collecting import COLLECT
 from strongroom.services.primary.errors import NotLockedError, NotYoursError
 from strongroom.services.primary.headers import fragment_to_write
 from strongroom.services.primary.opening import Primary
@@ -61,11 +64,13 @@ class MediaDesk:
                     at=self._primary.clock.now(),
                     version=said.version,
                     pools=[_told(pool) for pool in said.pools],
+                    address=said.address,
+                    socket=said.socket,
                 )
             )
             for pool in said.pools:
                 served = find_medium(connection, MediumId(pool.medium))
-                if served is not None and served.host == host:
+                if served is not None and host in pools.hosts_of(connection, served):
                     note_locks(connection, served.medium, mode=pool.lock.mode, clock_ns=pool.lock.clock_ns)
             return self._answer(connection, host)
 
@@ -81,6 +86,57 @@ class MediaDesk:
         with read(self._primary.engine) as connection:
             medium = pools.require_served(connection, MediumId(said.medium), host)
         return bucket_keys.row_of(bucket_keys.get(self._primary.keys, medium.medium))
+
+    def stored(self, host: HostId, said: upkeep_messages.Stored) -> messages.Nothing:
+        """Note what a media server stored in a pool, for the others.
+
+        Raises:
+            NotYoursError: it does not serve the pool.
+        """
+
+        def deed(connection: Connection) -> messages.Nothing:
+            medium = pools.require_served(connection, MediumId(said.medium), host)
+            pool_log.stored(connection, medium.medium, said.names)
+            return messages.Nothing()
+
+        return transact(self._primary.engine, deed)
+
+    def follow(self, host: HostId, said: upkeep_messages.Follow) -> upkeep_messages.Followed:
+        """Tell a media server what it may not have heard of a pool.
+
+        Raises:
+            NotYoursError: it does not serve the pool.
+        """
+        with read(self._primary.engine) as connection:
+            medium = pools.require_served(connection, MediumId(said.medium), host)
+            return pool_log.follow(connection, medium.medium, said.after)
+
+    def mark_containers(self, host: HostId, said: upkeep_messages.MarkContainers) -> upkeep_messages.Marked:
+        """Take what a collection decided, while its job is at the attempt in which it was asked.
+
+        Raises:
+            NotYoursError: the host does not serve the pool, or the job does not collect it.
+            FencedError: another attempt has taken over.
+        """
+
+        def deed(connection: Connection) -> upkeep_messages.Marked:
+            medium = pools.require_served(connection, MediumId(said.medium), host).medium
+            check_fence(connection, JobId(said.job), said.attempt)
+            job = self._primary.jobs.get(connection, JobId(said.job))
+            if job.kind != COLLECT or job.params["medium"] != to_text(medium) or job.params["dry_run"]:
+                raise NotYoursError(f"the job {said.job} does not collect that pool")
+            names = list(said.names)
+            if said.step == "condemn":
+                pool_log.condemn(connection, medium, names)
+            elif said.step == "reprieve":
+                pool_log.reprieve(connection, medium, names)
+            elif said.step == "remove":
+                names = pool_log.remove(connection, medium, names)
+            else:
+                raise NotYoursError(f"a collection has no step '{said.step}'")
+            return upkeep_messages.Marked(names=names)
+
+        return transact(self._primary.engine, deed)
 
     def written(self, host: HostId, said: messages.Written) -> messages.WrittenAnswer:
         """Take it that a fragment, or a journal batch, is on stable storage."""
@@ -114,11 +170,13 @@ class MediaDesk:
         return transact(self._primary.engine, deed)
 
     def _answer(self, connection: Connection, host: HostId) -> messages.BeatAnswer:
-        served = [m for m in pools.own_pools(connection, self._primary.domain) if m.host == host]
+        own = pools.own_pools(connection, self._primary.domain)
+        served = [medium for medium in own if host in pools.hosts_of(connection, medium)]
         fragments: list[messages.FragmentToWrite] = []
         batches: list[messages.BatchToWrite] = []
         room = _Room(MOST_ANSWER_BYTES)
         for medium in served:
+            pool_log.forget(connection, medium.medium)
             fragments += [
                 fragment_to_write(medium.medium, key, data)
                 for key, _, data in committing(connection, medium.medium)
@@ -141,7 +199,10 @@ class MediaDesk:
             for kind in (IssuerKind.HOSTS, IssuerKind.FOREIGN)
         ]
         return messages.BeatAnswer(
-            pools=[messages.PoolToOpen(medium=m.medium, path=m.location) for m in served],
+            pools=[
+                messages.PoolToOpen(medium=m.medium, path=m.location, shared=len(pools.hosts_of(connection, m)) > 1)
+                for m in served
+            ],
             fragments=fragments,
             batches=batches,
             crls=crls,
@@ -172,4 +233,5 @@ def _told(pool: messages.PoolState) -> dict[str, object]:
         "requests": pool.requests,
         "lock": msgspec.structs.asdict(pool.lock),
         "checks": msgspec.to_builtins(pool.checks),
+        "followed": pool.followed,
     }

@@ -24,7 +24,7 @@ from strongroom.formats.entry_stream import EntriesReader
 from strongroom.pki import registry
 from strongroom.pki.roles import Role
 from strongroom.pki.tls import peer_certificate
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.errors import NotYoursError
 from strongroom.services.primary.image_work import ImageWork
@@ -70,6 +70,9 @@ class MediaRoutes:
     def _calls(self) -> dict[str, tuple[type[msgspec.Struct], Callable[[HostId, Any], msgspec.Struct]]]:
         return {
             "beat": (messages.Beat, self.desk.beat),
+            "stored": (upkeep_messages.Stored, self.desk.stored),
+            "follow": (upkeep_messages.Follow, self.desk.follow),
+            "mark-containers": (upkeep_messages.MarkContainers, self.desk.mark_containers),
             "bucket-key": (messages.AskBucketKey, self.desk.bucket_key),
             "attend": (messages.Attend, self.clients.attend),
             "redeem": (messages.Redeem, self.clients.redeem),

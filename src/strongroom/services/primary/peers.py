@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from strongroom.catalog.errors import SendingNotFoundError
+from strongroom.catalog.model import Medium
 from strongroom.core.errors import StrongroomError, UnavailableError
 from strongroom.core.ids import DomainId
 from strongroom.database import read, transact
@@ -32,6 +33,7 @@ from strongroom.lifecycle.policies import get_policy
 from strongroom.replication import credentials
 from strongroom.services.primary import pools
 from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.tables import media_beats
 from strongroom.settings.domain import split_address
 from strongroom.trust import call, certificates, store
 from strongroom.trust.builtin import trust_handlers
@@ -53,6 +55,14 @@ class NoAnswerError(UnavailableError):
     default_hint = "check the trust: 'strongroom trust check'"
 
 
+def _addresses(connection: Connection, primary: Primary, medium: Medium) -> tuple[str, ...]:
+    """Tell where the media servers of a pool listen: a sender tries one after the other."""
+    told = {row.host: row.address for row in connection.execute(select(media_beats.c.host, media_beats.c.address))}
+    _, port = split_address(primary.settings.media.listen)
+    beside = f"{primary.settings.host}:{port}"
+    return tuple(told.get(host) or beside for host in pools.hosts_of(connection, medium)) or (beside,)
+
+
 def peer_handlers(primary: Primary) -> Mapping[str, Handler]:
     """Give the handlers of all kinds of messages that this primary understands."""
 
@@ -60,9 +70,8 @@ def peer_handlers(primary: Primary) -> Mapping[str, Handler]:
         """Only pools for which the asker was given a credential: what it cannot use it need not know."""
         wire.decode(message.body, Empty)
         allowed = {one.medium for one in credentials.list_all(connection) if one.sender == peer and one.revoked is None}
-        _, port = split_address(primary.settings.media.listen)
         servers = tuple(
-            StorageServer(name=medium.label, medium=medium.medium, media=(f"{primary.settings.host}:{port}",))
+            StorageServer(name=medium.label, medium=medium.medium, media=_addresses(connection, primary, medium))
             for medium in pools.own_pools(connection, primary.domain)
             if medium.medium in allowed
         )

@@ -19,6 +19,7 @@ from strongroom.jobs.tables import jobs as job_rows
 from strongroom.pool import names
 from strongroom.services import messages, upkeep_messages
 from strongroom.services.primary import pools
+from strongroom.services.primary.errors import PoolServersError
 from strongroom.services.primary.image_work import ImageWork, checked_fragment
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
@@ -74,8 +75,10 @@ class PoolWork:
 
         Raises:
             PoolBusyError: jobs are running in it, and this is more than a look.
+            PoolServersError: several media servers serve it, and this is more than a look.
         """
         if not dry_run:
+            _require_one_server(connection, medium)
             _require_idle(connection, medium)
         return self._primary.jobs.submit(
             connection,
@@ -93,7 +96,9 @@ class PoolWork:
         with read(self._primary.engine) as connection:
             if not dry_run:
                 _require_idle(connection, medium)
-            host = pools.host_of(get_medium(connection, medium))
+            if not dry_run:
+                _require_one_server(connection, medium)
+            host = self._media.host_of(connection, get_medium(connection, medium))
         written = list(self._write_fragments(context, host, medium, dry_run=dry_run))
         answer = self._media.repair_pool(host, upkeep_messages.RepairPool(medium=medium, dry_run=dry_run))
         lines = [
@@ -176,6 +181,16 @@ class PoolWork:
         """Submit the verification of images, which names the files that are lost."""
         found = (self._images.submit_verify_of(connection, ImageId(image)) for image in images)
         return [job for job in found if job is not None]
+
+
+def _require_one_server(connection: Connection, medium: MediumId) -> None:
+    """Refuse to take containers out of a pool that others search too: they would go on referring to them."""
+    pool = get_medium(connection, medium)
+    if len(pools.hosts_of(connection, pool)) > 1:
+        raise PoolServersError(
+            f"several media servers serve the pool '{pool.label}'",
+            hint="detach all but one ('strongroom pool detach'), repair, and attach them again",
+        )
 
 
 def _require_idle(connection: Connection, medium: MediumId) -> None:

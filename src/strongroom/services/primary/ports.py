@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -59,7 +59,7 @@ from strongroom.pool.place import BucketKey, is_bucket
 from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages, upkeep_messages
-from strongroom.services.primary import bucket_keys, pools
+from strongroom.services.primary import bucket_keys, pool_servers, pools
 from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
 from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.errors import (
@@ -78,7 +78,6 @@ from strongroom.services.primary.scrubbing import Scrubbing
 from strongroom.services.primary.tables import held_certificates, media_beats
 from strongroom.trust import store
 
-SILENT_AFTER: Final = timedelta(seconds=60)
 MOST_LISTED: Final = 10_000
 """File lists that one call has made: they are submitted in one transaction. Another call takes the next ones."""
 
@@ -134,13 +133,30 @@ class Media:
         """Replace a bucket's access key: the media server tries it, then it is kept."""
         with read(self._primary.engine) as connection:
             medium = pools.pool_named(connection, self._primary.domain, name)
+            hosts = pools.hosts_of(connection, medium)
         if not is_bucket(medium.location):
             raise PlaceError(
                 f"the pool '{name}' is in a folder, which has no access key", hint="name a pool that is in a bucket"
             )
-        self._clients.rekey_pool(pools.host_of(medium), medium.medium, medium.location, key)
+        for host in self._answering(hosts):  # one of several that is away asks for the key when it is there again
+            self._clients.rekey_pool(host, medium.medium, medium.location, key)
         bucket_keys.keep(self._primary.keys, medium.medium, key)
         return self._named(name)
+
+    def attach_server(self, connection: Connection, name: str, host: HostId) -> PoolFacts:
+        """Have another media server serve a pool in object storage too."""
+        pool_servers.attach(connection, pools.pool_named(connection, self._primary.domain, name), host)
+        return self._facts(connection, pools.pool_named(connection, self._primary.domain, name))
+
+    def detach_server(self, connection: Connection, name: str, host: HostId) -> PoolFacts:
+        """Have a media server serve a pool no longer; the last one stays."""
+        pool_servers.detach(connection, pools.pool_named(connection, self._primary.domain, name), host)
+        return self._facts(connection, pools.pool_named(connection, self._primary.domain, name))
+
+    def _answering(self, hosts: Sequence[HostId]) -> Sequence[HostId]:
+        """Give those media servers that answer; all of them if none does, so that the error says so."""
+        silent = self._clients.silent()
+        return [host for host in hosts if host not in silent] or hosts
 
     def heard(self) -> tuple[int, int]:
         """Tell how many media servers were heard of lately, and how many there are."""
@@ -154,11 +170,7 @@ class Media:
     def pools(self) -> Sequence[PoolFacts]:
         """List all pools by name."""
         with read(self._primary.engine) as connection:
-            beats = {row.host: row.at for row in connection.execute(select(media_beats))}
-            return [
-                self._facts(connection, medium, beats.get(medium.host))
-                for medium in pools.own_pools(connection, self._primary.domain)
-            ]
+            return [self._facts(connection, medium) for medium in pools.own_pools(connection, self._primary.domain)]
 
     def pool(self, name: str) -> PoolFacts | None:
         """Look a pool up."""
@@ -173,8 +185,12 @@ class Media:
         """Have a pool locked from now on: its media server keeps that in the pool, then it is entered."""
         with read(self._primary.engine) as connection:
             pool = pools.pool_named(connection, self._primary.domain, name)
+            hosts = pools.hosts_of(connection, pool)
+        if not hosts:
+            raise NoMediaServerError(f"no media server serves the pool '{name}'")
         request = upkeep_messages.LockPool(medium=pool.medium, mode=mode, rounding_days=rounding_days)
-        told = self._clients.lock_pool(pools.host_of(pool), request)
+        # what the first one writes the others find; one that is away finds it when it locks its next image
+        told, *_ = [self._clients.lock_pool(host, request) for host in self._answering(hosts)]
         transact(self._primary.engine, lambda c: note_locks(c, pool.medium, mode=told.mode, clock_ns=told.clock_ns))
         return replace(self._named(name), lock=_lock_facts(told))
 
@@ -191,7 +207,9 @@ class Media:
             if pool.lock_mode == LockMode.NONE.word:
                 continue
             request = upkeep_messages.LockImage(medium=pool.medium, image=image, copy=copy.key.number, seconds=seconds)
-            until_ns = self._clients.lock_image(pools.host_of(pool), request)
+            with read(self._primary.engine) as connection:
+                host = self._clients.host_of(connection, pool)
+            until_ns = self._clients.lock_image(host, request)
             transact(
                 self._primary.engine,
                 partial(
@@ -264,9 +282,12 @@ class Media:
             raise NoMediaServerError(f"the pool '{name}' is not there")
         return found
 
-    def _facts(self, connection: Connection, medium: Medium, heard: datetime | None) -> PoolFacts:
+    def _facts(self, connection: Connection, medium: Medium) -> PoolFacts:
         told = pools.state_of(connection, medium.medium)
-        online = heard is not None and self._primary.clock.now() - heard < SILENT_AFTER
+        hosts = pools.hosts_of(connection, medium)
+        since = self._primary.clock.now() - pools.SILENT_AFTER
+        heard = select(media_beats.c.host).where(media_beats.c.host.in_(hosts), media_beats.c.at > since)
+        online = connection.execute(heard).first() is not None
         sources = {
             store.get_peer(connection, one.sender).name
             for one in credentials.list_all(connection)
@@ -279,6 +300,7 @@ class Media:
             label=medium.label,
             path=medium.location,
             media_host=to_text(medium.host) if medium.host else "",
+            media_hosts=tuple(to_text(host) for host in hosts),
             state="online" if online else "silent",
             online=online,
             stored_bytes=told.stored_bytes if told else None,
@@ -307,24 +329,27 @@ def _checks(told: messages.PoolState | None) -> CheckFacts | None:
 class Backups:
     """Backups of this domain's clients."""
 
-    def __init__(self, primary: Primary, work: ClientWork) -> None:
+    def __init__(self, primary: Primary, work: ClientWork, media: MediaClients) -> None:
         self._primary = primary
         self._work = work
+        self._media = media
 
     def start(self, _actor: Actor, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
         """Begin a backup."""
         name = client or socket.gethostname()
-        begun = transact(self._primary.engine, lambda c: self._work.start_backup(c, name, paths, slp))
-        grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
+        silent = self._media.silent()
+        begun = transact(self._primary.engine, lambda c: self._work.start_backup(c, name, paths, slp, silent=silent))
+        grant = _grant(self._primary, begun.grant, begun.host)
         return StartedBackup(begun.job, begun.image, grant, begun.previous_started)
 
 
 class Restores:
     """Restores and mounts on this domain's clients."""
 
-    def __init__(self, primary: Primary, work: ClientWork) -> None:
+    def __init__(self, primary: Primary, work: ClientWork, media: MediaClients) -> None:
         self._primary = primary
         self._work = work
+        self._media = media
 
     def is_of_here(self, image: Image) -> bool:
         """Tell whether an image is of the client on which it would be restored: the primary's own host."""
@@ -335,9 +360,20 @@ class Restores:
     ) -> StartedRestore:
         """Begin a restore or mount."""
         kind = MOUNT if mount else RESTORE
-        begun = transact(self._primary.engine, lambda c: self._work.start_restore(c, image, copy, paths, kind=kind))
-        grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
+        silent = self._media.silent()
+        begun = transact(
+            self._primary.engine,
+            lambda c: self._work.start_restore(c, image, copy, paths, kind=kind, silent=silent),
+        )
+        grant = _grant(self._primary, begun.grant, begun.host)
         return StartedRestore(begun.job, grant, begun.image.files, begun.image.content_bytes)
+
+
+def _grant(primary: Primary, grant: Secret, host: HostId) -> DataGrant:
+    """Tell a client which socket of this machine its media server listens at."""
+    with read(primary.engine) as connection:
+        told = connection.execute(select(media_beats.c.socket).where(media_beats.c.host == host)).scalar_one_or_none()
+    return DataGrant(Secret(grant.reveal().hex().encode()), told or str(primary.home.media_socket))
 
 
 class Imports:
@@ -553,7 +589,7 @@ class Targets:
 
 def _is_lately(heard: datetime, now: datetime, started: datetime) -> bool:
     """Tell whether a beat is of this run of the primary, and fresh."""
-    return heard >= started and now - heard < SILENT_AFTER
+    return heard >= started and now - heard < pools.SILENT_AFTER
 
 
 def _refused(kind: str, body: bytes) -> StrongroomError:

@@ -25,6 +25,7 @@ from strongroom.catalog.copies import (
     committed_fragment,
     mark_written,
     renew_lease,
+    session_epoch,
 )
 from strongroom.catalog.errors import LeaseLostError
 from strongroom.catalog.images import get_image
@@ -52,6 +53,7 @@ from strongroom.services.primary.errors import ImageBusyError, NotYoursError
 from strongroom.services.primary.headers import fragment_to_write, sign_received
 from strongroom.services.primary.image_work import IMPORT
 from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.pool_log import require_followed
 from strongroom.trust import store as trusts
 from strongroom.trust.errors import NotActiveError, TrustNotFoundError
 
@@ -157,6 +159,7 @@ class Receiving:
                 retention=timedelta(seconds=row.retention_seconds),
                 tags=tuple(said.tags),
             )
+            require_followed(connection, medium.medium, session_epoch(connection, row.session), said.followed)
             commit_copy(connection, row.session, [fragment], now=self._primary.clock.now(), known=None)
             connection.execute(
                 update(receiving_sessions)

@@ -17,7 +17,7 @@ from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import Medium
 from strongroom.catalog.tables import copies
 from strongroom.core.clock import from_ns, to_ns
-from strongroom.core.ids import ImageId, MediumId, from_text, to_text
+from strongroom.core.ids import HostId, ImageId, MediumId, from_text, to_text
 from strongroom.database import read, transact
 from strongroom.jobs import Handler, Job, JobContext, JobFilter, JobId, JobState, NewJob, Queue, RetryPolicy
 from strongroom.services import upkeep_messages
@@ -103,17 +103,24 @@ class Scrubbing:
         found = self._primary.jobs.find(connection, JobFilter(kinds=(SCRUB,), subject=pool.label, limit=1))
         return found[0] if found else None
 
+    def _host(self, connection: Connection, pool: Medium) -> HostId:
+        """Choose the media server: the first one if it answers, because each keeps for itself what it checked."""
+        hosts = pools.hosts_of(connection, pool)
+        if hosts and hosts[0] not in self._media.silent():
+            return hosts[0]
+        return self._media.host_of(connection, pool)
+
     def _scrub(self, context: JobContext) -> Mapping[str, Any]:
         medium = MediumId(from_text(context.params["medium"]))
         with read(self._primary.engine) as connection:
-            pool = get_medium(connection, medium)
+            host = self._host(connection, get_medium(connection, medium))
         request = upkeep_messages.ScrubPool(
             job=context.job_id,
             medium=medium,
             since_ns=context.params["since_ns"],
             bytes_per_second=context.params["bytes_per_second"],
         )
-        found = self._media.scrub_pool(pools.host_of(pool), request, context)
+        found = self._media.scrub_pool(host, request, context)
         for line in list(_lines(found))[:_MOST_LINES]:
             context.log(line, level="error")
         jobs = transact(self._primary.engine, lambda c: self._verify(c, context, found))

@@ -31,6 +31,37 @@ media_beats = Table(
     Column("at", Moment, nullable=False),
     Column("version", String(64), nullable=False),
     Column("pools", Document, nullable=False),
+    Column("address", String(512), nullable=False, server_default=""),
+    Column("socket", String(1024), nullable=False, server_default=""),
+)
+
+# Media servers that serve a pool in object storage beside the one that its row names.
+pool_servers = Table(
+    "pool_servers",
+    metadata,
+    Column("medium", Identity(UUID_BYTES), primary_key=True),
+    Column("host", Identity(UUID_BYTES), primary_key=True),
+)
+
+# The last number that was drawn in a pool's log.
+pool_logs = Table(
+    "pool_logs",
+    metadata,
+    Column("medium", Identity(UUID_BYTES), primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
+
+# What a pool's media servers must hear of each other; see pool_log.
+pool_objects = Table(
+    "pool_objects",
+    metadata,
+    Column("medium", Identity(UUID_BYTES), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("epoch", Integer),
+    Column("condemned", BigInteger),
+    UniqueConstraint("medium", "number"),
 )
 
 # Certificates that other domains issued to this domain's media servers; their keys lie with the media servers.
