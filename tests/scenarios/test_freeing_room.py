@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from tests.support.live_domain import LiveDomain
-from tests.support.trusting import GROUP, LOCAL, SLP, Pair, containers, key_of, refusal, rows, until, write_random
+from tests.support.trusting import (
+    GROUP,
+    LOCAL,
+    SLP,
+    Pair,
+    containers,
+    key_of,
+    refusal,
+    rows,
+    until,
+    wait_until_listed,
+    write_random,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -113,6 +125,7 @@ def test_room_in_containers_of_which_a_part_is_needed_comes_back_p2(pair: Pair, 
     (both / "large").rename(tmp_path / "large")
     both.rename(small)
     kept = str(source.cli("backup", str(small), "--slp", LOCAL)["image"])
+    wait_until_listed(source, gone)
     source.cli("image", "expire", gone, "--reason", "no use", "--yes")
     until(lambda: is_gone(source, gone), "the image stays")
     plan = collect(source, "--dry-run")
@@ -146,6 +159,7 @@ def test_image_goes_by_hand_with_a_reason_and_its_room_with_the_next_collection_
     collect(source, "--wait")
     before = containers(source)
     image = str(source.cli("backup", str(tree(tmp_path, "one", 31)), "--slp", LOCAL)["image"])
+    wait_until_listed(source, image)
     hold = source.cli("image", "hold", image, "--reason", "a case")
     assert hold
     refused = refusal(source, "image", "expire", image, "--reason", "no use", "--yes")
@@ -164,6 +178,7 @@ def test_expiry_and_collection_go_on_after_kills_p2(pair: Pair, tmp_path: Path) 
     place = tree(tmp_path, "kept", 41)
     kept = str(source.cli("backup", str(place), "--slp", LOCAL)["image"])
     gone = str(source.cli("backup", str(tree(tmp_path, "gone", 42)), "--slp", LOCAL)["image"])
+    wait_until_listed(source, gone)
     source.cli("image", "expire", gone, "--reason", "no use", "--yes")
     source.cli("pool", "collect", "main")
     for role in ("media", "primary"):

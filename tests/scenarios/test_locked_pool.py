@@ -25,6 +25,7 @@ from tests.support.trusting import (
     refusal,
     rows,
     until,
+    wait_until_listed,
     write_random,
 )
 
@@ -77,6 +78,8 @@ def test_a_governance_lock_refuses_until_an_administrator_lifts_it_with_a_reason
     kept = str(source.cli("backup", str(tree(tmp_path, "kept", 2)), "--slp", LOCAL)["image"])
     assert locked_until(source, free) == 0
     assert locked_until(source, kept) > 0
+    for image in (free, kept):
+        wait_until_listed(source, image)
     source.cli("image", "expire", free, "--reason", "no use", "--yes")
     refused = refusal(source, "image", "expire", kept, "--reason", "no use", "--yes")
     assert (refused.exit_code, refused.code) == (4, "catalog.expiry-refused")
@@ -102,6 +105,7 @@ def test_a_compliance_lock_is_lifted_by_nobody_and_outlives_catalog_index_and_ki
     place = tree(tmp_path, "kept", 11)
     kept = str(source.cli("backup", str(place), "--slp", LOCAL)["image"])
     end_ns = locked_until(source, kept)
+    wait_until_listed(source, kept)
     for words in ((), ("--lift-lock",)):
         refused = refusal(source, "image", "expire", kept, "--reason", "no use", "--yes", *words)
         assert refused.code == "catalog.expiry-refused"

@@ -17,7 +17,7 @@ from strongroom.pool.place import BucketPlace
 from strongroom.settings.home import Home
 from strongroom.settings.system import SystemEntropy
 from tests.support.seaweed import Seaweed
-from tests.support.trusting import LOCAL, SLP, begin, end, refusal, rows, run, until, write_random
+from tests.support.trusting import LOCAL, SLP, begin, end, refusal, rows, until, wait_until_listed, write_random
 from tests.support.two_media import OTHER, TwoMedia
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -78,8 +78,8 @@ def test_all_at_once_is_correct_and_bounded_c3(two: TwoMedia, place: BucketPlace
     trees = {name: make_tree(tmp_path / name, seed) for seed, name in enumerate(("old", "one", "two", "sent"), 2)}
     old = source.cli("backup", str(tmp_path / "old"), "--slp", LOCAL)["image"]
     gone = source.cli("backup", str(tmp_path / "sent"), "--slp", LOCAL, "--client", "gone")["image"]
-    expire = ("image", "expire", gone, "--reason", "a test", "--yes")
-    until(lambda: run(source, *expire).exit_code == 0, "its files are listed still")
+    wait_until_listed(source, gone)
+    source.cli("image", "expire", gone, "--reason", "a test", "--yes")
 
     work = {
         "one": begin(source, "backup", str(tmp_path / "one"), "--slp", LOCAL, "--client", "c-one"),

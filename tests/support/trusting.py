@@ -230,6 +230,12 @@ def key_of(image: str) -> bytes:
     return bytes.fromhex(image.replace("-", ""))
 
 
+def wait_until_listed(domain: LiveDomain, image: str) -> None:
+    """Wait until the job has ended that lists an image's files: while it reads the image, nobody expires it."""
+    query = "SELECT 1 FROM jobs WHERE kind = 'list-files' AND subject = ? AND state = 'done'"
+    until(lambda: rows(domain, query, image), f"the files of '{image}' are not listed")
+
+
 def containers(domain: LiveDomain) -> dict[str, int]:
     """Give the sealed containers in a domain's pool, with their i-node."""
     found = (domain.home.pool("main") / "containers").glob("*/*")
