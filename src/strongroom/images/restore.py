@@ -49,54 +49,63 @@ class _Batch:
 
 
 class _Blocks:
-    """Gathers small blocks, so that a stream of small files does not leave in crumbs."""
+    """Gathers records, and the contents that belong to them, so that small files do not leave in crumbs.
+
+    Records of many files come in one block before the contents of all of them. But never before the rest of contents
+    whose record has left already.
+    """
 
     def __init__(self) -> None:
         self._ready: list[bytes | memoryview] = [image_stream.MAGIC]
-        self._ready_bytes = 0
         self._records: list[bytes] = []
         self._record_bytes = 0
+        self._contents: list[bytes | memoryview] = []  # blocks of contents, but for those of data at the end
+        self._data: list[memoryview] = []
+        self._data_bytes = 0
+        self._content_bytes = 0
 
     def record(self, record: bytes) -> Iterator[bytes]:
-        """Add a record; nothing but records has come since those that wait."""
-        if self._record_bytes + len(record) > _PIECE_BYTES:
+        """Add a record."""
+        if self._record_bytes + len(record) > _PIECE_BYTES or (self._content_bytes and not self._records):
             yield from self.flush()
         self._records.append(record)
         self._record_bytes += len(record)
 
     def data(self, data: memoryview) -> Iterator[bytes]:
         """Add contents, at most one segment."""
-        self._end_records()
-        self._add(image_stream.head(image_stream.DATA, len(data)), data)
-        if self._ready_bytes >= _PIECE_BYTES:
-            yield self._take()
+        if self._data_bytes + len(data) > image_stream.MAX_BLOCK_BYTES:
+            self._end_data()
+        self._data.append(data)
+        self._data_bytes += len(data)
+        self._content_bytes += len(data)
+        if self._content_bytes >= _PIECE_BYTES:
+            yield from self.flush()
 
     def block(self, block: bytes) -> None:
         """Add a small block of another type."""
-        self._end_records()
-        self._add(block)
+        self._end_data()
+        self._contents.append(block)
+        self._content_bytes += len(block)
 
     def flush(self) -> Iterator[bytes]:
         """Give all that waits."""
-        self._end_records()
-        if self._ready:
-            yield self._take()
-
-    def _end_records(self) -> None:
         if self._records:
-            self._add(image_stream.head(image_stream.ENTRIES, self._record_bytes), *self._records)
+            self._ready += (image_stream.head(image_stream.ENTRIES, self._record_bytes), *self._records)
             self._records.clear()
             self._record_bytes = 0
+        self._end_data()
+        self._ready += self._contents
+        self._contents.clear()
+        self._content_bytes = 0
+        if self._ready:
+            yield b"".join(self._ready)
+            self._ready.clear()
 
-    def _add(self, *parts: bytes | memoryview) -> None:
-        self._ready += parts
-        self._ready_bytes += sum(map(len, parts))
-
-    def _take(self) -> bytes:
-        joined = b"".join(self._ready)
-        self._ready.clear()
-        self._ready_bytes = 0
-        return joined
+    def _end_data(self) -> None:
+        if self._data:
+            self._contents += (image_stream.head(image_stream.DATA, self._data_bytes), *self._data)
+            self._data.clear()
+            self._data_bytes = 0
 
 
 def restore_stream(image: StoredImage, selection: Selection | None = None) -> Iterator[bytes]:
