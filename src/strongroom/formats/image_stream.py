@@ -35,6 +35,8 @@ MAX_RUNS: Final = 4_096
 MAX_PROBLEM_BYTES: Final = entries.MAX_PATH_BYTES + 8_192
 MAX_CODE_LENGTH: Final = 64
 MAX_MESSAGE_LENGTH: Final = 1_024
+CONTENTS_LOST: Final = 256
+"""Flag of a known file, and of no record: the pool has lost contents of it, so they must be read anew."""
 _MAX_END_BYTES: Final = 256
 _MAX_LOST_BYTES: Final = 8_192
 _MAX_HOLE_BYTES: Final = (1 << 63) - 1
