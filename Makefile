@@ -36,7 +36,7 @@ bench: setup ## Measure beside restic, borg and tar (SCRATCH=DIR: 20 GB; ARGS="-
 	@scripts/bench $(SCRATCH) $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and a million files (SCRATCH=DIR: 20 GB; ARGS)
+bench-memory: setup ## Measure the memory of all processes with extreme inputs (SCRATCH=DIR: 30 GB; ARGS)
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
 
@@ -51,6 +51,12 @@ durability: setup ## Cut the power and kill processes, many times (ROUNDS of eac
 bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR: 15 GB; ARGS="--corpus BIG")
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.sizes --scratch $(SCRATCH) $(ARGS)
+
+CORPUS ?= /usr/share
+.PHONY: bench-fingerprint
+bench-fingerprint: setup ## Measure what lengths tell of known files (CORPUS=DIR: known to all; SCRATCH=DIR)
+	@mkdir -p $(SCRATCH)
+	$(BIN)/python -m bench.fingerprint --corpus $(CORPUS) --scratch $(SCRATCH) $(ARGS)
 
 .PHONY: fuzz
 fuzz: setup ## Fuzz the decoders, a million runs each: hours (ARGS="--runs 10000 frame" chooses); installs atheris

@@ -66,7 +66,7 @@ def restore_tar(order: Order, out: BinaryIO, troubles: Troubles, progress: Progr
         OSError: the file or pipe takes no more.
     """
     with MediaChannel(order.media_socket, order.token) as channel:
-        chunks = channel.download(f"/restore/{order.job}")
+        chunks = channel.download(f"/restore/{order.job}?holes=1")
         write_tar(_watched(chunks, progress, None), out, troubles.add, order.selection)
 
 

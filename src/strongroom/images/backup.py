@@ -19,7 +19,18 @@ from strongroom.formats import entries, image_stream
 from strongroom.formats.algorithms import digest
 from strongroom.formats.entries import End, Entry, MoreAttributes
 from strongroom.formats.entry_stream import Sequence
-from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, KnownFiles, Lost, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import (
+    BlockReader,
+    Cut,
+    Entries,
+    Hole,
+    Holes,
+    KnownFiles,
+    Lost,
+    Problem,
+    Same,
+    StreamEnd,
+)
 from strongroom.formats.segment import ENTRIES_CHUNKS, PAYLOAD_CHUNKS, SegmentNamer
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.extents import ExtentQueue, ExtentWriter
@@ -217,8 +228,8 @@ class BackupSession:
             case Problem():
                 self._problems += 1
                 self._on_problem(block)
-            case Lost():
-                raise BadStreamError("a backup's image stream says that contents are lost")
+            case Lost() | Holes():
+                raise BadStreamError("a backup's image stream has a block that only a restore's has")
             case StreamEnd():
                 pass  # finish() looks at it
             case KnownFiles():

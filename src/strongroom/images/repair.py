@@ -86,6 +86,8 @@ def repair_pool(pool: OpenPool, *, dry_run: bool) -> RepairReport:
         if survey.gone:
             pool.index.purge()
     report.containers = [repair.mend(container, dry_run=dry_run) for container in survey.damaged]
+    if not dry_run:
+        pool.index.distrusted.replace([mended.container for mended in report.containers if not mended.aside])
     for name, found in _fragments(pool):
         if isinstance(found, Fragment):
             problems = list(islice(_problems(pool, repair, found), _MOST_PROBLEMS))

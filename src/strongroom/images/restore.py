@@ -11,6 +11,7 @@ from strongroom.core.errors import IntegrityError, NotFoundError, StrongroomErro
 from strongroom.core.ids import FrameId
 from strongroom.formats import entries, image_stream
 from strongroom.images.errors import EnvelopeMissingError
+from strongroom.images.holes import Holes
 from strongroom.images.selection import Selection
 from strongroom.images.stored_files import LostSegment, Source, StoredFile
 from strongroom.images.stored_image import StoredImage
@@ -20,6 +21,8 @@ from strongroom.pool.references import Reference
 _BATCH_BYTES: Final = 32 << 20
 _BATCH_ITEMS: Final = 16_384
 _PIECE_BYTES: Final = 256 << 10
+_HOLE_BYTES: Final = 128
+"""What a row of two numbers takes in memory."""
 
 _Piece: TypeAlias = tuple[Source, int, int]
 
@@ -28,7 +31,7 @@ _Piece: TypeAlias = tuple[Source, int, int]
 class _Batch:
     """What is read together: records, and the pieces of their contents in order."""
 
-    items: list[bytes | _Piece] = field(default_factory=list)
+    items: list[bytes | _Piece | image_stream.Holes] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
     held_bytes: int = 0
 
@@ -39,6 +42,10 @@ class _Batch:
     def add_records(self, records: list[bytes]) -> None:
         self.items += records
         self.held_bytes += sum(map(len, records))
+
+    def add_holes(self, found: list[tuple[int, int]]) -> None:
+        self.items.append(image_stream.Holes(found))
+        self.held_bytes += _HOLE_BYTES * len(found)
 
     def add_piece(self, piece: _Piece) -> None:
         self.items.append(piece)
@@ -108,7 +115,9 @@ class _Blocks:
             self._data_bytes = 0
 
 
-def restore_stream(image: StoredImage, selection: Selection | None = None) -> Iterator[bytes]:
+def restore_stream(
+    image: StoredImage, selection: Selection | None = None, holes: Holes | None = None
+) -> Iterator[bytes]:
     """Give an image as the blocks of an image stream: a record, then its contents.
 
     In place of contents that cannot be read stands a block that says so; all other files are given.
@@ -119,6 +128,7 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
     Args:
         image: open for reading.
         selection: which files; all by default.
+        holes: of the image's files, told in front of each file's contents.
 
     Yields:
         Pieces of at most some MiB.
@@ -134,6 +144,8 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
         files += 1
         content += file.entry.size
         batch.add_records(_records_of(file))
+        if holes is not None and (found := holes.of(file.number)):
+            batch.add_holes(found)
         for piece in file.extents:
             batch.add_piece(piece)
             if batch.is_full:
@@ -205,6 +217,9 @@ def _send(image: StoredImage, batch: _Batch, blocks: _Blocks) -> Iterator[bytes]
     for item in batch.items:
         if isinstance(item, bytes):
             yield from blocks.record(item)
+            continue
+        if isinstance(item, image_stream.Holes):
+            blocks.block(image_stream.holes(item.holes))
             continue
         source, offset, length = item
         if source is None:

@@ -21,6 +21,7 @@ from strongroom.core.ids import ContainerId, DataKeyId, DomainId, FrameId, Mediu
 from strongroom.formats.container import NO_MARK, Content
 from strongroom.pool.cache_file import CacheFile
 from strongroom.pool.containers import Contents, list_containers, read_contents, scan_contents
+from strongroom.pool.distrusted import Distrusted
 from strongroom.pool.errors import IndexDamagedError, ObjectMissingError, PoolFullError, PoolReadError
 from strongroom.pool.names import container_key
 from strongroom.pool.store import Store
@@ -109,11 +110,15 @@ class Index:
         entropy: gives the name of a new generation.
         medium: the pool; containers of another medium are reported, and not taken in.
         memory_bytes: bound of the page cache.
+
+    Attributes:
+        distrusted: containers in which damage was read.
     """
 
     def __init__(
         self, folder: Path, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
     ) -> None:
+        self.distrusted = Distrusted(folder)
         self._medium = medium
         self._file = CacheFile(
             folder / FILE_NAME,

@@ -163,7 +163,8 @@ class WriteSession:
     def find(self, names: Sequence[SegmentName]) -> dict[SegmentName, SegmentHit]:
         """Find segments that may be referred to.
 
-        They are of this origin, in a container that bears this naming key's mark, under a usable data key.
+        They are of this origin, in a container that bears this naming key's mark and in which no damage was read,
+        under a usable data key.
         """
         found = self._index.find_segments(names, self._origin)
         if not found:
@@ -172,10 +173,13 @@ class WriteSession:
         usable = set(self._usable(keys - {frame.NO_KEY})) if self._is_encrypted else {frame.NO_KEY}
         hits = {}
         for name, candidates in found.items():
-            hit = next((hit for hit in candidates if hit.data_key in usable and self._is_own(hit.container)), None)
+            hit = next((hit for hit in candidates if hit.data_key in usable and self._is_good(hit.container)), None)
             if hit is not None:
                 hits[name] = hit
         return hits
+
+    def _is_good(self, container: ContainerId) -> bool:
+        return self._is_own(container) and not self._index.distrusted.holds(container)
 
     def _is_own(self, container: ContainerId) -> bool:
         """Tell whether a container bears the mark of this naming key: who lacks the key cannot plant names."""

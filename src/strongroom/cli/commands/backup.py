@@ -36,7 +36,7 @@ def command(
     from datetime import datetime
     from pathlib import Path
 
-    from strongroom.cli.backing_up import Order, back_up
+    from strongroom.cli.backing_up import Order, ReadAnew, back_up
     from strongroom.cli.jobs import report, working_for
     from strongroom.cli.progress import Progress
     from strongroom.cli.troubles import Troubles
@@ -60,12 +60,14 @@ def command(
         media_socket=Path(given["media_socket"]),
         previous_started=datetime.fromisoformat(started) if started else None,
     )
-    troubles = Troubles(session.out)
+    troubles, anew = Troubles(session.out), ReadAnew()
     with working_for(session, order.job), Progress("backup", shown=not session.out.as_json) as progress:
-        answer = back_up(order, troubles, progress)
+        answer = back_up(order, troubles, anew, progress)
     troubles.finish()
-    report(session, order.job, troubles.for_job())
-    found = answer | troubles.to_json() | {"job": order.job}
+    for line in anew.told():
+        session.out.say(f"{safe(line['message'])} [{line['code']}]")
+    report(session, order.job, troubles.for_job() + anew.told())
+    found = answer | troubles.to_json() | {"job": order.job, "read_anew": anew.told()}
     session.out.result(found, None if session.out.as_json else _text(found))
     if not session.out.as_json:
         session.out.say(

@@ -18,7 +18,6 @@ from aiohttp import ClientError, web
 from strongroom.core.errors import ResourceError, StrongroomError
 from strongroom.core.ids import KeyGroupId, KeyTag, MediumId, to_text
 from strongroom.core.secret import Secret
-from strongroom.formats import image_stream
 from strongroom.formats.algorithms import Chunker, Cipher
 from strongroom.formats.segment import (
     ENTRIES_CHUNKS,
@@ -30,9 +29,9 @@ from strongroom.formats.segment import (
 from strongroom.images.backup import BackupResult, BackupSession
 from strongroom.images.keys import IssuedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.previous import previous_listing
-from strongroom.images.stored_image import StoredImage
+from strongroom.images.previous_listing import nothing_known, previous_listing
 from strongroom.pki.errors import UnreachableError
+from strongroom.pool.keys import KeysUsable
 from strongroom.pool.manifest import StreamRoot
 from strongroom.services import messages
 from strongroom.services.media.beat import write_fragment
@@ -68,18 +67,16 @@ class BackupRoutes:
     async def _previous(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
         async with JobThread(f"previous-{job}") as thread:
-            image = await thread.start(lambda: self._open_previous(job, grant))
+            spec = await thread.start(lambda: self.server.redeem(job, grant, BACKUP))
+            pool = self.server.pools.get(MediumId(spec.medium))
+            image, refused = await thread.start(lambda: self.server.open_previous(spec, pool))
             with self.server.sessions.of(job):
                 if image is None:
-                    return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
+                    return await stream_out(request, nothing_known(refused), thread)
                 try:
-                    return await stream_out(request, previous_listing(image), thread)
+                    return await stream_out(request, previous_listing(image, pool, _usable(spec, pool)), thread)
                 finally:
                     await thread.start(image.close)
-
-    def _open_previous(self, job: int, grant: Secret) -> StoredImage | None:
-        spec = self.server.redeem(job, grant, BACKUP)
-        return self.server.open_previous(spec, self.server.pools.get(MediumId(spec.medium)))
 
     async def _backup(self, request: web.Request) -> web.Response:
         job, grant = job_of(request)
@@ -141,10 +138,8 @@ class _Backup:
         """Get the keys and begin."""
         spec = self._spec
         pool = self._server.pools.get(MediumId(spec.medium))
-        group = KeyGroupId(spec.group)
-        tags = [KeyTag(tag) for tag in spec.tags]
         is_encrypted = spec.cipher != Cipher.NONE
-        previous = self._server.open_previous(spec, pool)
+        previous, _ = self._server.open_previous(spec, pool)
         if previous is not None:
             self._resources.enter_context(previous)
         self._session = self._resources.enter_context(
@@ -152,7 +147,7 @@ class _Backup:
                 pool,
                 namer=SegmentNamer(self._naming_key(pool) if is_encrypted else clear_naming_key(pool.medium)),
                 keys=IssuedKeys(JobKeys(self._server.patient, spec.job), pool.envelopes) if is_encrypted else None,
-                usable=lambda keys: pool.envelopes.usable(keys, origin=pool.domain, group=group, tags=tags),
+                usable=_usable(spec, pool),
                 previous=previous,
             )
         )
@@ -237,6 +232,12 @@ class _Backup:
         if answer.envelope is not None:
             pool.envelopes.put(answer.envelope)  # before the first name, so that the next backup finds this one's
         return Secret(answer.key)
+
+
+def _usable(spec: messages.JobSpec, pool: OpenPool) -> KeysUsable:
+    """Tell which data keys the image of a job may refer to."""
+    group, tags = KeyGroupId(spec.group), [KeyTag(tag) for tag in spec.tags]
+    return lambda keys: pool.envelopes.usable(keys, origin=pool.domain, group=group, tags=tags)
 
 
 def _commit(job: int, result: BackupResult) -> messages.CommitBackup:

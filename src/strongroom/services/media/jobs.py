@@ -69,27 +69,29 @@ class MediaServer:
             raise WrongJobError(f"the job {job} is a '{spec.kind}', not a '{kind}'")
         return spec
 
-    def open_previous(self, spec: messages.JobSpec, pool: OpenPool) -> StoredImage | None:
-        """Open the image that a backup may refer to; ``None`` if there is none that it may.
+    def open_previous(
+        self, spec: messages.JobSpec, pool: OpenPool
+    ) -> tuple[StoredImage | None, StrongroomError | None]:
+        """Open the image that a backup may refer to; none if there is none that it may, and why it cannot be read.
 
         It must be as encrypted as the new one, and all its data keys must have a wrap that is in use: else its
         contents are read and stored anew.
         """
         if spec.previous is None:
-            return None
+            return None, None
         image = ImageId(spec.previous.image)
         try:
             fragment = pool.fragments.read(image, spec.previous.copy)
             if not _may_be_referred_to(pool, fragment, spec):
-                return None
+                return None, None
         except StrongroomError as error:
             logger.warning(
                 "the previous image is of no use: %s",
                 error.message,
                 extra={"event": "previous-unusable", "job": spec.job, "image": image.hex(), "code": error.code},
             )
-            return None
-        return StoredImage(pool, fragment, ImageKeys(self.patient, spec.job, image))
+            return None, error
+        return StoredImage(pool, fragment, ImageKeys(self.patient, spec.job, image)), None
 
     def fail(self, job: int, error: StrongroomError) -> None:
         """Tell the primary that a job failed; if it cannot be told, it ends the job that nobody attends to."""

@@ -1,16 +1,21 @@
-"""``GET /v1/restore/JOB``: a client gets an image, or some of its files, as an image stream."""
+"""``GET /v1/restore/JOB``: a client gets an image, or some of its files, as an image stream.
+
+With ``?holes=1`` the stream says in front of a file's contents where its holes are.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import ImageId, MediumId, to_text
+from strongroom.images.holes import Holes
 from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
@@ -41,7 +46,7 @@ class RestoreRoutes:
         job, grant = job_of(request)
         async with JobThread(f"restore-{job}") as thread:
             spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE))
-            restore = _Restore(self.server, spec)
+            restore = _Restore(self.server, spec, with_holes=request.query.get("holes") == "1")
             try:
                 with self.server.sessions.of(job):
                     response = await stream_out(request, restore.pieces(), thread)
@@ -61,11 +66,12 @@ class RestoreRoutes:
 class _Restore:
     """One restore; everything runs in its own thread."""
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, *, with_holes: bool) -> None:
         self._server = server
         self._spec = spec
+        self._with_holes = with_holes
         self._reporter = Reporter(server, spec.job)
-        self._image: StoredImage | None = None
+        self._opened = ExitStack()
         self._sent_bytes = 0
 
     def pieces(self) -> Iterator[bytes]:
@@ -74,9 +80,13 @@ class _Restore:
         pool = self._server.pools.get(MediumId(spec.medium))
         image = ImageId(spec.image)
         fragment = pool.fragments.read(image, spec.copy)
-        self._image = StoredImage(pool, fragment, ImageKeys(self._server.patient, spec.job, image))
+        keys = ImageKeys(self._server.patient, spec.job, image)
+        opened = self._opened.enter_context(StoredImage(pool, fragment, keys))
         logger.info("a restore began", extra={"event": "restore-began", "job": spec.job, "image": to_text(image)})
-        for piece in restore_stream(self._image, Selection(spec.paths)):
+        holes = None
+        if self._with_holes:
+            holes = self._opened.enter_context(Holes(opened, pool.store.index_path))
+        for piece in restore_stream(opened, Selection(spec.paths), holes):
             self._sent_bytes += len(piece)
             yield piece
             self._reporter.report(lambda: (0, self._sent_bytes))
@@ -91,5 +101,4 @@ class _Restore:
 
     def close(self) -> None:
         """Let go of the image."""
-        if self._image is not None:
-            self._image.close()
+        self._opened.close()
