@@ -36,6 +36,7 @@ from strongroom.pki.errors import UnreachableError
 from strongroom.pool.manifest import StreamRoot
 from strongroom.services import messages
 from strongroom.services.media.beat import write_fragment
+from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import ClientGoneError, StoppingError
 from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import JobKeys
@@ -54,9 +55,11 @@ class BackupRoutes:
 
     Args:
         server: what they work with.
+        door: tells who calls.
     """
 
     server: MediaServer
+    door: Door
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -67,8 +70,9 @@ class BackupRoutes:
 
     async def _previous(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"previous-{job}") as thread:
-            image = await thread.start(lambda: self._open_previous(job, grant))
+            image = await thread.start(lambda: self._open_previous(job, grant, caller))
             with self.server.sessions.of(job):
                 if image is None:
                     return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
@@ -77,14 +81,16 @@ class BackupRoutes:
                 finally:
                     await thread.start(image.close)
 
-    def _open_previous(self, job: int, grant: Secret) -> StoredImage | None:
-        spec = self.server.redeem(job, grant, BACKUP)
+    def _open_previous(self, job: int, grant: Secret, caller: Caller) -> StoredImage | None:
+        spec = self.server.redeem(job, grant, BACKUP, caller)
         return self.server.open_previous(spec, self.server.pools.get(MediumId(spec.medium)))
 
     async def _backup(self, request: web.Request) -> web.Response:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"backup-{job}") as thread:
-            backup = _Backup(self.server, await thread.start(lambda: self.server.redeem(job, grant, BACKUP)))
+            spec = await thread.start(lambda: self.server.redeem(job, grant, BACKUP, caller))
+            backup = _Backup(self.server, spec, caller)
             try:
                 with self.server.sessions.of(job):
                     await thread.start(backup.open)
@@ -129,10 +135,11 @@ def _gone(job: int) -> ClientGoneError:
 class _Backup:
     """One backup; everything runs in its own thread."""
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, caller: Caller) -> None:
         self._server = server
         self._spec = spec
-        self._reporter = Reporter(server, spec.job)
+        self._caller = caller
+        self._reporter = Reporter(server, spec.job, caller.check)
         self._resources = ExitStack()
         self._session: BackupSession | None = None
         self._ended = False
@@ -175,6 +182,7 @@ class _Backup:
     def finish(self) -> dict[str, Any]:
         """Make an image of it; give what the client hears."""
         result = self._opened().finish()
+        self._caller.check()  # who was revoked meanwhile has no image made
         told = self._server.patient.commit(_commit(self._spec.job, result))
         self._ended = True  # from here on the image is there, or the beat goes on with it
         waits_for = ""

@@ -15,6 +15,7 @@ from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.services import messages
+from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import StoppingError
 from strongroom.services.media.jobs import RESTORE, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import ImageKeys
@@ -29,9 +30,11 @@ class RestoreRoutes:
 
     Args:
         server: what it works with.
+        door: tells who calls.
     """
 
     server: MediaServer
+    door: Door
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -39,9 +42,10 @@ class RestoreRoutes:
 
     async def _restore(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"restore-{job}") as thread:
-            spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE))
-            restore = _Restore(self.server, spec)
+            spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE, caller))
+            restore = _Restore(self.server, spec, caller)
             try:
                 with self.server.sessions.of(job):
                     response = await stream_out(request, restore.pieces(), thread)
@@ -61,10 +65,10 @@ class RestoreRoutes:
 class _Restore:
     """One restore; everything runs in its own thread."""
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, caller: Caller) -> None:
         self._server = server
         self._spec = spec
-        self._reporter = Reporter(server, spec.job)
+        self._reporter = Reporter(server, spec.job, caller.check)
         self._image: StoredImage | None = None
         self._sent_bytes = 0
 
