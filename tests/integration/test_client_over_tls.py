@@ -40,7 +40,7 @@ from strongroom.settings.system import SystemClock, SystemEntropy
 from tests.support import trusting
 from tests.support.domains import CA
 from tests.support.live_domain import LiveDomain
-from tests.support.remote_client import RemoteClient, add_user, aged
+from tests.support.remote_client import RemoteClient, Wire, add_user, aged
 from tests.support.trees import make_tree, rsync_differences
 from tests.support.trusting import Done, incoming, rows, until
 
@@ -405,38 +405,6 @@ def test_restore_of_another_clients_image_needs_the_right_to_redirect(
 
 
 # ---------------------------------------------------------------- broken lines
-
-
-class Wire:
-    """A line to the media server that can be cut."""
-
-    def __init__(self, to: Address) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._ends: list[socket.socket] = []
-        self._to = to
-        self.address = Address("localhost", self._listener.getsockname()[1])
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        near, _ = self._listener.accept()
-        far = socket.create_connection((self._to.host, self._to.port))
-        self._ends += [near, far]
-        for one, another in ((near, far), (far, near)):
-            threading.Thread(target=_carry, args=(one, another), daemon=True).start()
-
-    def cut(self) -> None:
-        self._listener.close()
-        for end_ in self._ends:
-            end_.shutdown(socket.SHUT_RDWR)
-            end_.close()
-
-
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(MIB):
-            target.sendall(data)
-    except OSError:
-        return  # it was cut
 
 
 def test_line_that_breaks_in_a_backup_ends_the_job_soon_and_leaves_nothing_l5(

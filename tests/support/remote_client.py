@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from strongroom.core.secret import Secret
 from strongroom.database import transact
 from strongroom.pki import registry
 from strongroom.pki.ca import IssuerKind, Subject, issue, to_der
+from strongroom.pki.channel import Address
 from strongroom.pki.keys import load_key, make_host_key
 from strongroom.pki.names import HostNames
 from strongroom.pki.tls import Credential
@@ -119,3 +122,35 @@ def aged(primary: Primary, held: ClientIdentity, age: timedelta) -> ClientIdenti
     transact(primary.engine, keep_record)
     chain = (to_der(made), *(to_der(link) for link in issuer.chain))
     return replace(held, credential=Credential(chain, Secret(key.reveal())))
+
+
+class Wire:
+    """A line to the media server that can be cut."""
+
+    def __init__(self, to: Address) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self._to = to
+        self.address = Address("localhost", self._listener.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        near, _ = self._listener.accept()
+        far = socket.create_connection((self._to.host, self._to.port))
+        self._ends += [near, far]
+        for one, another in ((near, far), (far, near)):
+            threading.Thread(target=_carry, args=(one, another), daemon=True).start()
+
+    def cut(self) -> None:
+        self._listener.close()
+        for end_ in self._ends:
+            end_.shutdown(socket.SHUT_RDWR)
+            end_.close()
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 20):
+            target.sendall(data)
+    except OSError:
+        return  # it was cut
