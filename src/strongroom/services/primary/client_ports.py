@@ -37,7 +37,7 @@ class Backups:
         def deed(connection: Connection) -> StartedBackup:
             whose = _client(connection, self._primary, client, host)
             begun = self._work.start_backup(connection, whose, paths, slp)
-            grant = _grant(connection, self._primary, self._media, begun.grant, begun.media, host)
+            grant = _grant(connection, self._primary, self._media, begun.grant, begun.host, host)
             return StartedBackup(begun.job, begun.image, grant, begun.previous_started)
 
         return transact(self._primary.engine, deed)
@@ -74,7 +74,7 @@ class Restores:
         def deed(connection: Connection) -> StartedRestore:
             client = None if host is None else registered(connection, self._primary.domain, host).host
             begun = self._work.start_restore(connection, image, copy, paths, kind=kind, client=client)
-            grant = _grant(connection, self._primary, self._media, begun.grant, begun.media, host)
+            grant = _grant(connection, self._primary, self._media, begun.grant, begun.host, host)
             return StartedRestore(begun.job, grant, begun.image.files, begun.image.content_bytes)
 
         return transact(self._primary.engine, deed)

@@ -77,7 +77,7 @@ class StartedBackup:
     job: JobId
     image: ImageId
     grant: Secret
-    media: HostId
+    host: HostId
     previous_started: datetime | None
 
 
@@ -87,7 +87,7 @@ class StartedRestore:
 
     job: JobId
     grant: Secret
-    media: HostId
+    host: HostId
     image: Image
     copy: Copy
 
