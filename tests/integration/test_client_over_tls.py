@@ -478,8 +478,8 @@ def assert_interrupted(domain: LiveDomain, job: int, code: str) -> None:
     failed = "SELECT error FROM jobs WHERE id = ? AND state = 'failed'"
     ((error,),) = until(lambda: rows(domain, failed, job), "the job goes on", 20.0)
     assert code in error
-    assert rows(domain, "SELECT 1 FROM copies WHERE state = 'writing'") == []
-    assert rows(domain, "SELECT 1 FROM copy_leases") == []
+    assert rows(domain, "SELECT 1 FROM copy_leases WHERE job = ?", job) == []
+    assert rows(domain, "SELECT 1 FROM client_work WHERE job = ?", job) == []
     until(lambda: not incoming(domain), "something half-made is left in the pool", 20.0)
 
 
