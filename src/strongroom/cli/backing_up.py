@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, cast
 
 from strongroom.cli.media_channel import MediaChannel
+from strongroom.cli.media_door import MediaDoor
 from strongroom.cli.progress import Progress
 from strongroom.cli.troubles import Troubles
 from strongroom.client.exclude import Exclude
@@ -45,7 +45,7 @@ class Order:
         one_file_system: do not enter other file systems.
         job: id of the job.
         token: its grant.
-        media_socket: where the media server of this host listens.
+        media: the way to the media server.
         previous_started: when the previous image began, if there is one to compare with.
     """
 
@@ -54,7 +54,7 @@ class Order:
     one_file_system: bool
     job: str
     token: Secret
-    media_socket: Path
+    media: MediaDoor
     previous_started: datetime | None
 
 
@@ -114,12 +114,12 @@ def back_up(order: Order, troubles: Troubles, anew: ReadAnew, progress: Progress
     with contextlib.ExitStack() as open_things:
         previous = None
         if order.previous_started is not None:
-            channel = open_things.enter_context(MediaChannel(order.media_socket, order.token))
+            channel = open_things.enter_context(MediaChannel(order.media, order.token))
             known = previous_files(channel.download(f"/backup/{order.job}/previous"), anew.add)
             previous = Previous(known, to_ns(order.previous_started) - CLOCK_TICK_NS, anew.add)
         sender = _TellingSender(previous, troubles)
         walker = Walker(sender.report, exclude=Exclude(order.exclude), one_file_system=order.one_file_system)
-        upload = open_things.enter_context(MediaChannel(order.media_socket, order.token))
+        upload = open_things.enter_context(MediaChannel(order.media, order.token))
         # Closed here and not some day: its threads hold folders open.
         blocks = cast("Generator[bytes]", sender.blocks(walker.walk(order.roots)))
         open_things.enter_context(contextlib.closing(blocks))

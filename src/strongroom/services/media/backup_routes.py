@@ -35,6 +35,7 @@ from strongroom.pool.keys import KeysUsable
 from strongroom.pool.manifest import StreamRoot
 from strongroom.services import messages
 from strongroom.services.media.beat import write_fragment
+from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import ClientGoneError, StoppingError
 from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import JobKeys
@@ -53,9 +54,11 @@ class BackupRoutes:
 
     Args:
         server: what they work with.
+        door: tells who calls.
     """
 
     server: MediaServer
+    door: Door
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -66,8 +69,9 @@ class BackupRoutes:
 
     async def _previous(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"previous-{job}") as thread:
-            spec = await thread.start(lambda: self.server.redeem(job, grant, BACKUP))
+            spec = await thread.start(lambda: self.server.redeem(job, grant, BACKUP, caller))
             pool = self.server.pools.get(MediumId(spec.medium))
             image, refused = await thread.start(lambda: self.server.open_previous(spec, pool))
             with self.server.sessions.of(job):
@@ -80,8 +84,10 @@ class BackupRoutes:
 
     async def _backup(self, request: web.Request) -> web.Response:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"backup-{job}") as thread:
-            backup = _Backup(self.server, await thread.start(lambda: self.server.redeem(job, grant, BACKUP)))
+            spec = await thread.start(lambda: self.server.redeem(job, grant, BACKUP, caller))
+            backup = _Backup(self.server, spec, caller)
             try:
                 with self.server.sessions.of(job):
                     await thread.start(backup.open)
@@ -126,10 +132,11 @@ def _gone(job: int) -> ClientGoneError:
 class _Backup:
     """One backup; everything runs in its own thread."""
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, caller: Caller) -> None:
         self._server = server
         self._spec = spec
-        self._reporter = Reporter(server, spec.job)
+        self._caller = caller
+        self._reporter = Reporter(server, spec.job, caller.check)
         self._resources = ExitStack()
         self._session: BackupSession | None = None
         self._ended = False
@@ -170,6 +177,7 @@ class _Backup:
     def finish(self) -> dict[str, Any]:
         """Make an image of it; give what the client hears."""
         result = self._opened().finish()
+        self._caller.check()  # who was revoked meanwhile has no image made
         told = self._server.patient.commit(_commit(self._spec.job, result))
         self._ended = True  # from here on the image is there, or the beat goes on with it
         waits_for = ""

@@ -20,6 +20,7 @@ from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.services import messages
+from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import StoppingError
 from strongroom.services.media.jobs import RESTORE, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import ImageKeys
@@ -34,9 +35,11 @@ class RestoreRoutes:
 
     Args:
         server: what it works with.
+        door: tells who calls.
     """
 
     server: MediaServer
+    door: Door
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -44,9 +47,10 @@ class RestoreRoutes:
 
     async def _restore(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"restore-{job}") as thread:
-            spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE))
-            restore = _Restore(self.server, spec, with_holes=request.query.get("holes") == "1")
+            spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE, caller))
+            restore = _Restore(self.server, spec, caller, with_holes=request.query.get("holes") == "1")
             try:
                 with self.server.sessions.of(job):
                     response = await stream_out(request, restore.pieces(), thread)
@@ -66,11 +70,11 @@ class RestoreRoutes:
 class _Restore:
     """One restore; everything runs in its own thread."""
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec, *, with_holes: bool) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, caller: Caller, *, with_holes: bool) -> None:
         self._server = server
         self._spec = spec
         self._with_holes = with_holes
-        self._reporter = Reporter(server, spec.job)
+        self._reporter = Reporter(server, spec.job, caller.check)
         self._opened = ExitStack()
         self._sent_bytes = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,14 +11,11 @@ from sqlalchemy import Connection, exists, select
 
 from strongroom.api.ports import (
     CredentialFacts,
-    DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
     NewBucket,
     NewCredential,
     PoolFacts,
-    StartedBackup,
-    StartedRestore,
     StorageOffer,
     TargetFacts,
 )
@@ -27,7 +23,7 @@ from strongroom.audit import Actor
 from strongroom.catalog.errors import CopyNotFoundError
 from strongroom.catalog.images import get_image
 from strongroom.catalog.media import add_medium
-from strongroom.catalog.model import CopyState, Image, Medium, Readability
+from strongroom.catalog.model import CopyState, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists
 from strongroom.core.clock import to_ns
 from strongroom.core.errors import StrongroomError
@@ -54,7 +50,6 @@ from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
 from strongroom.services.primary import bucket_keys, pools
-from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
 from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
 from strongroom.services.primary.expiring import Expiring
@@ -232,42 +227,6 @@ class Media:
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
         )
-
-
-class Backups:
-    """Backups of this domain's clients."""
-
-    def __init__(self, primary: Primary, work: ClientWork) -> None:
-        self._primary = primary
-        self._work = work
-
-    def start(self, _actor: Actor, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
-        """Begin a backup."""
-        name = client or socket.gethostname()
-        begun = transact(self._primary.engine, lambda c: self._work.start_backup(c, name, paths, slp))
-        grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
-        return StartedBackup(begun.job, begun.image, grant, begun.previous_started)
-
-
-class Restores:
-    """Restores and mounts on this domain's clients."""
-
-    def __init__(self, primary: Primary, work: ClientWork) -> None:
-        self._primary = primary
-        self._work = work
-
-    def is_of_here(self, image: Image) -> bool:
-        """Tell whether an image is of the client on which it would be restored: the primary's own host."""
-        return image.domain == self._primary.domain and image.client == socket.gethostname()
-
-    def start(
-        self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool
-    ) -> StartedRestore:
-        """Begin a restore or mount."""
-        kind = MOUNT if mount else RESTORE
-        begun = transact(self._primary.engine, lambda c: self._work.start_restore(c, image, copy, paths, kind=kind))
-        grant = DataGrant(Secret(begun.grant.reveal().hex().encode()), str(self._primary.home.media_socket))
-        return StartedRestore(begun.job, grant, begun.image.files, begun.image.content_bytes)
 
 
 class Imports:
