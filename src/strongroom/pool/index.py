@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -124,10 +124,13 @@ class Index:
             memory_bytes=limits.page_cache_bytes,
         )
         self._places = Places(self._file, folder, limits)
-        try:
-            self._places.open()
-        except IndexDamagedError:
-            self._empty()
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            try:
+                self._places.open()
+            except IndexDamagedError:
+                self._empty()
+            on_error.pop_all()
 
     @property
     def generation(self) -> str:

@@ -233,7 +233,7 @@ def write(path: Path, batches: Iterable[Entries], most: int) -> int:
         How many there were.
 
     Raises:
-        OSError: the disk refused, or is full; there is no file then.
+        OSError: the disk refused, or is full; what there is of the file counts for nothing.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with ExitStack() as on_error:
