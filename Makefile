@@ -41,6 +41,12 @@ bench-memory: setup ## Measure the memory of all processes with extreme inputs (
 	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
 
 ROUNDS ?= 200
+.PHONY: bench-index
+bench-index: setup ## Measure the index at 10, 30 and 100 million segments (SCRATCH=DIR: 8 GB; ARGS="--segments 3M")
+	@mkdir -p $(SCRATCH)
+	@scripts/bench-deps
+	$(BIN)/python -m bench.index --scratch $(SCRATCH) --json $(SCRATCH)/index.json --plot $(SCRATCH)/index.svg $(ARGS)
+
 .PHONY: durability
 durability: setup ## Cut the power and kill processes, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
 	@scripts/test-deps
