@@ -41,7 +41,7 @@ from tests.support import trusting
 from tests.support.domains import CA
 from tests.support.live_domain import LiveDomain
 from tests.support.remote_client import RemoteClient, Wire, add_user, aged
-from tests.support.trees import make_tree, rsync_differences
+from tests.support.trees import let_age, make_tree, rsync_differences
 from tests.support.trusting import Done, incoming, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -354,6 +354,7 @@ def test_client_that_lost_its_key_comes_back_as_itself_and_the_old_key_opens_not
     before = RemoteClient(domain, tmp_path / "before")
     before.enrol("back.example")
     before.login()
+    let_age(tree)
     image = before.run("backup", str(tree), "--slp", SLP).value["image"]
     lost = before.identity()
     rebuilt = RemoteClient(domain, tmp_path / "rebuilt")

@@ -11,7 +11,7 @@ from strongroom.pki.ca import load_certificate
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
 from tests.support.remote_client import RemoteClient, add_user
-from tests.support.trees import make_tree, rsync_differences
+from tests.support.trees import let_age, make_tree, rsync_differences
 from tests.support.trusting import GROUP, Done, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -45,6 +45,7 @@ def test_a_host_is_enrolled_backs_up_restores_and_is_shut_out(domain: LiveDomain
 
     enrolled = client.enrol("db1.example")
     assert enrolled.exit_code == 0, enrolled
+    let_age(tree)
     first = client.run("backup", str(tree), "--slp", "daily")
     assert first.value["acknowledged"] is True, first
     second = client.run("backup", str(tree), "--slp", "daily")
@@ -57,6 +58,7 @@ def test_a_host_is_enrolled_backs_up_restores_and_is_shut_out(domain: LiveDomain
     assert restored.exit_code == 0, restored
     assert rsync_differences(tree, client.folder / "restored" / str(tree).lstrip("/")) == ""
     tar = client.run("restore", first.value["image"], "--tar", str(client.folder / "all.tar"))
+    assert tar.exit_code == 0, tar
     assert tar.value["tar_bytes"] == (client.folder / "all.tar").stat().st_size
 
     # The evidence tells for which host each was done.

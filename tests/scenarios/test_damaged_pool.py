@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
+from tests.support.trees import let_age
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -45,7 +46,7 @@ class Backup:
         for number in range(FILES):
             seed = f"{path} {number}".encode()
             (path / f"file {number:02}").write_bytes(hashlib.shake_256(seed).digest(FILE_BYTES))
-        time.sleep(2.5)  # what was changed just before a backup is read again by the next one, damage or not
+        let_age(path)
         before = containers(domain)
         self.image = self.back_up()["image"]
         self.containers = containers(domain) - before

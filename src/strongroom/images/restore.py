@@ -58,8 +58,8 @@ class _Batch:
 class _Blocks:
     """Gathers records, and the contents that belong to them, so that small files do not leave in crumbs.
 
-    Records of many files come in one block before the contents of all of them. But never before the rest of contents
-    whose record has left already.
+    Records of many files come in one block before the contents of all of them. But none comes before the rest of
+    contents whose record has left already, nor between a file's record and its holes.
     """
 
     def __init__(self) -> None:
@@ -70,10 +70,12 @@ class _Blocks:
         self._data: list[memoryview] = []
         self._data_bytes = 0
         self._content_bytes = 0
+        self._is_full = False  # no other record may come before these contents
 
     def record(self, record: bytes) -> Iterator[bytes]:
         """Add a record."""
-        if self._record_bytes + len(record) > _PIECE_BYTES or (self._content_bytes and not self._records):
+        is_behind = self._is_full or (self._content_bytes and not self._records)
+        if is_behind or self._record_bytes + len(record) > _PIECE_BYTES:
             yield from self.flush()
         self._records.append(record)
         self._record_bytes += len(record)
@@ -94,6 +96,11 @@ class _Blocks:
         self._contents.append(block)
         self._content_bytes += len(block)
 
+    def holes(self, found: list[tuple[int, int]]) -> None:
+        """Tell the holes of the file whose record came last."""
+        self.block(image_stream.holes(found))
+        self._is_full = True
+
     def flush(self) -> Iterator[bytes]:
         """Give all that waits."""
         if self._records:
@@ -104,6 +111,7 @@ class _Blocks:
         self._ready += self._contents
         self._contents.clear()
         self._content_bytes = 0
+        self._is_full = False
         if self._ready:
             yield b"".join(self._ready)
             self._ready.clear()
@@ -219,7 +227,7 @@ def _send(image: StoredImage, batch: _Batch, blocks: _Blocks) -> Iterator[bytes]
             yield from blocks.record(item)
             continue
         if isinstance(item, image_stream.Holes):
-            blocks.block(image_stream.holes(item.holes))
+            blocks.holes(item.holes)
             continue
         source, offset, length = item
         if source is None:
