@@ -26,6 +26,8 @@ from strongroom.pool.incoming import INCOMING
 
 SETTLE_SECONDS: Final = 180.0
 _LEAST_SECONDS: Final = 0.5
+_SESSION_SECONDS: Final = 120.0
+"""A session of the primary's host ends after some minutes; a new one is begun before."""
 _LEFT_ALONE: Final = 2
 """So many of the newest images are not expired by hand."""
 _RESTORED: Final = 0.3
@@ -44,6 +46,7 @@ class Asking:
     def __init__(self, domain: DemoDomain) -> None:
         self._domain = domain
         self._api: ApiClient | None = None
+        self._until = 0.0
 
     def ask(self, method: str, path: str, body: dict[str, object] | None = None) -> Any:
         """Ask once.
@@ -52,8 +55,10 @@ class Asking:
             UnreachableServerError: nobody answers.
             StrongroomError: what was refused.
         """
-        if self._api is None:
+        if self._api is None or time.monotonic() > self._until:
+            self.close()
             self._api = local_session(self._domain.home / "run" / "session.sock")
+            self._until = time.monotonic() + _SESSION_SECONDS
         try:
             return self._api.call(method, path, body)
         except UnreachableServerError:
