@@ -42,10 +42,11 @@ bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and
 
 ROUNDS ?= 200
 .PHONY: durability
-durability: setup ## Cut the power and kill processes, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
+durability: setup ## Cut the power, kill processes, fill the disk, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
 	@scripts/test-deps
 	$(BIN)/python -m durability.powercut $(SCRATCH)/powercut --cuts $(ROUNDS) --served $$(($(ROUNDS) / 8)) $(ARGS)
 	$(BIN)/python -m durability.kill $(SCRATCH)/kill --rounds $(ROUNDS)
+	$(BIN)/python -m durability.full $(SCRATCH)/full --rounds $(ROUNDS)
 
 .PHONY: bench-sizes
 bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR: 15 GB; ARGS="--corpus BIG")

@@ -70,33 +70,32 @@ class Filling:
     """Served domains, of which processes are refused calls.
 
     Args:
-        scratch: where everything is made.
-        domains: 1, or 2 for replication as well.
-        seed: chooses what is refused.
+        work: what the domains do.
+        rng: chooses what is refused.
 
     Attributes:
-        work: what the domains do.
         aims: which steps were seen, and refused.
     """
 
-    def __init__(self, scratch: Path, domains: int, seed: str) -> None:
-        self._random = random.Random(seed)
-        self.work = Work(scratch, domains, self._random)
-        self.aims = Aims(self._random, [domain.name for domain in self.work.domains])
-        self._scratch = scratch
+    def __init__(self, work: Work, rng: random.Random) -> None:
+        self.aims = Aims(rng, [domain.name for domain in work.domains])
+        self._random = rng
+        self._work = work
 
     def scout(self) -> list[str]:
         """Work once with nothing refused, and take note of the steps; name what is wrong."""
         tracers: dict[tuple[str, str], Tracer] = {}
         with ExitStack() as traced:
-            for domain in self.work.domains:
+            for domain in self._work.domains:
                 for role in _ROLES:
-                    tracer = Tracer(process_of(domain, role), ",".join(FAULTS), self._scratch / f"{domain.name}-{role}")
+                    tracer = Tracer(
+                        process_of(domain, role), ",".join(FAULTS), self._work.scratch / f"{domain.name}-{role}"
+                    )
                     tracers[domain.name, role] = traced.enter_context(tracer)
-            problems = self.work.work(lambda: False)
+            problems = self._work.work(lambda: False)
         for (name, role), tracer in tracers.items():
             self.aims.learn(name, role, places_in(tracer.lines()))
-        return problems + self.work.look()
+        return problems + self._work.look()
 
     def draw(self) -> Fault:
         """Choose what is refused next."""
@@ -112,13 +111,13 @@ class Filling:
             The steps that were refused, none when the process never came there; and what is wrong.
         """
         aim = fault.aim
-        domain = next(one for one in self.work.domains if one.name == aim.domain)
-        with Tracer(process_of(domain, aim.role), aim.call, self._scratch / "refused", fault.words) as tracer:
-            problems = self.work.work(lambda: bool(_refused(tracer.lines())))
+        domain = next(one for one in self._work.domains if one.name == aim.domain)
+        with Tracer(process_of(domain, aim.role), aim.call, self._work.scratch / "refused", fault.words) as tracer:
+            problems = self._work.work(lambda: bool(_refused(tracer.lines())))
             steps = _refused(tracer.lines())
         self.aims.learn(aim.domain, aim.role, places_in(tracer.lines()))
         self.aims.hits += Counter((aim.role, step) for step in set(steps))
-        return steps, problems + self.work.look()
+        return steps, problems + self._work.look()
 
 
 def _refused(lines: Iterable[str]) -> list[str]:
@@ -146,10 +145,12 @@ def main(words: list[str]) -> int:
     hurry()
     os.umask(0o022)
     print(f"seed {asked.seed}")
+    rng = random.Random(asked.seed)
     try:
-        filling = Filling(asked.scratch.resolve(), asked.domains, asked.seed)
+        work = Work(asked.scratch.resolve(), asked.domains, rng)
     except FolderInUseError as error:
         parser.error(str(error))
+    filling = Filling(work, rng)
     begun = time.monotonic()
     refused = bad = tries = 0
 
@@ -159,7 +160,7 @@ def main(words: list[str]) -> int:
         print("".join(f"    {problem}\n" for problem in problems), end="", flush=True)
 
     try:
-        filling.work.prepare()
+        work.prepare()
         for _ in range(4):  # the later ones have something to let go and to collect
             tell(filling.scout())
         while refused < asked.rounds and time.monotonic() < begun + asked.seconds:
@@ -168,14 +169,14 @@ def main(words: list[str]) -> int:
             steps, problems = filling.round(fault)
             refused += bool(steps)
             if tries % FULL_LOOK_EVERY == 0:
-                problems += filling.work.full_look()
-                filling.work.start()
+                problems += work.full_look()
+                work.start()
             if steps or problems:
                 print(f"{refused}: {fault.aim.domain} {fault.aim.role}, {fault.words}: {'; '.join(steps)}", flush=True)
             tell(problems)
-        tell(filling.work.full_look())
+        tell(work.full_look())
     finally:
-        filling.work.stop()
+        work.stop()
     for (role, step), count in sorted(filling.aims.hits.items()):
         print(f"{count:4d}  {role}: {step}")
     for role, step in filling.aims.never_hit():

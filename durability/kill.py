@@ -36,34 +36,30 @@ class Killing:
     """Served domains, of which processes are killed.
 
     Args:
-        scratch: where everything is made.
-        domains: 1, or 2 for replication as well.
-        seed: chooses whom and when.
+        work: what the domains do.
+        rng: chooses whom and when.
 
     Attributes:
-        work: what the domains do.
         aims: which steps were seen, and hit.
     """
 
-    def __init__(self, scratch: Path, domains: int, seed: str) -> None:
-        rng = random.Random(seed)
-        self.work = Work(scratch, domains, rng)
-        self.aims = Aims(rng, [domain.name for domain in self.work.domains])
-        self._scratch = scratch
+    def __init__(self, work: Work, rng: random.Random) -> None:
+        self.aims = Aims(rng, [domain.name for domain in work.domains])
+        self._work = work
 
     def scout(self) -> list[str]:
         """Work once with nobody killed, and take note of the steps; name what is wrong."""
         tracers: dict[tuple[str, str], Tracer] = {}
         with ExitStack() as traced:
-            for domain in self.work.domains:
+            for domain in self._work.domains:
                 for role in _ROLES:
-                    notes = self._scratch / f"{domain.name}-{role}"
+                    notes = self._work.scratch / f"{domain.name}-{role}"
                     tracer = Tracer(process_of(domain, role), CALLS, notes)
                     tracers[domain.name, role] = traced.enter_context(tracer)
-            problems = self.work.work(lambda: False)
+            problems = self._work.work(lambda: False)
         for (name, role), tracer in tracers.items():
             self.aims.learn(name, role, places_in(tracer.lines()))
-        return problems + self.work.look()
+        return problems + self._work.look()
 
     def round(self, aim: Aim) -> tuple[str, list[str]]:
         """Work, kill, wait, look.
@@ -71,15 +67,15 @@ class Killing:
         Returns:
             The step at which the process was killed, empty when it never came there; and what is wrong.
         """
-        domain = next(one for one in self.work.domains if one.name == aim.domain)
-        with Killer(process_of(domain, aim.role), aim, self._scratch / "killed") as killer:
-            problems = self.work.work(killer.is_done)
+        domain = next(one for one in self._work.domains if one.name == aim.domain)
+        with Killer(process_of(domain, aim.role), aim, self._work.scratch / "killed") as killer:
+            problems = self._work.work(killer.is_done)
             is_killed = killer.is_done()
         self.aims.learn(aim.domain, aim.role, killer.places())
         step = killer.step() if is_killed else ""
         if step:
             self.aims.hits[aim.role, step] += 1
-        return step, problems + self.work.look()
+        return step, problems + self._work.look()
 
 
 def process_of(domain: DemoDomain, role: str) -> int:
@@ -104,14 +100,16 @@ def main(words: list[str]) -> int:
     hurry()
     os.umask(0o022)
     print(f"seed {asked.seed}")
+    rng = random.Random(asked.seed)
     try:
-        killing = Killing(asked.scratch.resolve(), asked.domains, asked.seed)
+        work = Work(asked.scratch.resolve(), asked.domains, rng)
     except FolderInUseError as error:
         parser.error(str(error))
+    killing = Killing(work, rng)
     begun = time.monotonic()
     killed = bad = tries = 0
     try:
-        killing.work.prepare()
+        work.prepare()
         for _ in range(4):  # the later ones have something to let go and to collect
             problems = killing.scout()
             bad += bool(problems)
@@ -122,17 +120,17 @@ def main(words: list[str]) -> int:
             step, problems = killing.round(aim)
             killed += bool(step)
             if tries % FULL_LOOK_EVERY == 0:
-                problems += killing.work.full_look()
-                killing.work.start()
+                problems += work.full_look()
+                work.start()
             bad += bool(problems)
             if step or problems:
                 print(f"{killed}: {aim.domain} {aim.role}, {step or 'not reached'}", flush=True)
             print("".join(f"    {problem}\n" for problem in problems), end="", flush=True)
-        problems = killing.work.full_look()
+        problems = work.full_look()
         bad += bool(problems)
         print("".join(f"    {problem}\n" for problem in problems), end="", flush=True)
     finally:
-        killing.work.stop()
+        work.stop()
     for (role, step), count in sorted(killing.aims.hits.items()):
         print(f"{count:4d}  {role}: {step}")
     for role, step in killing.aims.never_hit():

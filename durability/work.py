@@ -106,6 +106,7 @@ class Work:
         rng: chooses what is done.
 
     Attributes:
+        scratch: where everything is made.
         domains: the domains, the one that backs up first.
     """
 
@@ -113,7 +114,7 @@ class Work:
         begin(scratch)
         self._world = scratch / "world"
         self._trees = scratch / "trees"
-        self._scratch = scratch
+        self.scratch = scratch
         self._random = rng
         self._story = Story(scratch, domains)
         self.domains = self._story.domains
@@ -276,7 +277,7 @@ class Work:
                 if job["state"] != "done" or (job.get("result") or {}).get("problems"):
                     yield f"{domain.name}: {self._newest} verified: {job}"
         if self._newest and self._random.random() < _RESTORED:
-            restored = self._scratch / "restored"
+            restored = self.scratch / "restored"
             shutil.rmtree(restored, ignore_errors=True)
             self._story.north.command("restore", self._newest, "--to", str(restored))
             for difference in differences(self._trees / "data", restored / (self._trees / "data").relative_to("/")):

@@ -1,12 +1,13 @@
-"""P1: what is acknowledged survives a power cut, whatever of the rest reached the disk; and a killed process.
+"""P1: what is acknowledged survives a power cut, whatever of the rest reached the disk; a killed process; a full disk.
 
-A short run of the harness in ``durability``; ``make durability`` does more (docs/explanation/durability.md).
+A short run of the harnesses in ``durability``; ``make durability`` does more (docs/explanation/durability.md).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from durability import check_collected, story
+from durability.full import Fault, Filling
 from durability.kill import Killing
 from durability.killer import Aim
 from durability.model import FileSystem
 from durability.powercut import Cut, PowerCuts, cuts
 from durability.recording import Recording
+from durability.work import Work
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 CUTS = 60
@@ -79,14 +82,20 @@ def test_what_a_collection_leaves_is_noticed(
     assert any("survives a collection" in problem for problem in found)
 
 
-def test_a_killed_role_goes_on(tmp_path: Path) -> None:
-    """R10: killed by the kernel as it enters a durable step; its supervisor starts it again."""
-    killing = Killing(tmp_path / "killed", 1, "a test")
+def test_a_role_that_is_killed_or_refused_a_call_goes_on(tmp_path: Path) -> None:
+    """R10, P1, P2: its supervisor starts it again; the disk is full, or fails, from some moment on, and then is not."""
+    rng = random.Random("a test")  # noqa: S311 - which trees and draws
+    work = Work(tmp_path / "served", 1, rng)
+    filling = Filling(work, rng)
     try:
-        killing.work.prepare()
-        step, problems = killing.round(Aim("north", "media", "link", 1))
-        problems += killing.work.full_look()
+        work.prepare()
+        step, problems = Killing(work, rng).round(Aim("north", "media", "link"))
+        full, more = filling.round(Fault(Aim("north", "media", "link"), "ENOSPC", stays=True))
+        failing, most = filling.round(Fault(Aim("north", "primary", "fdatasync"), "EIO", stays=True))
+        problems += [*more, *most, *work.full_look()]
     finally:
-        killing.work.stop()
+        work.stop()
     assert step == "pool: the object gets its name"
+    assert step in full
+    assert "catalog: a transaction is made stable" in failing
     assert problems == []
