@@ -48,10 +48,11 @@ bench-index: setup ## Measure the index at 10, 30 and 100 million segments (SCRA
 	$(BIN)/python -m bench.index --scratch $(SCRATCH) --json $(SCRATCH)/index.json --plot $(SCRATCH)/index.svg $(ARGS)
 
 .PHONY: durability
-durability: setup ## Cut the power and kill processes, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
+durability: setup ## Cut the power, kill processes, fill the disk, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
 	@scripts/test-deps
 	$(BIN)/python -m durability.powercut $(SCRATCH)/powercut --cuts $(ROUNDS) --served $$(($(ROUNDS) / 8)) $(ARGS)
 	$(BIN)/python -m durability.kill $(SCRATCH)/kill --rounds $(ROUNDS)
+	$(BIN)/python -m durability.full $(SCRATCH)/full --rounds $(ROUNDS)
 
 .PHONY: bench-sizes
 bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR: 15 GB; ARGS="--corpus BIG")
