@@ -28,6 +28,7 @@ from strongroom.catalog.expiry import (
     forget_copy,
     hold_copy,
     lock_copy,
+    mark_locked,
     release_hold,
     removable_on,
     set_expiry,
@@ -42,7 +43,7 @@ from strongroom.catalog.journal import (
     sign_batch,
     unwritten_batches,
 )
-from strongroom.catalog.media import get_medium
+from strongroom.catalog.media import get_medium, note_locks
 from strongroom.catalog.model import ExpiryBlock, Readability
 from strongroom.catalog.receipts import keep_hop, keep_receipt, open_promises, promise
 from strongroom.catalog.rows import get_copy
@@ -153,8 +154,38 @@ def test_lock_is_never_shortened_and_stops_expiry(db: Connection) -> None:
     lock_copy(db, key, T0 + 10 * NS, own=ORIGIN.id, now=NOW, reason="")
     with pytest.raises(ExpiryRefusedError, match="locked"):
         set_expiry(db, key, T0 + 8999 * NS, own=ORIGIN.id, now=NOW, reason="")
-    assert due_for_expiry(db, own=ORIGIN.id, now=LATER) == []
-    assert len(due_for_expiry(db, own=ORIGIN.id, now=from_ns(T0 + 9001 * NS))) == 1
+    far = from_ns(T0 + 90_000 * NS)
+    assert due_for_expiry(db, own=ORIGIN.id, now=far) == []  # the wall clock ends no lock
+    note_locks(db, ORIGIN.pool, mode="compliance", clock_ns=T0 + 8_999 * NS)
+    assert due_for_expiry(db, own=ORIGIN.id, now=far) == []
+    for lift in (False, True):
+        with pytest.raises(ExpiryRefusedError, match=r"kept by: lock \(until 20"):
+            expire_copy(db, key, own=ORIGIN.id, now=far, reason="", early=True, lift=lift)
+    note_locks(db, ORIGIN.pool, mode="governance", clock_ns=T0)  # neither weaker nor earlier
+    assert (get_medium(db, ORIGIN.pool).lock_mode, get_medium(db, ORIGIN.pool).lock_clock_ns) == (
+        "compliance",
+        T0 + 8_999 * NS,
+    )
+    note_locks(db, ORIGIN.pool, mode="compliance", clock_ns=T0 + 9_000 * NS)
+    assert len(due_for_expiry(db, own=ORIGIN.id, now=far)) == 1
+
+
+def test_a_governance_lock_is_lifted_by_hand_and_the_copy_may_be_removed_then_p2(db: Connection) -> None:
+    key = stored(db)
+    lock_copy(db, key, T0 + 9000 * NS, own=ORIGIN.id, now=NOW, reason="")
+    note_locks(db, ORIGIN.pool, mode="governance", clock_ns=T0)
+    with pytest.raises(ExpiryRefusedError) as refused:
+        expire_copy(db, key, own=ORIGIN.id, now=NOW, reason="a mistake", early=True)
+    assert "--lift-lock" in str(refused.value.hint)
+    expire_copy(db, key, own=ORIGIN.id, now=NOW, reason="a mistake", early=True, lift=True)
+    assert get_copy(db, key).lock_lifted
+    batches_of(db)
+    mark_batch_written(db, ORIGIN.pool, get_medium(db, ORIGIN.pool).journal_sequence)
+    assert [copy.key for copy in removable_on(db, ORIGIN.pool)] == [key]
+    mark_locked(db, key, T0 + 9_500 * NS)  # the pool is for compliance meanwhile
+    assert removable_on(db, ORIGIN.pool) == []
+    note_locks(db, ORIGIN.pool, mode="governance", clock_ns=T0 + 9_500 * NS)
+    assert [copy.key for copy in removable_on(db, ORIGIN.pool)] == [key]
 
 
 def test_copy_does_not_expire_before_its_receipts_r8(db: Connection) -> None:

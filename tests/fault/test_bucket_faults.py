@@ -292,7 +292,7 @@ def test_requests_are_counted_by_kind_and_outlive_the_process(
     sent = grown.pop("sent_bytes")
     # begin, three parts, one of them again, complete
     assert grown == {
-        "put": 0, "get": 1, "head": 1, "list": 1, "delete": 1, "multipart": 6, "received_bytes": 1_000,
+        "put": 0, "get": 1, "head": 1, "list": 1, "delete": 1, "multipart": 6, "lock": 0, "received_bytes": 1_000,
     }  # fmt: skip
     assert len(DATA) + PART_BYTES <= sent < len(DATA) + PART_BYTES + 1_000
     other = again(place, seaweed, tmp_path / "work")

@@ -44,7 +44,7 @@ from strongroom.formats.explanation import BytesSource
 from strongroom.formats.image_stream import BlockReader
 from strongroom.formats.restore_stream import members
 from strongroom.formats.signed import ARCHIVE_CERTIFICATE
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from tests.formats import samples
 from tests.property.test_signed_formats import SIGNED
 
@@ -183,8 +183,9 @@ WIRE: Final = [
 HOST: Final = sorted(
     (
         kind
-        for kind in vars(messages).values()
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == messages.__name__
+        for module in (messages, upkeep_messages)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
     ),
     key=lambda kind: kind.__name__,
 )

@@ -9,7 +9,9 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["strongroom.formats", "strongroom.services.messages"]):
+with atheris.instrument_imports(
+    include=["strongroom.formats", "strongroom.services.messages", "strongroom.services.upkeep_messages"]
+):
     from tests.fuzz.targets import attempt
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""P2, L5: whatever is backed up, expired, collected and cut off in whatever order: no image loses anything, and what
-none needs is gone when all that could refer to it has ended."""
+"""P2, L5: whatever is backed up, expired, collected, rewritten and cut off in whatever order: no image loses anything,
+and what none needs is gone when all that could refer to it has ended, also where a part of a container is needed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -25,16 +26,31 @@ from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
 from strongroom.pool import names
 from strongroom.pool.collection import Epochs
+from strongroom.pool.containers import ContainerWriter
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import FILE_NAME, Index
 from strongroom.pool.writer import WriterLimits
 from tests.support.vault import Vault
 from tests.unit.images.test_hostile_streams import data, record, same, stream
 
-LIMITS = WriterLimits(frame_bytes=80_000, container_bytes=400_000, in_flight_bytes=800_000)
-CONTENTS = [random.Random(number).randbytes(300_000 + number) for number in range(3)]  # noqa: S311 - test data
+LIMITS = WriterLimits(frame_bytes=80_000, container_bytes=700_000, in_flight_bytes=800_000)
+STEPS = [
+    (Folder, "remove", "before"),
+    (Folder, "remove", "after"),
+    (Index, "remove", "after"),
+    (ContainerWriter, "append_frame", "after"),
+    (ContainerWriter, "append_page", "after"),
+    (ContainerWriter, "seal", "after"),
+    (Index, "add", "after"),
+    (Index, "condemn", "after"),
+]
 picks = st.integers(0, 100)
-trees = st.sampled_from([{0: 0}, {0: 1}, {0: 0, 1: 2}])
+trees = st.sampled_from([{0: 0}, {0: 1}, {0: 0, 1: 2}, {0: 2, 1: 1}])
+
+
+@cache
+def contents_of(number: int) -> bytes:
+    return random.Random(number).randbytes(300_000 + number)  # noqa: S311 - test data
 
 
 @dataclass
@@ -85,20 +101,33 @@ class CollectionMachine(RuleBasedStateMachine):
         self.primary = Primary()
         self.images: list[Image] = []
         self.count = 0
+        self.fresh = 3
 
     def teardown(self) -> None:
         while self.primary.running:
             self._drop(self.primary.running[0])
-        for _ in range(3):
-            told = self._collect()
+        for _ in range(6):  # reprieved, rewritten, condemned, removed; one more after each
+            told = self._collect(rewrites=True)
+        assert (told.sparse_bytes, told.rewritten.containers, told.damaged) == (0, 0, [])
         assert (told.unneeded.containers, told.waiting.containers, told.envelopes_waiting) == (0, 0, 0)
-        if not self.images:
-            assert list(self.vault.pool.index.containers()) == []
-            assert list((self.vault.path / "containers").glob("*/*")) == []
-            assert self.vault.pool.envelopes.for_frames() == []
         self._check()
+        self._expire(self.images)
+        for _ in range(3):
+            self._collect(rewrites=False)
+        assert list(self.vault.pool.index.containers()) == []
+        assert list((self.vault.path / "containers").glob("*/*")) == []
+        assert self.vault.pool.envelopes.for_frames() == []
         self.vault.pool.close()
         shutil.rmtree(self.path)
+
+    @rule(expire=st.booleans())
+    def share(self, expire: bool) -> None:
+        """Make an image of which another one needs a part: when it goes, a container is sparse."""
+        self.fresh += 2
+        for tree in ({0: self.fresh, 1: self.fresh + 1}, {0: self.fresh}):
+            self.back_up(tree, 0, refers=False, commit=True)
+        if expire:
+            self._expire([self.images[-2]])
 
     @rule(tree=trees, pick=picks, refers=st.booleans(), commit=st.booleans())
     def back_up(self, tree: dict[int, int], pick: int, refers: bool, commit: bool) -> None:
@@ -111,19 +140,22 @@ class CollectionMachine(RuleBasedStateMachine):
             previous.users += 1
         blocks = []
         for at, number in sorted(tree.items()):
-            contents = CONTENTS[number]
+            contents = contents_of(number)
             path = b"/%d" % at
             if previous and previous.tree.get(at) == number:
                 blocks.append(same(before.index(at)))
             else:
-                blocks += [data(contents), record(path, len(contents))]
+                # cut, so that the next file does not change where this one's last segment ends
+                blocks += [data(contents), record(path, len(contents)), image_stream.cut()]
         session = self.vault.session(previous=opened, limits=LIMITS)
         began = to_ns(self.vault.clock.now())
         self.count += 1
         one = Running(tree, session, self.primary.epoch, began, previous, opened, f"image {self.count}")
         self.primary.running.append(one)
-        blocks.append(image_stream.cut())  # so that what is there already is looked for now
-        for chunk in stream(*blocks, files=len(tree), content=sum(len(CONTENTS[number]) for number in tree.values())):
+        blocks.append(image_stream.cut())  # what is there already is looked for now
+        for chunk in stream(
+            *blocks, files=len(tree), content=sum(len(contents_of(number)) for number in tree.values())
+        ):
             session.feed(chunk)
         if commit:
             self._commit(one)
@@ -140,32 +172,32 @@ class CollectionMachine(RuleBasedStateMachine):
         """Let a backup break off."""
         self._drop(self.primary.running[pick % len(self.primary.running)])
 
-    @rule(most=st.integers(0, 3), times=st.integers(1, 2))
-    def expire_and_collect(self, most: int, times: int) -> None:
-        """Remove images that no backup refers to, and collect; nothing that an image needs goes."""
-        for gone in [image for image in self.images if not image.users][:most]:
-            self.images.remove(gone)
-            self.vault.pool.fragments.remove(ImageId(gone.fragment.image.payload.image), 1)
+    @rule(pick=picks, times=st.integers(1, 2), rewrites=st.sampled_from([True, True, False]))
+    def expire_and_collect(self, pick: int, times: int, rewrites: bool) -> None:
+        """Remove an image that no backup refers to, if there are others, and collect."""
+        free = [image for image in self.images if not image.users]
+        if len(free) > 1:
+            self._expire([free[pick % len(free)]])
         for _ in range(times):
-            self._collect()
+            self._collect(rewrites=rewrites)
         self._check()
 
-    @rule(where=st.sampled_from(["remove", "removed", "noted"]))
-    def collect_and_die(self, where: str) -> None:
+    @rule(where=st.sampled_from(STEPS), index_lost=st.booleans())
+    def collect_and_die(self, where: tuple[type, str, str], index_lost: bool) -> None:
         """Collect, until the process ends in the middle; then open the pool again."""
-        owner, name = (Index, "remove") if where == "noted" else (Folder, "remove")
+        owner, name, when = where
         inner = getattr(owner, name)
 
         def cut(*args: object) -> None:
-            if where != "remove":
+            if when == "after":
                 inner(*args)
             raise Cut
 
         try:
             with mock.patch.object(owner, name, cut):
-                self._collect()
+                self._collect(rewrites=True)
         except Cut:
-            self.restart(index_lost=False)
+            self.restart(index_lost=index_lost)
 
     @rule(index_lost=st.booleans())
     def restart(self, index_lost: bool) -> None:
@@ -180,6 +212,11 @@ class CollectionMachine(RuleBasedStateMachine):
         self._check()
 
     # ------------------------------------------------------------ within
+
+    def _expire(self, gone: list[Image]) -> None:
+        for image in list(gone):
+            self.images.remove(image)
+            self.vault.pool.fragments.remove(ImageId(image.fragment.image.payload.image), 1)
 
     def _commit(self, one: Running) -> None:
         result = one.session.finish()
@@ -198,10 +235,16 @@ class CollectionMachine(RuleBasedStateMachine):
             one.previous.users -= 1
         self.primary.running.remove(one)
 
-    def _collect(self) -> Collected:
+    def _collect(self, *, rewrites: bool) -> Collected:
         self.vault.clock.advance(timedelta(seconds=1))
-        epochs = self.primary.epochs()
-        told = collect(self.vault.pool, epochs=epochs, committing=[], dry_run=False, check=lambda _: None)
+        told = collect(
+            self.vault.pool,
+            epochs=self.primary.epochs(),
+            committing=[],
+            rewriting=self.vault.rewriting(container_bytes=LIMITS.container_bytes) if rewrites else None,
+            dry_run=False,
+            check=lambda *_: None,
+        )
         if told.condemned.containers or told.waiting.containers or told.envelopes_waiting:
             self.primary.epoch += 1
         return told
@@ -215,5 +258,5 @@ class CollectionMachine(RuleBasedStateMachine):
 
 TestCollection = CollectionMachine.TestCase
 TestCollection.settings = settings(
-    max_examples=5, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=8, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )

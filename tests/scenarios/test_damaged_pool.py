@@ -213,3 +213,28 @@ def test_a_disk_that_fills_up_at_any_step_ends_the_backup_and_nothing_is_half_ma
     again = domain.cli("backup", str(tree), "--slp", trusting.LOCAL)
     domain.cli("image", "verify", again["image"], "--wait")
     assert domain.cli("pool", "repair", "main", "--dry-run", codes=(0, 10))["containers"] == 0
+
+
+def test_scrub_names_container_and_image_and_the_alarm_stands_until_the_damage_is_gone_p2(
+    domain: LiveDomain, tmp_path: Path
+) -> None:
+    held = Backup(domain, tmp_path / "tree")
+    before = domain.cli("pool", "scrub", "main", "--wait", codes=(0, 10))["result"]["damaged"]
+    path = held.largest()
+    middle = path.stat().st_size // 2
+    flip(path, middle)
+    found = domain.cli("pool", "scrub", "main", "--wait", "--rate", "1G", codes=(10,))["result"]
+    assert found["damaged"] == before + 1
+    assert held.image in found["images"]
+    assert [line for line in found["lines"] if path.name in line]
+
+    def damaged() -> int:
+        checks = domain.cli("pool", "show", "main")["checks"]
+        return int(checks["damaged"]) if checks else -1
+
+    trusting.until(lambda: damaged() == before + 1, "the pool does not tell of the damage")
+    assert "pool.damaged" in [one["code"] for one in domain.cli("status")["alarms"]]
+    flip(path, middle)
+    assert domain.cli("pool", "scrub", "main", "--wait", codes=(0, 10))["result"]["damaged"] == before
+    trusting.until(lambda: damaged() == before, "the pool tells of damage that is gone")
+    assert domain.cli("pool", "show", "main")["next_scrub"]

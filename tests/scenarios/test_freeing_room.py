@@ -114,6 +114,44 @@ def test_room_is_freed_beside_backups_restores_and_replications_p2(pair: Pair, t
         assert is_restored(source, one, place, tmp_path / f"again{number}")
 
 
+def test_room_in_containers_of_which_a_part_is_needed_comes_back_p2(pair: Pair, tmp_path: Path) -> None:
+    source = pair.source
+    collect(source, "--wait")
+    both = tree(tmp_path, "both", 51)
+    tree(both, "large", 52, 8 * MIB)
+    gone = str(source.cli("backup", str(both), "--slp", LOCAL)["image"])
+    small = tmp_path / "small"
+    (both / "large").rename(tmp_path / "large")
+    both.rename(small)
+    kept = str(source.cli("backup", str(small), "--slp", LOCAL)["image"])
+    source.cli("image", "expire", gone, "--reason", "no use", "--yes")
+    until(lambda: is_gone(source, gone), "the image stays")
+    plan = collect(source, "--dry-run")
+    assert (plan["rewritten_containers"], plan["removed_containers"]) == (1, 0)
+    assert plan["rewritten_bytes"] - plan["copied_bytes"] > 7 * MIB
+    failures: list[BaseException] = []
+
+    def restore() -> None:
+        try:
+            for number in range(ROUNDS):
+                assert is_restored(source, kept, small, tmp_path / f"out{number}")
+        except BaseException as error:  # noqa: BLE001, RUF100 - told by the test's own thread
+            failures.append(error)
+
+    reading = threading.Thread(target=restore)
+    reading.start()
+    done = collect(source, "--wait")
+    reading.join()
+    assert failures == []
+    assert (done["rewritten_containers"], done["copied_bytes"]) == (1, plan["copied_bytes"])
+    until(lambda: collect(source, "--wait")["waiting_containers"] == 0, "containers wait")
+    assert collect(source, "--dry-run")["sparse_bytes"] < MIB
+    assert is_restored(source, kept, small, tmp_path / "after")
+    source.cli("image", "verify", kept)
+    again = source.cli("backup", str(small), "--slp", LOCAL, "--full-read")
+    assert int(again["added_bytes"]) < MIB
+
+
 def test_image_goes_by_hand_with_a_reason_and_its_room_with_the_next_collection_p2(pair: Pair, tmp_path: Path) -> None:
     source = pair.source
     collect(source, "--wait")

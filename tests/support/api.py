@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from strongroom.api.ports import (
     DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
+    LockFacts,
     MediaListener,
     NewBucket,
     NewCredential,
@@ -96,15 +97,34 @@ class Elsewhere:
         self.asked.append(("enrol_elsewhere", str(server), pin.value, token.reveal(), str(actor)))
         return HeldCertificate("CN=i", "CN=s", (), "ab", NOW, NOW, HostId(bytes(16)), DomainId(bytes(32)))
 
-    def collect(self, _connection: Connection, name: str, *, dry_run: bool) -> JobId:
+    def lock_pool(self, name: str, mode: str, rounding_days: int, actor: Actor) -> PoolFacts:
+        self.asked.append(("lock_pool", name, mode, rounding_days, str(actor)))
+        if name not in self.made:
+            raise PoolNotFoundError(f"there is no pool '{name}'")
+        self.made[name] = replace(self.made[name], lock=LockFacts(mode, rounding_days, 10**18, 0, 0))
+        return self.made[name]
+
+    def lock_image(self, image: ImageId, seconds: int, reason: str, actor: Actor) -> Mapping[int, int]:
+        self.asked.append(("lock_image", image, seconds, reason, str(actor)))
+        return {1: 2 * 10**18}
+
+    def scrub(self, _connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
         if name not in self.made:
             raise NotFoundError("there is no such pool")
-        self.asked.append(("collect", name, dry_run))
+        self.asked.append(("scrub", name, bytes_per_second))
         return JobId(next(self.jobs))
 
-    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> Sequence[int]:
+    def collect(self, _connection: Connection, name: str, *, dry_run: bool, lift: bool) -> JobId:
+        if name not in self.made:
+            raise NotFoundError("there is no such pool")
+        self.asked.append(("collect", name, dry_run, lift))
+        return JobId(next(self.jobs))
+
+    def expire(
+        self, connection: Connection, image: ImageId, copy: int | None, reason: str, *, lift: bool
+    ) -> Sequence[int]:
         copies = [one.key for one in get_image(connection, image).copies if copy in (None, one.key.number)]
-        self.asked.append(("expire", image, copy, reason))
+        self.asked.append(("expire", image, copy, reason, lift))
         return sorted(key.number for key in copies)
 
     def heard(self) -> tuple[int, int]:

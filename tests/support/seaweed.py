@@ -28,6 +28,7 @@ from strongroom.core.secret import Secret
 from strongroom.pool.place import BucketKey, BucketPlace
 
 BUCKET = "strongroom-tests"
+LOCKED_BUCKET = "strongroom-tests-locked"
 START_SECONDS = 30.0
 SERVICES = ("master", "volume", "filer", "s3")
 
@@ -73,9 +74,9 @@ class Seaweed:
         told = self._told()
         return BucketKey(told["access_key"], Secret(told["secret_key"].encode()))
 
-    def place(self, port: int | None = None) -> BucketPlace:
+    def place(self, port: int | None = None, bucket: str = BUCKET) -> BucketPlace:
         """Give a place with a prefix of its own; ``port`` for a way through a proxy."""
-        return BucketPlace.make(f"s3://{BUCKET}/{secrets.token_hex(8)}", f"http://127.0.0.1:{port or self.port}")
+        return BucketPlace.make(f"s3://{bucket}/{secrets.token_hex(8)}", f"http://127.0.0.1:{port or self.port}")
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Any]:
@@ -146,6 +147,7 @@ class Seaweed:
         (self.folder / "told.new").rename(self.folder / "told.json")
         with self.client() as client:
             client.create_bucket(Bucket=BUCKET)
+            client.create_bucket(Bucket=LOCKED_BUCKET, ObjectLockEnabledForBucket=True)
 
     def _wait(self, pid: int, port: int) -> None:
         end = time.monotonic() + START_SECONDS

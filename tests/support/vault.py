@@ -24,6 +24,7 @@ from strongroom.formats.image_header import Stream
 from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.formats.segment import SegmentNamer
 from strongroom.images.backup import BackupResult, BackupSession
+from strongroom.images.collect import Rewriting
 from strongroom.images.keys import IssuedKeys
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.previous_listing import previous_listing
@@ -33,6 +34,7 @@ from strongroom.images.stored_image import StoredImage
 from strongroom.kms.data_keys import DataKeys
 from strongroom.pool.keys import FrameKey, KeysUsable
 from strongroom.pool.manifest import StreamRoot
+from strongroom.pool.rewriting import Limits
 from strongroom.pool.writer import WriterLimits
 from strongroom.settings.system import SystemEntropy
 from tests.support.images import Domain, fixed
@@ -109,16 +111,26 @@ class Vault:
         return {key: key_envelope.frame_key(secret) for key, secret in found.items()}
 
     def naming_key(self) -> Secret:
-        for envelope in self.pool.envelopes.naming(origin=self.id, group=self.group, medium=self.medium):
-            data = self.pool.envelopes.read(envelope, self.id)
-            keys = [DataKeyId(row.key) for row in signed.verify(key_envelope.KEY_ENVELOPE, data[0]).payload.keys]
-            try:
-                return self.data_keys.unwrap(data, keys, origin=self.id, group=self.group)[keys[0]]
-            except KeyUnavailableError:
-                continue  # an older one may open
+        held = self.pool.envelopes.naming(origin=self.id, group=self.group, medium=self.medium)
+        key = self.open_naming_key(self.group, [self.pool.envelopes.read(one, self.id)[0] for one in held])
+        if key is not None:
+            return key
         batch = self.data_keys.issue_naming_key(self.group, self.medium)
         self.pool.envelopes.put(batch.envelope)
         return batch.keys[0][1]
+
+    def open_naming_key(self, group: KeyGroupId, envelopes: Sequence[bytes]) -> Secret | None:
+        for data in envelopes:
+            keys = [DataKeyId(row.key) for row in signed.verify(key_envelope.KEY_ENVELOPE, data).payload.keys]
+            try:
+                return self.data_keys.unwrap([data], keys, origin=self.id, group=group)[keys[0]]
+            except KeyUnavailableError:
+                continue  # an older one may open
+        return None
+
+    def rewriting(self, percent: int = 100, most_bytes: int = 1 << 40, container_bytes: int = 64 << 20) -> Rewriting:
+        """What a collection is told that rewrites: by default all containers that are not needed whole."""
+        return Rewriting(Limits(percent, most_bytes, container_bytes), self.open_naming_key, lambda _: None)
 
     def usable_tags(self) -> list[KeyTag]:
         return [view.tag for view in self.kms.keys.keys(GROUP) if view.state in ("active", "inactive")]

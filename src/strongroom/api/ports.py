@@ -26,11 +26,38 @@ from strongroom.pool.place import BucketKey, BucketPlace
 
 
 @dataclass(frozen=True)
+class LockFacts:
+    """How a pool is locked; times are of its lock clock, in ns, and 0 when nothing was ever locked in it."""
+
+    mode: str = "none"
+    rounding_days: int = 0
+    clock_ns: int = 0
+    objects: int = 0
+    latest_ns: int = 0
+
+
+@dataclass(frozen=True)
+class CheckFacts:
+    """How the objects of a pool held at their last checks.
+
+    Attributes:
+        oldest: the check that is longest ago; ``None`` before the first.
+        unchecked: containers that were not checked yet.
+        damaged: objects that were damaged at their last check.
+    """
+
+    oldest: datetime | None
+    unchecked: int
+    damaged: int
+
+
+@dataclass(frozen=True)
 class PoolFacts:
     """A storage pool, as its media server last told of it.
 
-    ``stored_bytes`` and ``free_bytes`` are ``None`` while it does not tell. ``sources`` and ``targets`` name the
-    domains that send to the pool, and those that it sends to.
+    ``stored_bytes``, ``free_bytes`` and ``checks`` are ``None`` while it does not tell; ``next_scrub`` is ``None``
+    while the pool is scrubbed, and before anything is in it. ``sources`` and ``targets`` name the domains that send to
+    the pool, and those that it sends to.
     """
 
     name: str
@@ -44,8 +71,11 @@ class PoolFacts:
     free_bytes: int | None
     chunker: str
     requests: Mapping[str, int] = field(default_factory=dict)
+    checks: CheckFacts | None = None
+    next_scrub: datetime | None = None
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    lock: LockFacts = LockFacts()
 
 
 @dataclass(frozen=True)
@@ -98,8 +128,36 @@ class MediaServers(Protocol):
     def pool(self, name: str) -> PoolFacts | None:
         """Look a pool up."""
 
-    def collect(self, connection: Connection, name: str, *, dry_run: bool) -> JobId:
+    def lock_pool(self, name: str, mode: str, rounding_days: int, actor: Actor) -> PoolFacts:
+        """Lock what is stored in a pool from now on, ends rounded up to whole multiples of so many days.
+
+        Raises:
+            NotFoundError: there is no such pool.
+            RefusedError: it is locked more strictly already.
+        """
+
+    def lock_image(self, image: ImageId, seconds: int, reason: str, actor: Actor) -> Mapping[int, int]:
+        """Lock the copies of an image in this domain's pools that lock, for so long from now on if not longer already.
+
+        Returns:
+            When the lock of each copy ends, by the lock clock of its pool, in ns.
+
+        Raises:
+            NotFoundError: there is no such image.
+            RefusedError: no copy is in a pool that locks.
+        """
+
+    def scrub(self, connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
+        """Submit a job that reads and checks everything in a pool, as fast as that or as the settings say.
+
+        Raises:
+            NotFoundError: there is no such pool.
+        """
+
+    def collect(self, connection: Connection, name: str, *, dry_run: bool, lift: bool) -> JobId:
         """Submit a job that frees what no image of a pool needs; with ``dry_run`` it only counts that.
+
+        With ``lift`` also what governance locks keep.
 
         Raises:
             NotFoundError: there is no such pool.
@@ -223,8 +281,12 @@ class Imports(Protocol):
 class ImageWork(Protocol):
     """Work on images."""
 
-    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> Sequence[int]:
+    def expire(
+        self, connection: Connection, image: ImageId, copy: int | None, reason: str, *, lift: bool
+    ) -> Sequence[int]:
         """Expire the copies of an image on this domain's media, or the named one, before their time.
+
+        With ``lift`` also those that a governance lock keeps.
 
         Raises:
             NotFoundError: there is no such image, or copy.

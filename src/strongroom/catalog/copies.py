@@ -93,6 +93,7 @@ def begin_copy(
             readability=Readability.NOT_VERIFIED,
             hold=False,
             locked_until_ns=0,
+            lock_lifted=False,
             encrypted=False,
             cipher=int(Cipher.NONE),
             slp="",

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, delete, exists, func, or_, select, update
 
 from strongroom.catalog.errors import ExpiryRefusedError, WrongStateError
 from strongroom.catalog.journal import append_record
 from strongroom.catalog.media import get_medium
-from strongroom.catalog.model import Copy, CopyKey, CopyState
+from strongroom.catalog.model import Copy, CopyKey, CopyState, Medium
 from strongroom.catalog.receipts import open_promises
 from strongroom.catalog.rows import describe, get_copy, load_copies
 from strongroom.catalog.tables import copies, file_lists, images, journal_outbox, media, promises
-from strongroom.core.clock import to_ns
+from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.ids import DomainId, MediumId, to_text
 from strongroom.formats.journal import EXPIRY, HOLD, LOCK, RELEASE, TOMBSTONE, StateRecord
+from strongroom.formats.lock_record import LockMode
 
 NS = 1_000_000_000
 LAST_NS = (1 << 63) - 1
@@ -65,12 +66,12 @@ def expiry_ns(start_ns: int, retention_seconds: int | None) -> int | None:
     return end if end <= LAST_NS else None
 
 
-def kept_by(copy: Copy, *, owner: DomainId, own: DomainId, promised: bool, now: datetime) -> tuple[KeptBy, ...]:
-    """Tell everything that keeps a copy, whatever its expiry."""
+def kept_by(copy: Copy, *, owner: DomainId, own: DomainId, promised: bool, lock_clock_ns: int) -> tuple[KeptBy, ...]:
+    """Tell everything that keeps a copy, whatever its expiry; locks end by the lock clock of its medium."""
     reasons = {
         KeptBy.OWNER: owner != own,
         KeptBy.HOLD: copy.hold,
-        KeptBy.LOCK: to_ns(now) < copy.locked_until_ns,
+        KeptBy.LOCK: lock_clock_ns < copy.locked_until_ns,
         KeptBy.RECEIPT: promised,
         KeptBy.CONFIRMATION: copy.expiry_blocked is not None,
     }
@@ -93,7 +94,14 @@ def count_due(connection: Connection, *, own: DomainId, now: datetime) -> tuple[
 
 
 def expire_copy(
-    connection: Connection, key: CopyKey, *, own: DomainId, now: datetime, reason: str, early: bool = False
+    connection: Connection,
+    key: CopyKey,
+    *,
+    own: DomainId,
+    now: datetime,
+    reason: str,
+    early: bool = False,
+    lift: bool = False,
 ) -> None:
     """Expire a copy: it is no copy of the image any more, and its bytes may be removed. May be repeated.
 
@@ -104,6 +112,7 @@ def expire_copy(
         now: the guarded time.
         reason: for people; it stands in the journal.
         early: do it before its time, on somebody's word. What keeps a copy keeps it then too.
+        lift: all the same when it is locked, on a medium whose locks are for governance only.
 
     Raises:
         CopyNotFoundError: there is no such copy.
@@ -115,18 +124,23 @@ def expire_copy(
         return
     if copy.state not in (CopyState.COMPLETE, CopyState.INCOMPLETE):
         raise WrongStateError(f"the copy {describe(key)} is {copy.state}, and cannot expire yet")
-    owner = get_medium(connection, copy.medium).domain
+    where = get_medium(connection, copy.medium)
     promised = open_promises(connection, copy.id)
-    reasons = kept_by(copy, owner=owner, own=own, promised=bool(promised), now=now)
+    reasons = kept_by(copy, owner=where.domain, own=own, promised=bool(promised), lock_clock_ns=where.lock_clock_ns)
+    lifts = lift and KeptBy.LOCK in reasons and where.lock_mode == LockMode.GOVERNANCE.word
+    if lifts:
+        reasons = tuple(one for one in reasons if one is not KeptBy.LOCK)
     if reasons:
         raise ExpiryRefusedError(
-            f"the copy {describe(key)} is kept by: {', '.join(reasons)}",
-            hint=_CURES[reasons[0]],
+            f"the copy {describe(key)} is kept by: {', '.join(reasons)}{_lock_end(copy, reasons)}",
+            hint=_lock_cure(where) if reasons[0] is KeptBy.LOCK else _CURES[reasons[0]],
             context={"targets": ",".join(to_text(target) for target in promised)} if promised else {},
         )
     if not early and (copy.expires_ns is None or copy.expires_ns > to_ns(now)):
         raise ExpiryRefusedError(f"the time of the copy {describe(key)} has not come")
     append_record(connection, copy, _record(key, TOMBSTONE, now, reason))
+    if lifts:
+        connection.execute(update(copies).where(copies.c.id == copy.id).values(lock_lifted=True))
 
 
 def set_expiry(
@@ -150,15 +164,28 @@ def set_expiry(
 def lock_copy(
     connection: Connection, key: CopyKey, until_ns: int, *, own: DomainId, now: datetime, reason: str
 ) -> None:
-    """Lock a copy until a time; an earlier time than before changes nothing.
+    """Note that a copy is locked until a time of its medium's lock clock; an earlier time than before changes nothing.
 
     Raises:
         CopyNotFoundError: there is no such copy.
-        WrongStateError: it is not complete, or another domain's.
+        WrongStateError: it is still being written, is expired, or another domain's.
     """
-    copy = _own_copy(connection, key, own)
+    copy = get_copy(connection, key)
+    if copy.state is not CopyState.COMMITTING:
+        copy = _own_copy(connection, key, own)
     if until_ns > copy.locked_until_ns:
         append_record(connection, copy, _record(key, LOCK, now, reason, until=until_ns))
+
+
+def mark_locked(connection: Connection, key: CopyKey, until_ns: int) -> None:
+    """Note that a medium keeps an expired copy, because it is locked until then: it is removed after that.
+
+    Raises:
+        CopyNotFoundError: there is no such copy.
+    """
+    copy = get_copy(connection, key)
+    values = {"lock_lifted": False, "locked_until_ns": max(until_ns, copy.locked_until_ns)}
+    connection.execute(update(copies).where(copies.c.id == copy.id).values(**values))
 
 
 def hold_copy(connection: Connection, key: CopyKey, hold: bytes, *, own: DomainId, now: datetime, reason: str) -> None:
@@ -191,7 +218,10 @@ def expired_on(connection: Connection, medium: MediumId, *, limit: int = 1_000) 
 
 
 def removable_on(connection: Connection, medium: MediumId, *, limit: int = 1_000) -> list[Copy]:
-    """Give those expired copies of a medium whose tombstones lie on the medium that keeps them: they may go now."""
+    """Give those expired copies of a medium whose tombstones lie on the medium that keeps them: they may go now.
+
+    A copy that is locked may not, unless its lock was lifted.
+    """
     waiting = exists().where(
         journal_outbox.c.medium == copies.c.journal_medium,
         journal_outbox.c.image == copies.c.image,
@@ -204,6 +234,7 @@ def removable_on(connection: Connection, medium: MediumId, *, limit: int = 1_000
             copies.c.medium == medium,
             copies.c.state == CopyState.EXPIRED,
             copies.c.journal_medium.in_(written),
+            or_(copies.c.lock_lifted, copies.c.locked_until_ns <= _lock_clock()),
             ~waiting,
         ),
         limit=limit,
@@ -240,11 +271,28 @@ def _is_due(own: DomainId, at_ns: int) -> ColumnElement[bool]:
         copies.c.state == CopyState.COMPLETE,
         copies.c.expires_ns <= at_ns,
         copies.c.hold.is_(False),
-        copies.c.locked_until_ns <= at_ns,
+        copies.c.locked_until_ns <= _lock_clock(),
         copies.c.expiry_blocked.is_(None),
         copies.c.medium.in_(_media_of(own)),
         ~promised,
     )
+
+
+def _lock_clock() -> ScalarSelect[int]:
+    """Give the lock clock of a copy's medium."""
+    return select(media.c.lock_clock_ns).where(media.c.medium == copies.c.medium).correlate(copies).scalar_subquery()
+
+
+def _lock_end(copy: Copy, reasons: tuple[KeptBy, ...]) -> str:
+    if KeptBy.LOCK not in reasons:
+        return ""
+    return f" (until {from_ns(copy.locked_until_ns):%Y-%m-%d %H:%M:%S}Z of the pool's lock clock)"
+
+
+def _lock_cure(where: Medium) -> str:
+    if where.lock_mode == LockMode.GOVERNANCE.word:
+        return "Wait for the end of the retention lock; an administrator can lift it with '--lift-lock'."
+    return _CURES[KeptBy.LOCK]
 
 
 def _media_of(own: DomainId) -> Select[tuple[bytes]]:

@@ -129,6 +129,7 @@ def _add_copy(connection: Connection, fragment: Fragment, own: DomainId) -> int:
             readability=Readability.NOT_VERIFIED,
             hold=False,
             locked_until_ns=0,
+            lock_lifted=False,
             came_by=came_by,
             **header_values([header], fragment.image.payload),
             expiry_blocked=ExpiryBlock.UNCONFIRMED if ours else None,

@@ -11,6 +11,7 @@ from strongroom.catalog.model import Medium
 from strongroom.catalog.rows import check_text
 from strongroom.catalog.tables import copies, copy_leases, media
 from strongroom.core.ids import DIGEST_BYTES, DomainId, MediumId, to_text
+from strongroom.formats.lock_record import MODES, LockMode
 
 FIRST_EPOCH = 1
 
@@ -58,6 +59,8 @@ def add_medium(
                 journal_complete=True,
                 epoch=FIRST_EPOCH,
                 closed_epoch=0,
+                lock_mode=LockMode.NONE.word,
+                lock_clock_ns=0,
             )
         )
     elif (found.domain, found.kind) != (domain, kind):
@@ -129,6 +132,18 @@ def close_epoch(connection: Connection, medium: MediumId, epoch: int) -> None:
     """
     closed = max(get_medium(connection, medium).closed_epoch, epoch)
     connection.execute(update(media).where(media.c.medium == medium).values(closed_epoch=closed))
+
+
+def note_locks(connection: Connection, medium: MediumId, *, mode: str, clock_ns: int) -> None:
+    """Take what a media server tells of a pool's locks; a weaker mode, or an earlier time, changes nothing.
+
+    Raises:
+        MediumNotFoundError: the medium is not known.
+    """
+    known = get_medium(connection, medium)
+    told = max(MODES.get(known.lock_mode, LockMode.COMPLIANCE), MODES.get(mode, LockMode.COMPLIANCE))
+    values = {"lock_mode": told.word, "lock_clock_ns": max(known.lock_clock_ns, clock_ns)}
+    connection.execute(update(media).where(media.c.medium == medium).values(**values))
 
 
 def _medium(row: Row[tuple[object, ...]]) -> Medium:

@@ -64,7 +64,8 @@ class Medium:
     """A medium as the catalog knows it.
 
     ``journal_sequence`` is the last batch signed or read, ``journal_written`` the last that is known to lie on the
-    medium.
+    medium. ``lock_mode`` tells how strictly it keeps what is locked, and ``lock_clock_ns`` where its lock clock was
+    last, by which locks end; 0 when it has none.
     """
 
     medium: MediumId
@@ -80,11 +81,15 @@ class Medium:
     journal_complete: bool
     epoch: int
     closed_epoch: int
+    lock_mode: str
+    lock_clock_ns: int
 
 
 @dataclass(frozen=True)
 class Copy:
     """A copy as the catalog knows it. Times are nanoseconds since 1970; a lock that ends at 0 never was.
+
+    A lock ends by the lock clock of its medium. ``lock_lifted`` says that an administrator expired it all the same.
 
     ``slp`` and its version are this copy's, in the domain that wrote it. ``source_copy`` is 0 when the copy was
     not made from another one there. The roots are those that hold for this copy; a tape has none.
@@ -100,6 +105,7 @@ class Copy:
     expires_ns: int | None
     hold: bool
     locked_until_ns: int
+    lock_lifted: bool
     encrypted: bool
     cipher: int
     slp: str

@@ -272,6 +272,7 @@ def _copy(row: Row[Any], tags: list[Row[Any]], pages: list[Row[Any]]) -> Copy:
         expires_ns=row.expires_ns,
         hold=row.hold,
         locked_until_ns=row.locked_until_ns,
+        lock_lifted=row.lock_lifted,
         encrypted=row.encrypted,
         cipher=row.cipher,
         slp=row.slp,

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from strongroom.catalog.model import CameBy, CopyState, ExpiryBlock, Readability
@@ -49,6 +50,8 @@ media = Table(
     Column("journal_complete", Boolean, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("closed_epoch", BigInteger, nullable=False),
+    Column("lock_mode", String(16), nullable=False, server_default="none"),
+    Column("lock_clock_ns", BigInteger, nullable=False, server_default="0"),
 )
 
 images = Table(
@@ -102,6 +105,7 @@ copies = Table(
     Column("expires_ns", BigInteger),
     Column("hold", Boolean, nullable=False),
     Column("locked_until_ns", BigInteger, nullable=False),
+    Column("lock_lifted", Boolean, nullable=False, server_default=false()),
     Column("encrypted", Boolean, nullable=False),
     Column("cipher", BigInteger, nullable=False),
     Column("slp", String(448), nullable=False),

@@ -8,6 +8,8 @@ from typing import Any, Final
 import click
 
 _UNITS: Final = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_RATE: Final = re.compile(r"([0-9]{1,9})([KMG]?)")
+_SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _DAY: Final = 86_400
 _DURATION: Final = re.compile(r"([0-9]{1,9}) ?(s|min|h|d|w|y)")
 
@@ -28,6 +30,21 @@ class Seconds(click.ParamType[int]):
         if match is None or int(match[1]) == 0:
             self.fail(f"'{value}' is not a length of time; write 30d, 12h or 1y, or s, min or w", param, ctx)
         return int(match[1]) * _UNITS[match[2]]
+
+
+class Rate(click.ParamType[int]):
+    """A rate such as ``20M``, as bytes a second."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read ``NUMBER`` and, for KiB, MiB or GiB a second, one of K, M, G."""
+        if isinstance(value, int):
+            return value
+        match = _RATE.fullmatch(str(value).strip())
+        if match is None or int(match[1]) == 0:
+            self.fail(f"'{value}' is not a rate; write 20M for 20 MiB a second, or K or G", param, ctx)
+        return int(match[1]) << _SHIFTS[match[2]]
 
 
 class Retention(click.ParamType[str]):

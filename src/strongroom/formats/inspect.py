@@ -15,6 +15,7 @@ from strongroom.formats import copy_header, fragment, records, root_key, signed
 from strongroom.formats.copy_header import COPY_HEADER, CheckedCopy, CopyHeader
 from strongroom.formats.domain_statement import DOMAIN_STATEMENT, DomainStatement
 from strongroom.formats.errors import DamagedError, NewerFormatError, RevokedError
+from strongroom.formats.explain_locks import LOCKS
 from strongroom.formats.explain_sealed import SEALED
 from strongroom.formats.explain_stored import STORED
 from strongroom.formats.explanation import (
@@ -219,5 +220,6 @@ EXPLAINERS: Final[dict[bytes, Explainer]] = {
     root_key.MAGIC[:6]: _root_key,
     **SEALED,
     **STORED,
+    **LOCKS,
 }
 """By name of format: its magic without the digits of the version."""

@@ -140,6 +140,15 @@ class Envelopes:
             for row in self._select("id, envelope", "data_key", "id", batch, "origin = ?", origin)
         }
 
+    def group_of(self, key: DataKeyId, origin: DomainId) -> KeyGroupId | None:
+        """Tell the key group of an origin's data key; ``None`` when no envelope here holds it."""
+        with self._file.using() as db:
+            row = db.execute(
+                "SELECT grp FROM data_key JOIN generation USING (envelope, origin) WHERE id = ? AND origin = ? LIMIT 1",
+                (key, origin),
+            ).fetchone()
+        return KeyGroupId(row[0]) if row else None
+
     def keys_of(self, envelope: EnvelopeId, origin: DomainId) -> list[str]:
         """Give the keys of the objects with the generations of an envelope that the origin signed."""
         with self._file.using() as db:
@@ -147,6 +156,14 @@ class Envelopes:
                 "SELECT key FROM generation WHERE envelope = ? AND origin = ? AND domain = origin", (envelope, origin)
             ).fetchall()
         return [row[0] for row in rows]
+
+    def all_keys_of(self, envelopes: Iterable[EnvelopeId], origin: DomainId) -> list[str]:
+        """Give the keys of the objects with all generations of these envelopes."""
+        return [
+            str(row[0])
+            for batch in _batched(envelopes)
+            for row in self._select("key", "generation", "envelope", batch, "origin = ?", origin)
+        ]
 
     def read(self, envelope: EnvelopeId, origin: DomainId) -> list[bytes]:
         """Give all generations of an envelope, the newest first."""
@@ -250,13 +267,18 @@ class Envelopes:
         with self._file.using() as db:
             self._reprieve(db, held.envelope, held.origin)
 
-    def remove(self, held: HeldEnvelope) -> int:
+    def remove(self, held: HeldEnvelope, *, lift: bool = False) -> int:
         """Remove all generations of an envelope that is still condemned, the newest first.
+
+        Args:
+            held: the envelope.
+            lift: also when a governance lock keeps it.
 
         Returns:
             Bytes that are free now; 0 when it is not condemned any more.
 
         Raises:
+            LockedError: a retention lock keeps it.
             PoolWriteError: the storage refused.
         """
         which = (held.envelope, held.origin)
@@ -272,7 +294,7 @@ class Envelopes:
                     freed += self._store.size(key)
                 except ObjectMissingError:
                     continue  # removed, and the machine stopped before that was noted here
-                self._store.remove(key)
+                self._store.remove(key, lift=lift)
             for table in ("generation", "data_key", "condemned"):
                 db.execute(f"DELETE FROM {table} WHERE envelope = ? AND origin = ?", which)  # noqa: S608 - names of ours
         return freed

@@ -14,9 +14,11 @@ from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.images.envelopes import Envelopes
 from strongroom.images.fragments import Fragments
 from strongroom.pool import names
+from strongroom.pool.checks import Checks
 from strongroom.pool.folder import Folder
 from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.journal import Journal
+from strongroom.pool.locks import Locks
 from strongroom.pool.reader import PageReader
 from strongroom.pool.salvage import Salvaged, salvage
 from strongroom.pool.store import PoolStore
@@ -33,6 +35,8 @@ class OpenPool:
         envelopes: its key envelopes.
         fragments: the copies that are complete in it.
         journal: its journal.
+        locks: its retention locks.
+        checks: when its objects were last checked.
         clock: for what is written.
         entropy: for what is written.
         refreshed: what the index found new, gone or damaged when it was opened.
@@ -46,6 +50,8 @@ class OpenPool:
     envelopes: Envelopes
     fragments: Fragments
     journal: Journal
+    locks: Locks
+    checks: Checks
     clock: Clock
     entropy: Entropy
     refreshed: RefreshReport
@@ -94,13 +100,27 @@ class OpenPool:
         raw = store.read(names.MEDIUM, 0, MEDIA_HEADER.max_bytes + 1)
         header = signed.verify(MEDIA_HEADER, raw).payload
         domain, medium = DomainId(header.domain), MediumId(header.medium)
+        locks = Locks(store, store.index_path, medium, clock, entropy)
         salvaged = salvage(store, medium=medium, own=domain)
         index, refreshed = open_index(store.index_path, store, entropy, medium=medium)
         envelopes = Envelopes(store, store.index_path, domain)
         refused = envelopes.refresh()
-        fragments = Fragments(store, domain, medium)
+        fragments = Fragments(store, domain, medium, locks)
+        journal, checks = Journal(store), Checks(store.index_path)
         return cls(
-            store, header, index, envelopes, fragments, Journal(store), clock, entropy, refreshed, salvaged, refused
+            store=store,
+            header=header,
+            index=index,
+            envelopes=envelopes,
+            fragments=fragments,
+            journal=journal,
+            locks=locks,
+            checks=checks,
+            clock=clock,
+            entropy=entropy,
+            refreshed=refreshed,
+            salvaged=salvaged,
+            refused=refused,
         )
 
     def pages(self, origin: DomainId) -> PageReader:
@@ -111,4 +131,6 @@ class OpenPool:
         """Close the caches, and let go of the storage."""
         self.index.close()
         self.envelopes.close()
+        self.locks.close()
+        self.checks.close()
         self.store.close()

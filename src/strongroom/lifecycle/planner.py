@@ -214,7 +214,7 @@ def _expire(copy: Copy, promised: bool, own: DomainId, now: datetime) -> tuple[l
     over = copy.expires_ns is not None and copy.expires_ns <= to_ns(now)
     if copy.state is not CopyState.COMPLETE or not over or copy.key.domain != own:
         return [], []
-    reasons = kept_by(copy, owner=copy.key.domain, own=own, promised=promised, now=now)
+    reasons = kept_by(copy, owner=copy.key.domain, own=own, promised=promised, lock_clock_ns=to_ns(now))
     if not reasons:
         return [], [Expire(copy.key, f"the retention of copy {copy.key.number} is over")]
     return [Waiting(copy.key, None, *_KEEPERS[reason]) for reason in reasons], []

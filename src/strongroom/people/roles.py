@@ -7,6 +7,8 @@
 ``image.redirect`` is to restore, or mount, on a client that is not the one that the image is of; it goes with
 ``image.restore``, and operators do not have it: else each of them could read every client's files.
 
+``image.unlock`` and ``pool.unlock`` are to lift a governance lock of a pool; no permission lifts a compliance lock.
+
 Administrators and security manage users, so each can make himself the other; what keeps them from it is the evidence.
 The table has the verbs of the whole product; those that no command has yet permit nothing.
 
@@ -30,13 +32,13 @@ NOUNS: Final[Mapping[str, frozenset[str]]] = {
         "config": "read change",
         "dr": "read package",
         "host": "read enrol suspend retire",
-        "image": "read backup restore redirect duplicate verify hold release expire import recall export",
+        "image": "read backup restore redirect duplicate verify hold release expire lock unlock import recall export",
         "job": "read cancel resume report",
         "key": "read create activate deactivate deprecate terminate destroy recover export",
         "keystore": "read quiesce export import",
         "media": "read label inventory erase",
         "policy": "read create change run delete",
-        "pool": "read create scrub repair collect lock",
+        "pool": "read create scrub repair collect lock unlock",
         "replication": "read pause limit",
         "slp": "read create change activate simulate delete",
         "storage": "read grant rotate revoke target",

@@ -14,7 +14,8 @@ Invariants
       ``PageSink.finish``, then the commit.
     - The index is a cache. It learns of a container when this is durable, and is made from footers alone.
     - A name is a claim: a backup finds a segment again only in a container that bears its naming key's mark.
-    - A data key belongs to one container of one session; its nonces are counted in one process, none twice.
+    - A data key encrypts for one container of one session; its nonces are counted in one process, none twice. A
+      collection may move the frames elsewhere, as they are.
     - Nothing here makes or keeps keys: frame keys are handed in by id, as a ``Secret``.
     - Memory is bounded by the limits that are given, whatever the size of the image or of the pool.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +17,12 @@ from typing import Final
 
 from strongroom.core.entropy import Entropy
 from strongroom.core.errors import StrongroomError
+from strongroom.formats.lock_record import LockMode
 from strongroom.formats.segment import Buffer
 from strongroom.pool import names
 from strongroom.pool.errors import (
     BucketDeniedError,
+    LockedError,
     NotAPoolError,
     ObjectExistsError,
     ObjectMissingError,
@@ -41,7 +43,7 @@ from strongroom.pool.incoming import (
 from strongroom.pool.place import BucketKey, BucketPlace
 from strongroom.pool.requests import RequestCounts
 from strongroom.pool.s3 import IMPATIENT, Bucket, TakenError
-from strongroom.pool.store import StoredObject
+from strongroom.pool.store import MayRemove, StoredObject, Term
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ _ABANDONED_SECONDS: Final = 24 * 3600.0
 _PUT_ATTEMPTS: Final = 3
 _MOST_ASIDE: Final = 1_000
 _MOST_KEY_BYTES: Final = 1_024
+_NS: Final = 1_000_000_000
 
 
 class BucketStore:
@@ -87,6 +90,9 @@ class BucketStore:
         self._conditional = conditional
         self._prefix = f"{place.prefix}/" if place.prefix else ""
         self._parts = ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="part")
+        self._may_remove: MayRemove | None = None
+        self._object_lock: bool | None = None
+        self._said_no_lock = False
 
     @classmethod
     def create(
@@ -232,13 +238,60 @@ class BucketStore:
                 continue
             finally:
                 upload.abort()
-            self.remove(key)  # only now: after a crash before this it is in both places, and is put aside again
+            # only now: after a crash before this it is in both places, and is put aside again
+            self._bucket.delete(self._prefix + key)
             return f"{self._prefix}{target} in {self._place}"
         raise PoolWriteError(f"'{key}' was put aside {_MOST_ASIDE} times already")
 
-    def remove(self, key: str) -> None:
-        """Remove an object, if it is there."""
-        self._bucket.delete(self._prefix + key)
+    def guard(self, may_remove: MayRemove) -> None:
+        """Ask this before every removal from now on."""
+        self._may_remove = may_remove
+
+    def fix(self, keys: Sequence[str], term: Term) -> None:
+        """Lock objects in the storage too, if the bucket was made with object lock."""
+        if not self._has_object_lock():
+            if not self._said_no_lock:
+                self._said_no_lock = True
+                logger.warning(
+                    "the bucket of this pool has no object lock: only the media server keeps what is locked",
+                    extra={"event": "no-object-lock", "path": self.place},
+                )
+            return
+        seconds = (term.until_ns - term.now_ns) / _NS
+
+        def retain(key: str) -> None:
+            self._bucket.retain(self._prefix + key, seconds, is_compliance=term.mode is LockMode.COMPLIANCE)
+
+        for done in [self._parts.submit(retain, key) for key in keys]:
+            done.result()
+
+    def remove(self, key: str, *, lift: bool = False) -> None:
+        """Remove an object, if it is there (see :class:`~strongroom.pool.store.Store`)."""
+        if self._may_remove is not None:
+            self._may_remove(key, lift)
+        full = self._prefix + key
+        if self._may_remove is None or not self._has_object_lock():
+            self._bucket.delete(full)
+            return
+        try:
+            version = self._bucket.head(full).version
+        except ObjectMissingError:
+            return
+        try:
+            self._bucket.delete(full, version, lift=lift)
+        except BucketDeniedError as error:
+            held = self._bucket.retention(full)
+            if held is None:
+                raise
+            raise LockedError(
+                f"'{key}' is locked in its bucket until {held.until:%Y-%m-%d %H:%M:%S}Z by the storage's clock",
+                context={"key": key},
+            ) from error
+
+    def _has_object_lock(self) -> bool:
+        if self._object_lock is None:
+            self._object_lock = self._bucket.has_object_lock()
+        return self._object_lock
 
     def abort_abandoned(self) -> None:
         """Abort the multipart uploads of this pool whose writers are gone: nobody sees them, and they are paid for.

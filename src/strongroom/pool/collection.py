@@ -8,7 +8,7 @@ is; they are counted by whoever knows the sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from strongroom.core.errors import IntegrityError, NotFoundError
@@ -17,8 +17,8 @@ from strongroom.formats import frame
 from strongroom.formats.container import Content
 from strongroom.pool import names
 from strongroom.pool.containers import read_contents
-from strongroom.pool.errors import PoolReadError
-from strongroom.pool.index import Index
+from strongroom.pool.errors import LockedError, PoolReadError
+from strongroom.pool.index import Index, Location
 from strongroom.pool.reader import read_item
 from strongroom.pool.store import Store
 from strongroom.pool.survey import Survey, Surveyed
@@ -61,39 +61,55 @@ class Sorted:
     Attributes:
         remove: condemned long enough, and still not needed.
         wait: condemned, and somebody may still refer to it.
-        reprieve: condemned, and needed after all.
-        condemn: not needed.
+        reprieve: condemned, and needed after all, or locked since.
+        condemn: not needed, or to be had from elsewhere.
+        locked: not needed, and stays because a retention lock keeps it.
+        sparse: needed in part, and not locked; the smallest part first.
     """
 
     remove: list[Surveyed]
     wait: list[Surveyed]
     reprieve: list[Surveyed]
     condemn: list[Surveyed]
+    locked: list[Surveyed]
+    sparse: list[Surveyed]
 
 
-def sort(survey: Survey, epochs: Epochs) -> Sorted:
-    """Tell what is to be done; changes nothing."""
-    found = Sorted([], [], [], [])
+def sort(survey: Survey, epochs: Epochs, locked: Collection[ContainerId] = ()) -> Sorted:
+    """Tell what is to be done; changes nothing. What is locked is neither condemned, rewritten nor removed."""
+    found = Sorted([], [], [], [], [], [])
     for one in survey.containers:
-        if one.condemned is None:
-            if not one.needed and (epochs.young_ns is None or one.created_ns < epochs.young_ns):
+        if one.id in locked:
+            if not one.needed:
+                found.locked.append(one)
+            if one.condemned is not None:
+                found.reprieve.append(one)
+        elif one.condemned is None:
+            if epochs.young_ns is not None and one.created_ns >= epochs.young_ns:
+                continue
+            if not one.needed:
                 found.condemn.append(one)
+            elif one.needed < one.items:
+                found.sparse.append(one)
         elif one.needed:
             found.reprieve.append(one)
         elif one.condemned < epochs.closed_before:
             found.remove.append(one)
         else:
             found.wait.append(one)
+    found.sparse.sort(key=lambda one: (one.needed_bytes / one.item_bytes, one.id))
     return found
 
 
 def remove(
     store: Store,
     index: Index,
+    found: Survey,
     containers: Iterable[Surveyed],
     *,
     medium: MediumId,
     check: Callable[[], None],
+    lift: bool = False,
 ) -> tuple[Count, list[ContainerId]]:
     """Remove condemned containers; their room is free when this returns.
 
@@ -102,12 +118,14 @@ def remove(
     Args:
         store: the pool's storage.
         index: the pool's index.
+        found: what is needed.
         containers: from :func:`sort`, which must have been asked after the last session ended that may refer to them.
         medium: the pool.
         check: asked before each container; what it raises ends the work.
+        lift: also what a governance lock keeps, if no image needs anything of it.
 
     Returns:
-        What was removed; and those that were not, because what they hold is whole nowhere else.
+        What was removed; and those that were not, because what they hold is whole nowhere else, or was locked since.
 
     Raises:
         PoolWriteError: the storage refused.
@@ -118,12 +136,18 @@ def remove(
         if one.id not in condemned:
             continue
         check()
-        if one.doubled and not _is_whole_elsewhere(store, index, one, condemned, medium):
+        if not is_whole_elsewhere(store, index, found, one, medium=medium):
             index.reprieve([one.id])
             kept.append(one.id)
             continue
         # the file first: a full disk has room then for what the index writes
-        store.remove(names.container_key(one.id))
+        try:
+            # a lock is lifted for what no image needs: elsewhere, what is needed of this one may not be locked
+            store.remove(names.container_key(one.id), lift=lift and not one.doubled)
+        except LockedError:
+            index.reprieve([one.id])
+            kept.append(one.id)
+            continue
         index.remove(one.id)
         removed.add(one.size_bytes)
     if removed.containers:
@@ -131,29 +155,46 @@ def remove(
     return removed, kept
 
 
-def _is_whole_elsewhere(
-    store: Store, index: Index, one: Surveyed, condemned: frozenset[ContainerId], medium: MediumId
-) -> bool:
-    """Read every item that another container has as well, from there."""
+def is_whole_elsewhere(store: Store, index: Index, found: Survey, one: Surveyed, *, medium: MediumId) -> bool:
+    """Read every item of a container that is needed and that another one has, from there."""
+    if not one.doubled:
+        return True
     try:
-        items = list(read_contents(store, one.id, medium).items)
+        items = [
+            FrameId(item.id)
+            for position, item in enumerate(read_contents(store, one.id, medium).items)
+            if found.is_doubled(one, position)
+        ]
     except (IntegrityError, NotFoundError, PoolReadError):
         return False
-    ids = [FrameId(item.id) for item in items]
-    places = index.locate(ids, one.origin)
-    whole = 0
-    for item in ids:
-        for place in places.get(item, []):
-            if place.container in condemned:
-                continue
-            try:
-                data = read_item(store, place)
-                if one.content is Content.FRAMES:
-                    frame.check(data, item)
-                else:
-                    decode_page(data, PageId(item))
-            except (IntegrityError, NotFoundError, PoolReadError):
-                continue
-            whole += 1
-            break
-    return whole >= one.doubled
+    condemned = frozenset(index.condemned())
+    places = index.locate(items, one.origin)
+    return len(items) == one.doubled and all(
+        any(
+            place.container not in condemned
+            and place.container != one.id
+            and _is_whole(store, place, item, one.content)
+            for place in places.get(item, [])
+        )
+        for item in items
+    )
+
+
+def _is_whole(store: Store, place: Location, item: FrameId, content: Content) -> bool:
+    try:
+        check_item(read_item(store, place), item, content)
+    except (IntegrityError, NotFoundError, PoolReadError):
+        return False
+    return True
+
+
+def check_item(data: bytes, item: bytes, content: Content) -> None:
+    """Check a frame or page as on arrival: its digest, and its own form. Needs no key.
+
+    Raises:
+        DamagedError, NewerFormatError: it does not hold.
+    """
+    if content is Content.FRAMES:
+        frame.check(data, FrameId(item))
+    else:
+        decode_page(data, PageId(item))

@@ -135,6 +135,30 @@ class CannotMarkError(IntegrityError):
     )
 
 
+class LockedError(RefusedError):
+    """A retention lock keeps the object."""
+
+    code = "pool.locked"
+    default_hint = (
+        "wait until the pool's lock clock is there ('strongroom pool show'); a governance lock can be lifted by an "
+        "administrator with '--lift-lock', a compliance lock by nobody"
+    )
+
+
+class WeakerLockError(RefusedError):
+    """A pool's lock mode is only ever made stricter."""
+
+    code = "pool.weaker-lock"
+    default_hint = "see the pool's mode with 'strongroom pool show'; make another pool for what needs no such lock"
+
+
+class LocksUnreadError(IntegrityError):
+    """A pool's clock or lock mode cannot be told, so nothing can be locked by it."""
+
+    code = "pool.locks-unread"
+    default_hint = "look into 'locks' in the pool with 'strongroom inspect'; what cannot be read there was damaged"
+
+
 class SessionClosedError(UnavailableError):
     """The writing session was finished or aborted."""
 

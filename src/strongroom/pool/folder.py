@@ -6,10 +6,11 @@ Source: ``docs/reference/formats/pool-folder.md``. What is being written is the 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from strongroom.pool.errors import (
     PoolReadError,
     PoolWriteError,
 )
+from strongroom.pool.immutable import is_immutable, set_immutable
 from strongroom.pool.incoming import (
     FOLDER_MODE,
     INCOMING,
@@ -38,7 +40,9 @@ from strongroom.pool.incoming import (
     sync_name,
     writing,
 )
-from strongroom.pool.store import StoredObject
+from strongroom.pool.store import MayRemove, StoredObject, Term
+
+logger = logging.getLogger(__name__)
 
 INDEX: Final = "index"
 DAMAGED: Final = "damaged"
@@ -57,6 +61,8 @@ class Folder:
     def __init__(self, path: Path, entropy: Entropy) -> None:
         self.path = path
         self._entropy = entropy
+        self._may_remove: MayRemove | None = None
+        self._fixes = True
 
     @classmethod
     def create(cls, path: Path, medium_header: bytes, entropy: Entropy) -> Folder:
@@ -195,11 +201,35 @@ class Folder:
                     raise PoolReadError(f"cannot read '{entry.path}': {error.strerror}") from error
                 yield StoredObject(prefix + entry.name, size)
 
-    def remove(self, key: str) -> None:
-        """Remove an object, if it is there."""
+    def guard(self, may_remove: MayRemove) -> None:
+        """Ask this before every removal from now on."""
+        self._may_remove = may_remove
+
+    def fix(self, keys: Sequence[str], term: Term) -> None:  # noqa: ARG002 - a flag knows no end
+        """Make files immutable, where that is permitted."""
+        for key in keys if self._fixes else ():
+            with writing(self.path / key):
+                self._fixes = set_immutable(self.path / key, immutable=True)
+            if not self._fixes:
+                logger.warning(
+                    "files of this pool cannot be made immutable: its file system or our privileges do not allow it",
+                    extra={"event": "not-immutable", "path": str(self.path)},
+                )
+                return
+
+    def remove(self, key: str, *, lift: bool = False) -> None:
+        """Remove an object, if it is there (see :class:`~strongroom.pool.store.Store`)."""
+        if self._may_remove is not None:
+            self._may_remove(key, lift)
         path = self.path / key
         with writing(path):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except PermissionError:
+                if not is_immutable(path):
+                    raise
+                set_immutable(path, immutable=False)
+                path.unlink(missing_ok=True)
             if path.parent.is_dir():  # also when it was gone: whoever removed it may have been killed before this
                 sync_folder(path.parent)
 
@@ -209,6 +239,8 @@ class Folder:
         with writing(path):
             if not path.is_file() or path.is_symlink():
                 raise ObjectMissingError(f"the pool has no '{key}'")
+            if is_immutable(path):
+                set_immutable(path, immutable=False)  # its bytes stay, but no name can be given to it before
             target = self._linked_aside(path, key)
             sync_name(self.path, target)
             sync_folder(self.path)

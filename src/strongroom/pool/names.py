@@ -16,6 +16,10 @@ ENVELOPES: Final = "envelopes/"
 IMAGES: Final = "images/"
 JOURNAL: Final = "journal/"
 REVOCATIONS: Final = "revocations/"
+LOCKS: Final = "locks/"
+LOCK_MODES: Final = "locks/mode/"
+LOCK_CLOCKS: Final = "locks/clock/"
+LOCK_RECORDS: Final = "locks/until/"
 
 _SEQUENCE_DIGITS: Final = 16
 _NUMBER_DIGITS: Final = 10
@@ -70,3 +74,37 @@ def journal_sequence_of(key: str) -> int | None:
     except ValueError:
         return None
     return sequence if journal_key(sequence) == key else None
+
+
+def envelope_of(key: str) -> EnvelopeId | None:
+    """Read an envelope's id from the key of one of its generations; ``None`` if the key is none of that."""
+    if not key.startswith(ENVELOPES):
+        return None
+    try:
+        envelope = bytes.fromhex(key.rpartition("/")[2].partition("-")[0])
+    except ValueError:
+        return None
+    return EnvelopeId(envelope) if len(envelope) == UUID_BYTES else None
+
+
+def lock_mode_key(number: int) -> str:
+    """Give the key of a pool's lock mode, by its number."""
+    return f"{LOCK_MODES}{number:0{_NUMBER_DIGITS}d}"
+
+
+def lock_clock_key(at_ns: int) -> str:
+    """Give the key of a time that the lock clock has reached."""
+    return f"{LOCK_CLOCKS}{at_ns:0{_SEQUENCE_DIGITS}x}"
+
+
+def lock_record_key(until_ns: int, name: bytes) -> str:
+    """Give the key of a lock record: its end first, so that a listing tells which ones are over."""
+    return f"{LOCK_RECORDS}{until_ns:0{_SEQUENCE_DIGITS}x}-{name.hex()}"
+
+
+def lock_time_of(key: str) -> int | None:
+    """Read the time from the key of a lock clock or a lock record; ``None`` if it is neither."""
+    word = key.rpartition("/")[2].partition("-")[0]
+    if len(word) != _SEQUENCE_DIGITS or not set(word) <= set("0123456789abcdef"):
+        return None
+    return int(word, 16)

@@ -23,6 +23,7 @@ from strongroom.pool import names
 from strongroom.pool.containers import ContainerWriter, list_containers, read_contents
 from strongroom.pool.errors import ObjectMissingError, PoolReadError
 from strongroom.pool.index import Index
+from strongroom.pool.locks import Locks, shown_end
 from strongroom.pool.store import MendableStore
 from strongroom.pool.verify import Problem, decode_page, verify_container
 
@@ -83,6 +84,7 @@ class ContainerRepair:
     Args:
         store: the pool's storage.
         index: the pool's index.
+        locks: the pool's retention locks.
         medium: the pool.
         origins: domains whose images lie here: a damaged header that names none of them is not believed.
         clock: for new containers.
@@ -96,6 +98,7 @@ class ContainerRepair:
         self,
         store: MendableStore,
         index: Index,
+        locks: Locks,
         *,
         medium: MediumId,
         origins: Collection[DomainId],
@@ -105,6 +108,7 @@ class ContainerRepair:
         self.saved: dict[tuple[bytes, DomainId], Place] = {}
         self._store = store
         self._index = index
+        self._locks = locks
         self._medium = medium
         self._origins = frozenset(origins)
         self._clock = clock
@@ -141,7 +145,7 @@ class ContainerRepair:
         """Save what is whole in a damaged container, and put the container aside.
 
         One that cannot be read for an error of the storage keeps its name: the next try may read more of it. So does
-        one of a later version, or of another pool.
+        one of a later version, or of another pool, and one that is locked; what is copied is locked as long as it.
 
         Args:
             container: one that :meth:`survey` found damaged.
@@ -156,10 +160,13 @@ class ContainerRepair:
             mended.why_kept = "it belongs to another pool, or to a later release"
             return mended
         header = self._header(container)
+        until_ns = self._locks.until_ns(names.container_key(container))
         if header is not None:
-            self._save(container, header, mended, dry_run=dry_run)
+            self._save(container, header, mended, until_ns, dry_run=dry_run)
         if codes & _KEEP:
             mended.why_kept = "the storage refused to read parts of it: look at the disk, and repair again"
+        elif until_ns > self._locks.now_ns():
+            mended.why_kept = f"it is locked until {shown_end(until_ns)} of the pool's lock clock"
         elif not dry_run:
             mended.aside = self._store.set_aside(names.container_key(container))
             self._index.remove(container)
@@ -193,8 +200,10 @@ class ContainerRepair:
             return guessed if guessed is not None and guessed.origin in self._origins else None
         return header if header.medium == self._medium else None
 
-    def _save(self, container: ContainerId, header: format.Header, mended: Mended, *, dry_run: bool) -> None:
-        """Copy the whole items that lie nowhere else into new containers."""
+    def _save(
+        self, container: ContainerId, header: format.Header, mended: Mended, until_ns: int, *, dry_run: bool
+    ) -> None:
+        """Copy the whole items that lie nowhere else into new containers, locked as long as the damaged one."""
         new: ContainerWriter | None = None
         try:
             for offset, item, data in self._whole_items(container, header, mended):
@@ -204,18 +213,26 @@ class ContainerRepair:
                 mended.copied += 1
                 self.saved[item, header.origin] = Place(container, offset, len(data))
                 if not dry_run:
-                    new = self._append(new, header, item, data)
+                    new = self._append(new, header, item, data, until_ns)
             if new is not None:
-                self._index.add(new.seal())
+                self._seal(new, until_ns)
                 new = None
         finally:
             if new is not None:
                 new.abort()
 
-    def _append(self, new: ContainerWriter | None, header: format.Header, item: bytes, data: bytes) -> ContainerWriter:
+    def _seal(self, new: ContainerWriter, until_ns: int) -> None:
+        contents = new.seal()
+        if until_ns > self._locks.now_ns():
+            self._locks.lock([names.container_key(contents.header.container)], until_ns)
+        self._index.add(contents)
+
+    def _append(
+        self, new: ContainerWriter | None, header: format.Header, item: bytes, data: bytes, until_ns: int
+    ) -> ContainerWriter:
         segments = len(frame.parse_head(data).segments) if header.content is format.Content.FRAMES else 0
         if new is not None and not new.fits(len(data), segments):
-            self._index.add(new.seal())
+            self._seal(new, until_ns)
             new = None
         if new is None:
             new = ContainerWriter(

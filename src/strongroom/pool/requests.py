@@ -19,7 +19,7 @@ from strongroom.pool.incoming import writing
 
 logger = logging.getLogger(__name__)
 
-KINDS: Final = ("put", "get", "head", "list", "delete", "multipart")
+KINDS: Final = ("put", "get", "head", "list", "delete", "multipart", "lock")
 SENT: Final = "sent_bytes"
 RECEIVED: Final = "received_bytes"
 _MOST_FILE_BYTES: Final = 4_096

@@ -1,7 +1,8 @@
 """Requests to an object storage that speaks S3: signed, counted, asked again, and their errors in the pool's words.
 
 What is asked, and no more: ``PutObject``, ``GetObject``, ``HeadObject``, ``HeadBucket``, ``ListObjectsV2``,
-``DeleteObject``, and the five of multipart uploads. Nothing is taken from the environment or from files of the account
+``DeleteObject``, the five of multipart uploads, and for retention locks ``GetObjectLockConfiguration``,
+``PutObjectRetention`` and ``GetObjectRetention``. Nothing is taken from the environment or from files of the account
 but the machine's certificate authorities and its proxy.
 """
 
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -62,10 +63,21 @@ _KINDS: Final = {
     "UploadPart": "multipart",
     "CompleteMultipartUpload": "multipart",
     "AbortMultipartUpload": "multipart",
+    "GetObjectLockConfiguration": "lock",
+    "GetObjectRetention": "lock",
+    "PutObjectRetention": "lock",
 }
 _REGION_CODES: Final = frozenset(
     {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 )
+_NO_LOCK_CODES: Final = frozenset(
+    {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented", "MethodNotAllowed"}
+)
+_GOVERNANCE: Final = "GOVERNANCE"
+_COMPLIANCE: Final = "COMPLIANCE"
+_LAST_YEAR: Final = 9_999
+_CLOCK_SECONDS: Final = 3_600.0
+"""For so long the time that the storage told is carried on with our own monotonic clock."""
 _FULL_CODES: Final = frozenset({"QuotaExceeded", "StorageFull", "XMinioStorageFull", "InsufficientCapacity", "507"})
 
 
@@ -78,6 +90,14 @@ class Head(NamedTuple):
 
     size_bytes: int
     metadata: Mapping[str, str]
+    version: str | None
+
+
+class Retention(NamedTuple):
+    """An object lock of the storage: whether it is a compliance lock, and when it ends by the storage's clock."""
+
+    is_compliance: bool
+    until: datetime
 
 
 class Unfinished(NamedTuple):
@@ -107,6 +127,7 @@ class Bucket:
         self._name = place.bucket
         self._counts = counts
         self._attempts = attempts
+        self._told: tuple[datetime, float] | None = None
         self._client = _client(place, key, attempts)
         self._client.meta.events.register("before-send.s3", self._count)
 
@@ -170,7 +191,7 @@ class Bucket:
             with self._reading(""):  # an answer without a body does not tell that the whole bucket is missing
                 self._client.head_bucket(Bucket=self._name)
             raise
-        return Head(int(answer["ContentLength"]), answer.get("Metadata", {}))
+        return Head(int(answer["ContentLength"]), answer.get("Metadata", {}), answer.get("VersionId"))
 
     def list(self, prefix: str, after: str) -> Iterator[StoredObject]:
         """List objects in order of key, a page at a time."""
@@ -194,10 +215,82 @@ class Bucket:
                 raise PoolReadError(f"{self._where(prefix)}: the storage does not go on with its list")
             more = {"ContinuationToken": token}
 
-    def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+    def delete(self, key: str, version: str | None = None, *, lift: bool = False) -> None:
+        """Remove an object, if it is there; in a bucket that keeps versions only this version gives its room back.
+
+        Args:
+            key: in the bucket.
+            version: of the object; without one, a bucket that keeps versions only hides it.
+            lift: also one that is locked for governance.
+        """
+        which: dict[str, object] = {"VersionId": version} if version else {}
+        if lift:
+            which["BypassGovernanceRetention"] = True
         with self._writing(key):
-            self._client.delete_object(Bucket=self._name, Key=key)
+            self._client.delete_object(Bucket=self._name, Key=key, **which)
+
+    def has_object_lock(self) -> bool:
+        """Tell whether the bucket was made with object lock."""
+        with self._speaking(""):
+            try:
+                answer = self._client.get_object_lock_configuration(Bucket=self._name)
+            except ClientError as error:
+                code, status = _said(error)
+                if code in _NO_LOCK_CODES or status in (400, 403, 405, 501):
+                    return False  # also where the access key may not ask: then it may not lock either
+                self._raise_common("", error)
+                raise PoolReadError(f"{self._where('')}: the storage refused with {status} {code}") from error
+        return bool(answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
+
+    def retention(self, key: str) -> Retention | None:
+        """Tell the lock of an object; ``None`` when it has none."""
+        with self._speaking(key):
+            try:
+                found = self._client.get_object_retention(Bucket=self._name, Key=key).get("Retention", {})
+            except ClientError as error:
+                code, status = _said(error)
+                if code in ("NoSuchObjectLockConfiguration", "InvalidRequest") or status == 404:
+                    return None
+                self._raise_common(key, error)
+                raise PoolReadError(f"{self._where(key)}: the storage refused with {status} {code}") from error
+        until = found.get("RetainUntilDate")
+        return None if until is None else Retention(found.get("Mode") == _COMPLIANCE, until)
+
+    def retain(self, key: str, seconds: float, *, is_compliance: bool) -> None:
+        """Lock an object for so long from now on, by the storage's clock; a lock that is longer stays as it is.
+
+        Raises:
+            BucketDeniedError: the access key may not.
+        """
+        until = self._later(seconds)
+        wanted = {"Mode": _COMPLIANCE if is_compliance else _GOVERNANCE, "RetainUntilDate": until}
+        try:
+            with self._writing(key):
+                self._client.put_object_retention(Bucket=self._name, Key=key, Retention=wanted)
+        except BucketDeniedError:
+            held = self.retention(key)
+            if held is None or (held.is_compliance and held.until < until):
+                raise
+            if held.until < until or (is_compliance and not held.is_compliance):
+                longer = {**wanted, "RetainUntilDate": max(until, held.until)}  # never shorter, whoever asks
+                with self._writing(key):
+                    self._client.put_object_retention(
+                        Bucket=self._name, Key=key, Retention=longer, BypassGovernanceRetention=True
+                    )
+
+    def _later(self, seconds: float) -> datetime:
+        """Tell the storage's time in so many seconds: our own clock may be wrong, and what is locked stays so."""
+        if self._told is None or time.monotonic() - self._told[1] > _CLOCK_SECONDS:
+            with self._reading(""):
+                date = _date_of(self._client.head_bucket(Bucket=self._name))
+            if date is None:
+                raise PoolWriteError(f"{self._where('')}: the storage does not tell its time, so nothing can be locked")
+            self._told = date, time.monotonic()
+        date, at = self._told
+        try:
+            return date + timedelta(seconds=seconds + time.monotonic() - at + 1)
+        except OverflowError:
+            return date.replace(year=_LAST_YEAR, month=12, day=31)
 
     def begin(self, key: str, metadata: Mapping[str, str]) -> str:
         """Begin a multipart upload; give its id."""

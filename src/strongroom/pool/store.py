@@ -6,11 +6,15 @@ renaming of named objects. Every adapter passes ``tests/contract/test_store.py``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from strongroom.formats.lock_record import LockMode
 from strongroom.formats.segment import Buffer
+
+MayRemove = Callable[[str, bool], None]
+"""Told a key, and whether what a governance lock keeps may go too; raises ``LockedError`` when it may not."""
 
 
 class StoredObject(NamedTuple):
@@ -144,8 +148,37 @@ class Store(Protocol):
             PoolReadError: the storage refused.
         """
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str, *, lift: bool = False) -> None:
         """Remove an object, if it is there; durable when this returns.
+
+        Args:
+            key: the object.
+            lift: also what a governance lock keeps.
+
+        Raises:
+            LockedError: a retention lock keeps it.
+            PoolWriteError: the storage refused.
+        """
+
+
+class Term(NamedTuple):
+    """For how long objects are locked: both times are of the pool's lock clock, in ns."""
+
+    mode: LockMode
+    until_ns: int
+    now_ns: int
+
+
+class Lockable(Protocol):
+    """A storage that removes nothing that is locked, and has whatever lies under it refuse that too."""
+
+    def guard(self, may_remove: MayRemove) -> None:
+        """Ask this before every removal from now on."""
+
+    def fix(self, keys: Sequence[str], term: Term) -> None:
+        """Have what lies under the storage refuse to remove objects, as far as it can; may be repeated.
+
+        It is lifted when the object is removed. Where nothing can be done, the log says so once.
 
         Raises:
             PoolWriteError: the storage refused.
@@ -156,7 +189,7 @@ class MendableStore(Store, Aside, Protocol):
     """A storage whose damaged objects can be put aside."""
 
 
-class PoolStore(MendableStore, Leftovers, Protocol):
+class PoolStore(MendableStore, Leftovers, Lockable, Protocol):
     """The storage of a whole pool: the objects, and a folder on this machine for what is no object."""
 
     @property

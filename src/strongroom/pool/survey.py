@@ -1,6 +1,6 @@
 """What of a pool's containers is needed: the items of all footers, compared with the marks bucket by bucket.
 
-Memory is a bit for each item, some numbers for each container, and the marks of one bucket.
+Memory is two bits for each item, some numbers for each container, and the marks of one bucket.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Surveyed:
         first: number of its first item among those of all containers.
         items: how many it has.
         item_bytes: their stored bytes.
-        needed: how many items are needed, and lie in no other container that stays.
+        needed: how many items are needed, and are to be had from no other container.
         needed_bytes: their stored bytes.
-        doubled: in a condemned container, items that are needed and lie in another one as well.
+        doubled: items that are needed, and that another container has that stays.
         data_keys: origin number and id of every data key that its frames need.
     """
 
@@ -68,24 +68,38 @@ class Survey:
     Attributes:
         containers: those that can be read.
         unread: those that cannot, and why; nothing is said of what is in them, so they stay.
-        bits: one for each item of all containers, in their order: whether it is needed.
+
+    Of an item that lies in several containers, one counts as its holder: the newest that is not condemned, where
+    readers look first. In the others it is doubled; so what was copied goes from where it was, whatever was killed.
     """
 
     containers: list[Surveyed] = field(default_factory=list)
     unread: list[tuple[ContainerId, str]] = field(default_factory=list)
-    bits: bytearray = field(default_factory=bytearray)
+    _needed: bytearray = field(default_factory=bytearray)
+    _doubled: bytearray = field(default_factory=bytearray)
 
     def is_needed(self, container: Surveyed, position: int) -> bool:
-        """Tell whether an item is needed, by its position in its container."""
-        number = container.first + position
-        return bool(self.bits[number >> 3] >> (number & 7) & 1)
+        """Tell whether an item is needed from this container, by its position in it."""
+        return _is_set(self._needed, container.first + position)
+
+    def is_doubled(self, container: Surveyed, position: int) -> bool:
+        """Tell whether an item is needed, and to be had from another container, by its position in this one."""
+        return _is_set(self._doubled, container.first + position)
+
+    def begin(self, items: int) -> None:
+        """Make room for what is to be said of so many items."""
+        self._needed, self._doubled = bytearray((items + 7) // 8), bytearray((items + 7) // 8)
 
     def need(self, container: Surveyed, position: int, length: int) -> None:
-        """Enter that an item is needed."""
-        number = container.first + position
-        self.bits[number >> 3] |= 1 << (number & 7)
+        """Enter that an item is needed from this container."""
+        _set(self._needed, container.first + position)
         container.needed += 1
         container.needed_bytes += length
+
+    def double(self, container: Surveyed, position: int) -> None:
+        """Enter that an item is needed, and to be had from another container."""
+        _set(self._doubled, container.first + position)
+        container.doubled += 1
 
 
 def survey(
@@ -120,7 +134,7 @@ def survey(
                 continue
             surveyed = _enter(found, contents, condemned.get(container), first, items, marks)
             first += surveyed.items
-        found.bits = bytearray((first + 7) // 8)
+        found.begin(first)
         for number in range(ITEM_BUCKETS):
             _compare(found, frozenset(marks.items.bucket(number)), partial(items.bucket, number))
     return found
@@ -153,24 +167,36 @@ def _enter(
 
 
 def _compare(found: Survey, marked: frozenset[bytes], items: Callable[[], Iterator[bytes]]) -> None:
-    """Enter what is needed of one bucket's items."""
-    staying = {
-        record[:ITEM_BYTES]
-        for record in items()
-        if record[:ITEM_BYTES] in marked and _container(found, record).condemned is None
-    }
+    """Enter what is needed of one bucket's items, and from which container."""
+    holders: dict[bytes, Surveyed] = {}
+    for record in items():
+        identity = record[:ITEM_BYTES]
+        container = _container(found, record)
+        if identity not in marked or container.condemned is not None:
+            continue
+        known = holders.get(identity)
+        if known is None or (known.created_ns, known.id) < (container.created_ns, container.id):
+            holders[identity] = container
     for record in items():
         identity = record[:ITEM_BYTES]
         if identity not in marked:
             continue
-        number, position, length = _PLACE.unpack_from(record, ITEM_BYTES)
-        container = found.containers[number]
-        if container.condemned is None or identity not in staying:
+        container = _container(found, record)
+        _, position, length = _PLACE.unpack_from(record, ITEM_BYTES)
+        if holders.get(identity, container) is container:
             found.need(container, position, length)
         else:
-            container.doubled += 1
+            found.double(container, position)
 
 
 def _container(found: Survey, record: bytes) -> Surveyed:
     number: int = _PLACE.unpack_from(record, ITEM_BYTES)[0]
     return found.containers[number]
+
+
+def _set(bits: bytearray, number: int) -> None:
+    bits[number >> 3] |= 1 << (number & 7)
+
+
+def _is_set(bits: bytearray, number: int) -> bool:
+    return bool(bits[number >> 3] >> (number & 7) & 1)

@@ -15,7 +15,7 @@ from strongroom.formats import frame, key_page, manifest_page
 from strongroom.formats.manifest_page import FrameRow, Leaf
 from strongroom.pool import names
 from strongroom.pool.containers import Contents, read_contents
-from strongroom.pool.errors import PoolReadError
+from strongroom.pool.errors import ObjectMissingError, PoolReadError
 from strongroom.pool.manifest import PageDamage, SeenPages, StreamRoot, leaves, references_of
 from strongroom.pool.reader import FrameReader, PageReader, check_reference
 from strongroom.pool.store import Store
@@ -169,12 +169,22 @@ class ImageVerifier:
         self._checked.add(container)
         try:
             read_contents(self._store, container, self._medium)
+        except ObjectMissingError:
+            return  # collected since the frame was read from it; a frame that is nowhere is told as such
         except (IntegrityError, NotFoundError, PoolReadError) as error:
             yield Problem(error.code, error.message, container=container)
 
 
-def verify_container(store: Store, container: ContainerId, medium: MediumId) -> Iterator[Problem]:
+def verify_container(
+    store: Store, container: ContainerId, medium: MediumId, pace: Callable[[int], None] = lambda _: None
+) -> Iterator[Problem]:
     """Verify a sealed container without a key: header, footer, tail, and the digest of every item.
+
+    Args:
+        store: the pool's storage.
+        container: which.
+        medium: the pool.
+        pace: told, before each item is read, how many bytes that are; may wait, and what it raises ends the work.
 
     Yields:
         Every problem; nothing when the container is whole.
@@ -184,14 +194,15 @@ def verify_container(store: Store, container: ContainerId, medium: MediumId) -> 
     except (IntegrityError, NotFoundError, PoolReadError) as error:
         yield Problem(error.code, error.message, container=container)
         return
-    yield from _verify_items(store, contents)
+    yield from _verify_items(store, contents, pace)
 
 
-def _verify_items(store: Store, contents: Contents) -> Iterator[Problem]:
+def _verify_items(store: Store, contents: Contents, pace: Callable[[int], None]) -> Iterator[Problem]:
     container = contents.header.container
     key = names.container_key(container)
     is_frames = contents.header.content is container_format.Content.FRAMES
     for item in contents.items:
+        pace(item.length)
         try:
             data = store.read(key, item.offset, item.length)
             if is_frames:

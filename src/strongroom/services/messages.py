@@ -117,6 +117,25 @@ class NamingKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return "NamingKeyAnswer(***)"
 
 
+class MarkingKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection rewrites containers of a key group: these envelopes have its naming keys, newest first."""
+
+    job: Count
+    group: Bytes16
+    envelopes: Annotated[
+        list[Annotated[bytes, msgspec.Meta(max_length=KEY_ENVELOPE.max_bytes)]], msgspec.Meta(max_length=16)
+    ]
+
+
+class MarkingKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The naming key with which the next backup of the group will look; ``None`` when none of them opens."""
+
+    key: _Secret32 | None
+
+    def __repr__(self) -> str:
+        return "MarkingKeyAnswer(***)"
+
+
 class Unwrap(msgspec.Struct, frozen=True, kw_only=True):
     """Data keys of a job's image are needed, which lie in these envelopes."""
 
@@ -160,12 +179,31 @@ class FragmentToWrite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """A fragment is on stable storage; or, with a sequence, a journal batch."""
+    """A fragment is on stable storage, and locked if its pool locks; or, with a sequence, a journal batch."""
 
     medium: Bytes16
     image: Bytes16 | None = None
     copy: Count = 0
     sequence: Count = 0
+    locked_until_ns: Count = 0
+
+
+class LockState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a pool is locked: how strictly, in which steps, where its lock clock is, how much, and until when at most."""
+
+    mode: Annotated[str, msgspec.Meta(max_length=32)] = "none"
+    rounding_days: Count = 0
+    clock_ns: Count = 0
+    objects: Count = 0
+    latest_ns: Count = 0
+
+
+class PoolChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """How a pool's objects held at their last checks; ``unchecked`` counts containers that had none."""
+
+    oldest_ns: Count | None
+    unchecked: Count
+    damaged: Count
 
 
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +214,9 @@ class PoolState(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: Count | None
     stored_bytes: Count
     journal: Count
+    checks: PoolChecks | None = None
     requests: Annotated[dict[Annotated[str, msgspec.Meta(max_length=32)], Count], msgspec.Meta(max_length=32)] = {}
+    lock: LockState = LockState()
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -396,107 +436,6 @@ class VerifyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with an image; nothing when it is whole."""
 
     problems: list[Text]
-
-
-class RepairPool(msgspec.Struct, frozen=True, kw_only=True):
-    """A pool is to be repaired, or only looked at."""
-
-    medium: Bytes16
-    dry_run: bool
-
-
-class MendedContainer(msgspec.Struct, frozen=True, kw_only=True):
-    """A damaged container: what is wrong, and what was or would be done (see ``pool.repair``)."""
-
-    container: Bytes16
-    problems: list[Text]
-    whole: Count
-    copied: Count
-    lost: Count | None
-    aside: Text
-    why_kept: Text
-
-
-class DamagedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that its pool cannot give back whole; ``image`` is ``None`` when its fragment does not say which."""
-
-    name: Text
-    image: Bytes16 | None
-    problems: list[Text]
-
-
-class RepairAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a repair did, or would do; of more than 1,000 containers or images the first are listed, and all counted."""
-
-    containers: list[MendedContainer]
-    container_count: Count
-    indexed: Count
-    images: list[DamagedImage]
-    image_count: Count
-
-
-class FragmentName(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy in a pool."""
-
-    image: Bytes16
-    copy: Count
-
-
-class RemoveFragments(msgspec.Struct, frozen=True, kw_only=True):
-    """Copies are expired, and the journal on the medium says so: their files in ``images`` are to go."""
-
-    medium: Bytes16
-    fragments: Annotated[list[FragmentName], msgspec.Meta(max_length=1_000)]
-
-
-class CollectPool(msgspec.Struct, frozen=True, kw_only=True):
-    """What no image of a pool needs is to be freed; with ``dry_run``, to be counted.
-
-    ``epoch`` is that of sessions that begin now; none is open that began before ``closed_before``, and the oldest one
-    that is open began after ``young_ns``. ``committing`` are fragments that may not lie in the pool yet, ``without``
-    those that are about to go.
-    """
-
-    job: Count
-    medium: Bytes16
-    epoch: Count
-    closed_before: Count
-    young_ns: Count | None
-    committing: list[Annotated[bytes, msgspec.Meta(max_length=MAX_FRAGMENT_BYTES)]]
-    without: list[FragmentName]
-    dry_run: bool
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """Containers, and their bytes."""
-
-    containers: Count = 0
-    bytes: Count = 0
-
-
-class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collection found and did; see :class:`strongroom.images.collect.Collected`."""
-
-    images: Count
-    pages: Count
-    found: Counted
-    unneeded: Counted
-    sparse_bytes: Count
-    condemned: Counted
-    waiting: Counted
-    removed: Counted
-    reprieved: Count
-    envelopes: Count
-    envelopes_waiting: Count
-    unread: list[Text]
-
-
-class CollectUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of the answer to *collect-pool*: what it is at; the last one has the outcome."""
-
-    message: Text = ""
-    collected: Collected | None = None
-    document: dict[str, object] | None = None
 
 
 class Receive(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,6 +90,21 @@ class UpkeepSection(_Section):
     collect_hours: Annotated[float, Field(gt=0, le=8_760)] = Field(
         default=24.0, description="between two collections of a pool"
     )
+    rewrite_percent: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=50, description="a container of whose bytes less is needed is rewritten; 0: none is"
+    )
+    rewrite_gib: Annotated[float, Field(gt=0, le=1_048_576)] = Field(
+        default=64.0, description="that one collection copies at most, in GiB"
+    )
+    rewrite_mib_per_second: Annotated[float, Field(gt=0, le=1_048_576)] = Field(
+        default=100.0, description="at which a collection copies at most, in MiB"
+    )
+    scrub_days: Annotated[float, Field(gt=0, le=3_650)] = Field(
+        default=30.0, description="between two scrubs of a pool"
+    )
+    scrub_mib_per_second: Annotated[float, Field(gt=0, le=1_048_576)] = Field(
+        default=50.0, description="at which a scrub reads at most, in MiB"
+    )
     expiry_jump_hours: Annotated[float, Field(gt=0, le=8_760)] = Field(
         default=72.0, description="by how much the clock may go forward unseen before expiry stops"
     )
@@ -101,6 +116,26 @@ class UpkeepSection(_Section):
     def collect(self) -> timedelta:
         """Between two collections, as a duration."""
         return timedelta(hours=self.collect_hours)
+
+    @property
+    def rewrite_bytes(self) -> int:
+        """What one collection may copy, in bytes."""
+        return int(self.rewrite_gib * (1 << 30))
+
+    @property
+    def rewrite_bytes_per_second(self) -> int:
+        """How fast it may copy, in bytes a second."""
+        return max(1, int(self.rewrite_mib_per_second * (1 << 20)))
+
+    @property
+    def scrub(self) -> timedelta:
+        """Between two scrubs, as a duration."""
+        return timedelta(days=self.scrub_days)
+
+    @property
+    def scrub_bytes_per_second(self) -> int:
+        """How fast a scrub may read, in bytes a second."""
+        return max(1, int(self.scrub_mib_per_second * (1 << 20)))
 
     @property
     def expiry_jump(self) -> timedelta:

@@ -49,6 +49,8 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/images/{image}/release"): {},
     ("post", "/v1/images/{image}/expire"): {"reason": "a case"},
     ("post", "/v1/pools/{name}/collect"): {},
+    ("post", "/v1/pools/{name}/lock"): {"mode": "governance"},
+    ("post", "/v1/images/{image}/lock"): {"days": 3, "reason": "a case"},
     ("post", "/v1/expiry/confirm"): {},
     ("post", "/v1/kms/groups"): {"name": "g"},
     ("post", "/v1/kms/keys"): {"group": "g", "name": "k"},

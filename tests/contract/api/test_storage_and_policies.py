@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from strongroom.api.ports import ImportPolicyCheck
+from strongroom.api.ports import CheckFacts, ImportPolicyCheck
 from tests.support.api import CREDENTIAL_SECRET, GRANT_SECRET, Stage
 
 BACKUP: dict[str, Any] = {"op": "backup", "pool": "p", "retention": "30d"}
@@ -43,6 +45,30 @@ def test_a_pool_is_repaired_by_a_job_and_the_evidence_says_whether_it_was_a_look
         assert ("done", dry_run) in told
     assert admin.post("/v1/pools/other/repair", json={}).status_code == 404
     assert admin.post("/v1/pools/p/repair", json={"dry": True}).status_code == 400
+
+
+def test_a_pool_is_scrubbed_by_a_job_as_fast_as_is_said(stage: Stage, admin: TestClient, pool: None) -> None:
+    for body, rate in (({}, None), ({"bytes_per_second": 5}, 5)):
+        assert admin.post("/v1/pools/p/scrub", json=body).status_code == 202
+        assert stage.there.asked[-1] == ("scrub", "p", rate)
+    assert admin.post("/v1/pools/other/scrub", json={}).status_code == 404
+    assert admin.post("/v1/pools/p/scrub", json={"bytes_per_second": 0}).status_code == 400
+
+
+def test_what_scrubs_found_is_shown_and_damage_is_an_alarm(stage: Stage, admin: TestClient, pool: None) -> None:
+    shown = admin.get("/v1/pools/p").json()
+    assert (shown["checks"], shown["next_scrub"]) == (None, None)
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    facts = stage.there.made["p"]
+    stage.there.made["p"] = replace(facts, checks=CheckFacts(at, 2, 0), next_scrub=at + timedelta(days=30))
+    shown = admin.get("/v1/pools/p").json()
+    assert shown["checks"] == {"oldest": "2026-03-01T00:00:00Z", "unchecked": 2, "damaged": 0}
+    assert shown["next_scrub"] == "2026-03-31T00:00:00Z"
+    assert "pool.damaged" not in [one["code"] for one in admin.get("/v1/status").json()["alarms"]]
+    stage.there.made["p"] = replace(facts, checks=CheckFacts(at, 0, 3))
+    (alarm,) = [one for one in admin.get("/v1/status").json()["alarms"] if one["code"] == "pool.damaged"]
+    assert alarm["message"] == "3 objects of the pool 'p' were damaged when they were last checked"
+    assert "strongroom pool repair p --dry-run" in alarm["hint"]
 
 
 BUCKET: dict[str, Any] = {"url": "s3://vaults/north/", "endpoint": "https://s3.example:9000", "access_key": "id"}

@@ -62,7 +62,7 @@ def run(
         committing=committing,
         without=without,
         dry_run=dry_run,
-        check=lambda _: None,
+        check=lambda *_: None,
     )
 
 
@@ -235,7 +235,7 @@ def test_mark_is_left_to_nobody_when_the_job_is_cancelled(vault: Vault) -> None:
     class Cancelled(Exception):
         pass
 
-    def check(_: str) -> None:
+    def check(message: str, done: int = 0, total: int = 0) -> None:
         raise Cancelled
 
     expire(vault, back_up(vault, "gone", FIRST))

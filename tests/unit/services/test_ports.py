@@ -24,6 +24,7 @@ from strongroom.services.primary import ports
 from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError
 from strongroom.services.primary.expiring import Expiring
+from strongroom.services.primary.scrubbing import Scrubbing
 from strongroom.services.primary.service_keys import ServiceKeyMissingError
 from tests.support.images import TARGET, fixed
 from tests.support.primaries import OpenPrimary
@@ -89,7 +90,8 @@ def test_target_of_an_active_policy_stays_until_the_policy_is_deactivated(
 
 def test_domain_without_a_media_server_says_so(north: OpenPrimary, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(north.media, "hosts", list)
-    media = ports.Media(north.primary, north.media, Collecting(north.primary, north.media))
+    scrubbing = Scrubbing(north.primary, north.media, north.images)
+    media = ports.Media(north.primary, north.media, Collecting(north.primary, north.media), scrubbing)
     with pytest.raises(NoMediaServerError):
         media.make_pool("p", None, ACTOR)
     with pytest.raises(NoMediaServerError):

@@ -24,14 +24,17 @@ from strongroom.catalog.images import Cursor, ImageFilter, find_images, get_imag
 from strongroom.catalog.media import get_medium
 from strongroom.catalog.model import Copy, CopyState, Image, Readability
 from strongroom.catalog.tables import copy_holds, fragments
-from strongroom.core.clock import to_ns
+from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.ids import UUID_BYTES, DomainId, ImageId, KeyTag, from_text, to_text
 from strongroom.database import read
 from strongroom.formats import copy_header
+from strongroom.people.sessions import authorise
 from strongroom.trust import store
 
 routes = Routes("images")
 ImagePath = Annotated[UUID, Path()]
+RETENTION_DAYS = 36_500
+_DAY_SECONDS = 86_400
 
 
 class HoldRequest(Body):
@@ -48,10 +51,34 @@ class ReleaseRequest(Body):
 
 
 class ExpireRequest(Body):
-    """Which copy goes before its time, and why; null stands for all of them."""
+    """Which copy goes before its time, and why; null stands for all of them.
+
+    ``lift_lock`` lifts governance locks, and wants ``image.unlock``.
+    """
 
     copy_number: int | None = Field(default=None, alias="copy", ge=1, le=0xFFFF)
     reason: Remark = Field(min_length=1)
+    lift_lock: bool = False
+
+
+class LockImageRequest(Body):
+    """For how long from now on an image must stay, and why."""
+
+    days: int = Field(ge=1, le=RETENTION_DAYS)
+    reason: Remark = Field(min_length=1)
+
+
+class CopyLocked(Answer):
+    """Until when a copy is locked, by the lock clock of its pool."""
+
+    number: int = Field(serialization_alias="copy")
+    locked_until: datetime
+
+
+class ImageLocked(Answer):
+    """The copies that are locked."""
+
+    copies: list[CopyLocked]
 
 
 class Expired(Answer):
@@ -199,9 +226,25 @@ def expire_image(image: ImagePath, body: ExpireRequest, caller: CallerDep) -> Ex
     """Expire the copies of an image on this domain's media before their time; this cannot be undone."""
 
     def deed(connection: Connection) -> list[int]:
-        return list(caller.parts.images.expire(connection, ImageId(image), body.copy_number, body.reason))
+        if body.lift_lock:
+            authorise(caller.session, "image.unlock", caller.object)
+        images = caller.parts.images
+        return list(images.expire(connection, ImageId(image), body.copy_number, body.reason, lift=body.lift_lock))
 
-    return Expired(copies=caller.transact(deed, facts={"copy": body.copy_number, "reason": body.reason}))
+    facts = {"copy": body.copy_number, "reason": body.reason, "lift_lock": body.lift_lock}
+    return Expired(copies=caller.transact(deed, facts=facts))
+
+
+@routes.post("/images/{image}/lock", "image.lock", on="image:{image}")
+def lock_image(image: ImagePath, body: LockImageRequest, caller: CallerDep) -> ImageLocked:
+    """Lock an image's copies in pools that lock, for so many days from now on; a lock that lasts longer stays."""
+    locked = caller.act(
+        lambda: caller.parts.media.lock_image(ImageId(image), body.days * _DAY_SECONDS, body.reason, caller.actor),
+        facts={"days": body.days, "reason": body.reason},
+    )
+    return ImageLocked(
+        copies=[CopyLocked(number=number, locked_until=from_ns(until)) for number, until in sorted(locked.items())]
+    )
 
 
 def domain_names(connection: Connection, parts: Parts) -> dict[bytes, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
 from fastapi import Path
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from sqlalchemy import Connection, func, select
 
-from strongroom.api.errors import PoolNotFoundError
-from strongroom.api.fields import Answer, Body, Line, Name, Password, secret
+from strongroom.api.errors import BadRequestError, PoolNotFoundError
+from strongroom.api.fields import Answer, Body, Line, Name, Password, Remark, secret
 from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, cut
 from strongroom.api.parts import Parts
 from strongroom.api.ports import NewBucket, PoolFacts
@@ -19,8 +20,11 @@ from strongroom.api.routing import Routes
 from strongroom.api.security import CallerDep, PartsDep
 from strongroom.catalog.model import CopyState
 from strongroom.catalog.tables import copies
+from strongroom.core.clock import from_ns
 from strongroom.core.ids import MediumId, to_text
 from strongroom.database import read
+from strongroom.formats.lock_record import MOST_ROUNDING_DAYS
+from strongroom.people.sessions import authorise
 from strongroom.pool.errors import PlaceError
 from strongroom.pool.place import DEFAULT_REGION, BucketKey, BucketPlace, is_bucket
 
@@ -64,9 +68,45 @@ class RepairRequest(Body):
 
 
 class CollectRequest(Body):
-    """With ``dry_run`` nothing is changed: the job's result tells what would be freed."""
+    """With ``dry_run`` nothing is changed: the job's result tells what would be freed.
+
+    ``lift_lock`` also frees what governance locks keep and no image needs; it wants a reason, and ``pool.unlock``.
+    """
 
     dry_run: bool = False
+    lift_lock: bool = False
+    reason: Remark = ""
+
+
+class LockRequest(Body):
+    """How strictly what is stored from now on is locked, and in which steps its end is rounded up."""
+
+    mode: Literal["governance", "compliance"]
+    rounding_days: int = Field(default=7, ge=1, le=MOST_ROUNDING_DAYS)
+
+
+class LockShown(Answer):
+    """How a pool is locked. Times are of its lock clock; null when nothing was ever locked in it."""
+
+    mode: str
+    rounding_days: int
+    clock: datetime | None
+    objects: int = Field(description="locked now")
+    latest: datetime | None = Field(description="end of the last lock")
+
+
+class ScrubRequest(Body):
+    """How fast everything is read, in bytes a second; without it, as the settings say."""
+
+    bytes_per_second: Annotated[int, Field(ge=1, le=1 << 50)] | None = None
+
+
+class ChecksShown(Answer):
+    """How the pool's objects held when they were last checked; ``unchecked`` counts containers that never were."""
+
+    oldest: datetime | None
+    unchecked: int
+    damaged: int
 
 
 class Links(Answer):
@@ -93,7 +133,10 @@ class PoolShown(Answer):
     requests: dict[str, int] = Field(
         description="for a pool in object storage: requests by kind and bytes since it was made"
     )
+    checks: ChecksShown | None
+    next_scrub: datetime | None
     replication: Links
+    lock: LockShown
 
 
 @routes.post("/pools", "pool.create", on="pool:{name}", status=201)
@@ -148,10 +191,38 @@ def replace_key(name: Annotated[Name, Path()], body: KeyRequest, caller: CallerD
 @routes.post("/pools/{name}/collect", "pool.collect", on="pool:{name}", status=202)
 def collect_pool(name: Annotated[Name, Path()], body: CollectRequest, caller: CallerDep) -> StartedJob:
     """Start a job that frees what no image of the pool needs, or counts it."""
+    facts: dict[str, str | int | None] = {"dry_run": body.dry_run}
+    if body.lift_lock:
+        if not body.reason.strip():
+            raise BadRequestError("'reason': whoever lifts a lock says why")
+        facts |= {"lift_lock": True, "reason": body.reason}
+
+    def deed(connection: Connection) -> int:
+        if body.lift_lock:
+            authorise(caller.session, "pool.unlock", caller.object)
+        return caller.parts.media.collect(connection, name, dry_run=body.dry_run, lift=body.lift_lock)
+
+    return StartedJob(job=caller.transact(deed, facts=facts))
+
+
+@routes.post("/pools/{name}/lock", "pool.lock", on="pool:{name}")
+def lock_pool(name: Annotated[Name, Path()], body: LockRequest, caller: CallerDep) -> PoolShown:
+    """Lock every image that is stored in the pool from now on until its retention is over; never made less strict."""
+    pool = caller.act(
+        lambda: caller.parts.media.lock_pool(name, body.mode, body.rounding_days, caller.actor),
+        facts={"mode": body.mode, "rounding_days": body.rounding_days},
+    )
+    with read(caller.parts.engine) as connection:
+        return _shown(pool, _count(connection, pool.medium))
+
+
+@routes.post("/pools/{name}/scrub", "pool.scrub", on="pool:{name}", status=202)
+def scrub_pool(name: Annotated[Name, Path()], body: ScrubRequest, caller: CallerDep) -> StartedJob:
+    """Start a job that reads and checks everything in the pool; one that runs already is named."""
     return StartedJob(
         job=caller.transact(
-            lambda connection: caller.parts.media.collect(connection, name, dry_run=body.dry_run),
-            facts={"dry_run": body.dry_run},
+            lambda connection: caller.parts.media.scrub(connection, name, bytes_per_second=body.bytes_per_second),
+            facts={"bytes_per_second": body.bytes_per_second},
         )
     )
 
@@ -209,5 +280,16 @@ def _shown(pool: PoolFacts, images: int) -> PoolShown:
         free_bytes=pool.free_bytes,
         chunker=pool.chunker,
         requests=dict(pool.requests),
+        checks=ChecksShown(oldest=pool.checks.oldest, unchecked=pool.checks.unchecked, damaged=pool.checks.damaged)
+        if pool.checks
+        else None,
+        next_scrub=pool.next_scrub,
         replication=Links(source=list(pool.sources), targets=list(pool.targets)),
+        lock=LockShown(
+            mode=pool.lock.mode,
+            rounding_days=pool.lock.rounding_days,
+            clock=from_ns(pool.lock.clock_ns) if pool.lock.clock_ns else None,
+            objects=pool.lock.objects,
+            latest=from_ns(pool.lock.latest_ns) if pool.lock.latest_ns else None,
+        ),
     )

@@ -209,7 +209,13 @@ def _of_trusts(peers: list[Peer]) -> list[Alarm]:
 def _of_pools(pools: Sequence[PoolFacts]) -> list[Alarm]:
     offline = [pool for pool in pools if not pool.online]
     hint = "look at the media server that serves it"
-    return [Alarm(code="pool.offline", message=f"the pool '{pool.name}' is offline", hint=hint) for pool in offline]
+    alarms = [Alarm(code="pool.offline", message=f"the pool '{pool.name}' is offline", hint=hint) for pool in offline]
+    for pool in pools:
+        if pool.checks is not None and pool.checks.damaged:
+            told = f"{pool.checks.damaged} objects of the pool '{pool.name}' were damaged when they were last checked"
+            look = f"'strongroom pool repair {pool.name} --dry-run' tells what can be mended"
+            alarms.append(Alarm(code="pool.damaged", message=told, hint=look))
+    return alarms
 
 
 def _of_expiry(connection: Connection, parts: Parts) -> list[Alarm]:

@@ -180,13 +180,28 @@ def mount(session: Session, image: str, folder: Path, copy: int | None, client_h
 @click.argument("image")
 @click.option("--copy", type=click.IntRange(1, 65_535), help="This copy alone; without it, all copies of this domain.")
 @click.option("--reason", required=True, help="Why; kept in the audit and in the pool's journal.")
+@click.option("--lift-lock", is_flag=True, help="Also when a governance lock keeps it; a compliance lock holds.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def expire(session: Session, image: str, copy: int | None, reason: str, yes: bool) -> None:
+def expire(session: Session, image: str, copy: int | None, reason: str, lift_lock: bool, yes: bool) -> None:
     """Expire an image before its time. Its data go with the next collection of the pool."""
     session.confirm(f"Expire image {safe(image)} for ever?", yes=yes)
-    found = session.api.post(f"{_path(image)}/expire", {"copy": copy, "reason": reason})
+    found = session.api.post(f"{_path(image)}/expire", {"copy": copy, "reason": reason, "lift_lock": lift_lock})
     session.out.result(found, f"image {safe(image)} is expired: copies {', '.join(map(str, found['copies']))}")
     session.out.say("next: 'strongroom pool collect POOL' frees the room")
+
+
+@command.command()
+@verb
+@click.argument("image")
+@click.option("--days", type=click.IntRange(1, 36_500), required=True, help="How long from now on.")
+@click.option("--reason", required=True, help="Why; kept in the audit and in the pool's journal.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def lock(session: Session, image: str, days: int, reason: str, yes: bool) -> None:
+    """Lock an image longer, in the pools that lock. A lock that lasts longer stays as it is."""
+    session.confirm(f"Lock image {safe(image)} for {days} days? It cannot be made shorter.", yes=yes)
+    found = session.api.post(f"{_path(image)}/lock", {"days": days, "reason": reason})
+    lines = [f"copy {one['copy']} is locked until {one['locked_until']}" for one in found["copies"]]
+    session.out.result(found, safe("\n".join(lines)))
 
 
 def _show_files(session: Session, image: str, query: dict[str, object]) -> None:

@@ -12,12 +12,13 @@ from strongroom.cli.bucket_key import read_bucket_key
 from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
 from strongroom.cli.terminal import safe, size, sized
+from strongroom.cli.values import Rate
 from strongroom.pool.place import DEFAULT_REGION
 
 
 @click.group()
 def command() -> None:
-    """Make, list, repair and collect pools."""
+    """Make, list, lock, repair, collect and scrub pools."""
 
 
 @command.command()
@@ -136,11 +137,55 @@ def _repaired(found: dict[str, Any]) -> str:
 @command.command()
 @verb
 @click.argument("name")
+@click.option("--wait", is_flag=True, help="Wait for the outcome.")
+@click.option("--rate", type=Rate(), metavar="RATE", help="Read at most so much in a second, such as 20M.")
+def scrub(session: Session, name: str, wait: bool, rate: int | None) -> None:
+    """Read everything in a pool and check it; also done by itself, see upkeep.scrub_days in the settings.
+
+    Needs no key and changes nothing. A scrub that was stopped goes on where it was. With --wait it ends with 10 when
+    something is damaged, and names the images that need it: jobs then verify these, and name the files.
+    """
+    from strongroom.cli.exits import WITH_PROBLEMS, leave
+
+    body = {} if rate is None else {"bytes_per_second": rate}
+    started = session.api.post(f"/pools/{quote(name, safe='')}/scrub", body)
+    job = job_id(started)
+    if not wait:
+        session.out.result(started, f"job {job}")
+        session.out.say(f"next: 'strongroom job watch {job}'")
+        return
+    found = wait_for(session, job)
+    session.out.result(found, None if session.out.as_json else _scrubbed(found["result"]))
+    if found["result"]["damaged"]:
+        session.out.say(f"next: 'strongroom pool repair {name} --dry-run' tells what can be mended")
+        leave(WITH_PROBLEMS)
+
+
+def _scrubbed(result: dict[str, Any]) -> str:
+    lines = [f"checked: {result['objects']} objects of {size(result['bytes'])}"]
+    lines += [safe(str(line)) for line in result["lines"]]
+    lines.append(f"damaged: {result['damaged']}; images that need it: {result['images_damaged']}")
+    return "\n".join(lines)
+
+
+@command.command()
+@verb
+@click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Tell what would be freed, and change nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome.")
-def collect(session: Session, name: str, dry_run: bool, wait: bool) -> None:
-    """Free what no image of a pool needs; also done by itself, see upkeep.collect_hours in the settings."""
-    started = session.api.post(f"/pools/{quote(name, safe='')}/collect", {"dry_run": dry_run})
+@click.option("--lift-lock", is_flag=True, help="Also free what governance locks keep; audited.")
+@click.option("--reason", default="", help="Why a lock is lifted.")
+def collect(session: Session, name: str, dry_run: bool, wait: bool, lift_lock: bool, reason: str) -> None:
+    """Free what no image of a pool needs; also done by itself, see upkeep.collect_hours in the settings.
+
+    What is needed of containers that hold mostly what nobody needs is copied into new ones, so that they can go too.
+    """
+    if lift_lock and not reason.strip():
+        raise click.UsageError("--lift-lock wants --reason")
+    body: dict[str, object] = {"dry_run": dry_run}
+    if lift_lock:
+        body |= {"lift_lock": True, "reason": reason}
+    started = session.api.post(f"/pools/{quote(name, safe='')}/collect", body)
     job = job_id(started)
     if not wait and not dry_run:
         session.out.result(started, f"job {job}")
@@ -150,19 +195,67 @@ def collect(session: Session, name: str, dry_run: bool, wait: bool) -> None:
     session.out.result(found, None if session.out.as_json else _collected(found["result"], dry_run=dry_run))
 
 
+@command.command()
+@verb
+@click.argument("name")
+@click.option(
+    "--mode",
+    type=click.Choice(["governance", "compliance"]),
+    required=True,
+    help="Governance can be lifted by an administrator, compliance by nobody.",
+)
+@click.option(
+    "--rounding",
+    type=click.IntRange(1, 366),
+    default=7,
+    show_default=True,
+    metavar="DAYS",
+    help="Ends of locks are rounded up to multiples of this, so that most backups extend few of them.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def lock(session: Session, name: str, mode: str, rounding: int, yes: bool) -> None:
+    """Lock every image that is stored in a pool from now on until its retention is over.
+
+    A mode is never made less strict, and no lock ever shorter.
+    """
+    session.confirm(f"Lock what is stored in pool {safe(name)} from now on, for {mode}, for ever?", yes=yes)
+    found = session.api.post(f"/pools/{quote(name, safe='')}/lock", {"mode": mode, "rounding_days": rounding})
+    session.out.result(found, f"pool {safe(name)} locks what is stored in it: {mode}")
+
+
 def _collected(result: dict[str, Any], *, dry_run: bool) -> str:
     lines = [f"{result['images']} copies stay, in {result['containers']} containers of {size(result['bytes'])}"]
     if dry_run:
         lines.append(f"{result['images_expired']} copies are expired, or due to expire")
         lines.append(f"to be freed: {result['unneeded_containers']} containers of {size(result['unneeded_bytes'])}")
+        if result["rewritten_containers"]:
+            lines.append(
+                f"to be rewritten, and freed: {result['rewritten_containers']} containers of"
+                f" {size(result['rewritten_bytes'])}, of which {size(result['copied_bytes'])} are copied"
+            )
     else:
         lines.append(f"freed: {result['removed_containers']} containers of {size(result['removed_bytes'])}")
+        if result["rewritten_containers"]:
+            lines.append(
+                f"rewritten: {result['rewritten_containers']} containers of {size(result['rewritten_bytes'])}, of which"
+                f" {size(result['copied_bytes'])} were copied"
+            )
         if result["waiting_containers"]:
             lines.append(
                 f"to be freed when the backups and replications that run have ended: {result['waiting_containers']}"
                 f" containers of {size(result['waiting_bytes'])}"
             )
+    if result.get("locked_containers"):
+        lines.append(
+            f"not needed, but locked: {result['locked_containers']} containers of {size(result['locked_bytes'])}"
+        )
     lines.append(f"not needed, in containers that stay: {size(result['sparse_bytes'])}")
+    if result["rewrite_later_containers"]:
+        lines.append(f"{result['rewrite_later_containers']} containers are left to be rewritten another time")
+    if result["damaged_containers"]:
+        lines.append(
+            f"{result['damaged_containers']} containers stay because they are damaged; the job's log names them"
+        )
     if result["unread_containers"]:
         lines.append(f"{result['unread_containers']} containers cannot be read, and stay; the job's log names them")
     return "\n".join(lines)

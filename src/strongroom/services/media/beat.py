@@ -12,6 +12,7 @@ from strongroom.core.ids import ImageId, MediumId, to_text
 from strongroom.formats import signed
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.journal import BATCH
+from strongroom.pool.names import journal_key
 from strongroom.services import messages
 from strongroom.services.media.callers import Callers
 from strongroom.services.media.pools import Pools
@@ -62,6 +63,7 @@ class Beat:
             UnreachableError: the primary does not answer.
             StrongroomError: what it refused with.
         """
+        self._pools.keep_clocks()
         said = messages.Beat(version=strongroom.__version__, pools=self._pools.states())
         answer = self._primary.beat(said)
         self._callers.take_lists(answer.crls)
@@ -92,6 +94,7 @@ class Beat:
             if (batch.medium, batch.sequence) != (pool.medium, told.sequence):
                 raise DamagedError("the journal batch is of another place than it is to be written to")
             pool.journal.append(told.sequence, told.data)
+            pool.locks.fix(journal_key(told.sequence))
             self._primary.written(messages.Written(medium=told.medium, sequence=told.sequence))
         except StrongroomError as error:
             logger.warning(
@@ -104,15 +107,19 @@ class Beat:
 
 
 def write_fragment(pools: Pools, primary: PrimaryClient, told: messages.FragmentToWrite) -> messages.WrittenAnswer:
-    """Make a fragment durable, and only then say so; may be repeated.
+    """Make a fragment durable, lock what its image needs if the pool locks, and only then say so; may be repeated.
 
     Raises:
         PoolNotOpenError: the pool is not served here.
         DamagedError, SignatureError, ForeignError: it is not a fragment of this pool.
         ObjectExistsError: another fragment has its place.
         PoolFullError, PoolWriteError: the storage refused.
+        FrameMissingError, PageMissingError: the pool locks, and has not all that the image needs.
         UnreachableError: it is written, and the primary does not know yet.
     """
     pool = pools.get(MediumId(told.medium))
-    pool.fragments.write(ImageId(told.image), told.copy, told.data)
-    return primary.written(messages.Written(medium=told.medium, image=told.image, copy=told.copy))
+    fragment = pool.fragments.write(ImageId(told.image), told.copy, told.data)
+    until_ns = pools.locker(pool.medium).lock(fragment)
+    return primary.written(
+        messages.Written(medium=told.medium, image=told.image, copy=told.copy, locked_until_ns=until_ns)
+    )

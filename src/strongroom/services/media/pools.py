@@ -18,6 +18,7 @@ from strongroom.formats import signed
 from strongroom.formats.errors import ForeignError
 from strongroom.formats.identity import REVOCATION_LIST
 from strongroom.formats.media_header import MEDIA_HEADER
+from strongroom.images.locking import ImageLocker
 from strongroom.images.open_pool import OpenPool
 from strongroom.pool import names
 from strongroom.pool.errors import NotAPoolError
@@ -58,8 +59,11 @@ class Pools:
         self._entropy = entropy
         self._lock = threading.RLock()
         self._open: dict[MediumId, OpenPool] = {}
+        self._lockers: dict[MediumId, ImageLocker] = {}
         self._served: set[MediumId] = set()
         self._opening: dict[MediumId, Future[None]] = {}
+        self._keeping: Future[None] | None = None
+        self._is_closed = False
         self._has_served = False
         self._opener = ThreadPoolExecutor(_OPENED_AT_ONCE, thread_name_prefix="open-pool")
 
@@ -147,6 +151,22 @@ class Pools:
         elif isinstance(pool.store, BucketStore):
             pool.store.rekey(key)
 
+    def locker(self, medium: MediumId) -> ImageLocker:
+        """Give what locks the images of a pool.
+
+        Raises:
+            PoolNotOpenError: the pool is not served here, or could not be opened.
+        """
+        pool = self.get(medium)
+        with self._lock:
+            return self._lockers.setdefault(medium, ImageLocker(pool))
+
+    def keep_clocks(self) -> None:
+        """Keep the lock clocks of the pools; called with every beat, which waits for no storage."""
+        with self._lock:
+            if not self._is_closed and (self._keeping is None or self._keeping.done()):
+                self._keeping = self._opener.submit(_keep_clocks, list(self._open.values()))
+
     def states(self) -> list[messages.PoolState]:
         """Tell how the served pools are; one whose storage cannot be read is left out, and the others are told."""
         with self._lock:
@@ -165,11 +185,15 @@ class Pools:
 
     def close(self) -> None:
         """Close all; nothing may be at work in them."""
+        with self._lock:
+            self._is_closed = True  # a last beat may still be under way
         self._opener.shutdown(cancel_futures=True)
         with self._lock:
             for pool in self._open.values():
+                keep_clock(pool, at_once=True)
                 pool.close()
             self._open.clear()
+            self._lockers.clear()
             self._served.clear()
 
     def _try(self, medium: MediumId, path: str) -> None:
@@ -264,17 +288,54 @@ class Pools:
         return pool
 
 
+def _keep_clocks(pools: Sequence[OpenPool]) -> None:
+    for pool in pools:
+        keep_clock(pool)
+
+
+def keep_clock(pool: OpenPool, *, at_once: bool = False) -> None:
+    """Keep the lock clock of a pool; where the storage refuses, the clock goes on and is kept another time."""
+    try:
+        pool.locks.keep_clock(at_once=at_once)
+    except StrongroomError as error:
+        logger.warning(
+            "the lock clock of a pool is not kept: %s",
+            error.message,
+            extra={"event": "lock-clock-not-kept", "medium": to_text(pool.medium), "code": error.code},
+        )
+
+
 def state_of(pool: OpenPool) -> messages.PoolState:
     """Tell how a pool is.
 
     Raises:
         PoolReadError: its folder is gone, such as a file system that is not mounted any more, or cannot be read.
     """
+    sizes = [size for *_, size in pool.index.containers()]
+    checks = pool.checks.state()
     return messages.PoolState(
         medium=pool.medium,
         path=pool.store.place,
         free_bytes=pool.store.free_bytes(),
-        stored_bytes=sum(size for *_, size in pool.index.containers()),
+        stored_bytes=sum(sizes),
         journal=pool.journal.last(),
+        checks=messages.PoolChecks(
+            oldest_ns=checks.oldest_ns,
+            unchecked=max(0, len(sizes) - checks.containers),
+            damaged=checks.damaged,
+        ),
         requests=dict(pool.store.requests()),
+        lock=lock_state(pool),
+    )
+
+
+def lock_state(pool: OpenPool) -> messages.LockState:
+    """Tell how a pool is locked."""
+    facts = pool.locks.facts()
+    return messages.LockState(
+        mode=facts.mode.word,
+        rounding_days=facts.rounding_days,
+        clock_ns=facts.clock_ns,
+        objects=facts.objects,
+        latest_ns=facts.latest_ns,
     )

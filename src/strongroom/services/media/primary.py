@@ -76,6 +76,10 @@ class PrimaryClient:
         """Get the naming key of a job's group and pool."""
         return self._ask("naming-key", said, messages.NamingKeyAnswer)
 
+    def marking_key(self, said: messages.MarkingKey) -> messages.MarkingKeyAnswer:
+        """Get the naming key with which a collection marks what it rewrites."""
+        return self._ask("marking-key", said, messages.MarkingKeyAnswer)
+
     def unwrap(self, said: messages.Unwrap) -> messages.Unwrapped:
         """Have data keys opened."""
         return self._ask("unwrap", said, messages.Unwrapped)

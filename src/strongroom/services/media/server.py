@@ -36,6 +36,7 @@ from strongroom.services.media.pools import Pools
 from strongroom.services.media.primary import PatientPrimary, PrimaryClient
 from strongroom.services.media.receiving import ReceiveRoute
 from strongroom.services.media.restore_routes import RestoreRoutes
+from strongroom.services.media.scrubbing import ScrubRoute
 from strongroom.services.media.sending import SendRoute
 from strongroom.services.media.work_routes import WorkRoutes
 from strongroom.services.record_http import RecordClient, tell_errors
@@ -217,7 +218,8 @@ def _peer_runner(parts: _Parts) -> web.AppRunner:
         parts.callers,
         parts.identities,
         parts.send,
-        CollectRoute(parts.server.pools),
+        CollectRoute(parts.server),
+        ScrubRoute(parts.server),
         parts.took_certificate,
     )
     application.add_routes([*work.table(), *parts.receive.table(), *_client_routes(parts.server, parts.callers.client)])

@@ -15,19 +15,23 @@ from aiohttp import web
 from strongroom.core.ids import DomainId, ImageId, MediumId
 from strongroom.core.secret import Secret
 from strongroom.formats.errors import DamagedError
+from strongroom.formats.lock_record import MODES, LockMode
 from strongroom.images.errors import NoSuchCopyError
 from strongroom.images.repair import repair_pool
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.verify import verify_image
+from strongroom.pool import names
+from strongroom.pool.errors import LockedError
 from strongroom.pool.place import BucketKey
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from strongroom.services.identity import Identities
 from strongroom.services.media.callers import Callers
 from strongroom.services.media.collecting import CollectRoute
 from strongroom.services.media.errors import UnknownWorkError
 from strongroom.services.media.jobs import MediaServer
-from strongroom.services.media.pools import state_of
+from strongroom.services.media.pools import lock_state, state_of
 from strongroom.services.media.primary import ImageKeys
+from strongroom.services.media.scrubbing import ScrubRoute
 from strongroom.services.media.sending import SendRoute
 from strongroom.services.record_http import answer, read_body
 
@@ -50,6 +54,7 @@ class WorkRoutes:
         identities: certificates of this host.
         sending: sends images to other domains.
         collecting: frees room in pools.
+        scrubbing: reads and checks pools.
         took_certificate: told of the domain whose certificate is new.
     """
 
@@ -58,6 +63,7 @@ class WorkRoutes:
     identities: Identities
     sending: SendRoute
     collecting: CollectRoute
+    scrubbing: ScrubRoute
     took_certificate: Callable[[DomainId], None]
 
     def table(self) -> list[web.RouteDef]:
@@ -65,6 +71,7 @@ class WorkRoutes:
         return [
             web.post(PREFIX + "send-image", self._send_image),
             web.post(PREFIX + "collect-pool", self._collect_pool),
+            web.post(PREFIX + "scrub-pool", self._scrub_pool),
             web.post(PREFIX + "{call}", self._call),
         ]
 
@@ -75,13 +82,15 @@ class WorkRoutes:
             "read-fragments": (messages.ReadFragments, self._read_fragments),
             "read-journal": (messages.ReadJournal, self._read_journal),
             "list-files": (messages.ListFiles, self._list_files),
-            "remove-fragments": (messages.RemoveFragments, self._remove_fragments),
+            "remove-fragments": (upkeep_messages.RemoveFragments, self._remove_fragments),
             "verify-image": (messages.VerifyImage, self._verify_image),
-            "repair-pool": (messages.RepairPool, self._repair_pool),
+            "repair-pool": (upkeep_messages.RepairPool, self._repair_pool),
             "restore-fragment": (messages.FragmentToWrite, self._restore_fragment),
             "limit-sending": (messages.LimitSending, self._limit_sending),
             "make-request": (messages.MakeRequest, self._make_request),
             "take-certificate": (messages.HostCertificate, self._take_certificate),
+            "lock-pool": (upkeep_messages.LockPool, self._lock_pool),
+            "lock-image": (upkeep_messages.LockImage, self._lock_image),
             "pool-status": (messages.PoolStatus, self._pool_status),
         }
 
@@ -100,7 +109,13 @@ class WorkRoutes:
 
     async def _collect_pool(self, request: web.Request) -> web.StreamResponse:
         self.callers.our_primary(request)
-        return await self.collecting.collect(request, messages.decode(await read_body(request), messages.CollectPool))
+        return await self.collecting.collect(
+            request, messages.decode(await read_body(request), upkeep_messages.CollectPool)
+        )
+
+    async def _scrub_pool(self, request: web.Request) -> web.StreamResponse:
+        self.callers.our_primary(request)
+        return await self.scrubbing.scrub(request, messages.decode(await read_body(request), upkeep_messages.ScrubPool))
 
     def _make_pool(self, said: messages.MakePool) -> messages.PoolMade:
         key = _bucket_key(said.key) if said.key else None
@@ -154,11 +169,31 @@ class WorkRoutes:
             self.server.primary.file_list(said.job, image, pieces)
         return messages.Nothing()
 
-    def _remove_fragments(self, said: messages.RemoveFragments) -> messages.Nothing:
-        fragments = self.server.pools.get(MediumId(said.medium)).fragments
+    def _remove_fragments(self, said: upkeep_messages.RemoveFragments) -> upkeep_messages.FragmentsRemoved:
+        pool = self.server.pools.get(MediumId(said.medium))
+        locked = []
         for one in said.fragments:
-            fragments.remove(ImageId(one.image), one.copy)
-        return messages.Nothing()
+            try:
+                pool.fragments.remove(ImageId(one.image), one.copy, lift=said.lift)
+            except LockedError as error:
+                logger.warning("a fragment stays: %s", error.message, extra={"event": "fragment-locked"})
+                until_ns = pool.locks.until_ns(names.image_key(ImageId(one.image), one.copy))
+                locked.append(upkeep_messages.StillLocked(image=one.image, copy=one.copy, until_ns=until_ns))
+            else:
+                pool.checks.forget([names.image_key(ImageId(one.image), one.copy)])
+        return upkeep_messages.FragmentsRemoved(locked=locked)
+
+    def _lock_pool(self, said: upkeep_messages.LockPool) -> messages.LockState:
+        pool = self.server.pools.get(MediumId(said.medium))
+        pool.locks.strengthen(MODES.get(said.mode, LockMode.NONE), said.rounding_days)
+        return lock_state(pool)
+
+    def _lock_image(self, said: upkeep_messages.LockImage) -> upkeep_messages.Locked:
+        pool = self.server.pools.get(MediumId(said.medium))
+        fragment = pool.fragments.read(ImageId(said.image), said.copy)
+        if pool.locks.mode is LockMode.NONE:
+            return upkeep_messages.Locked(until_ns=0)
+        return upkeep_messages.Locked(until_ns=self.server.pools.locker(pool.medium).lock_for(fragment, said.seconds))
 
     def _verify_image(self, said: messages.VerifyImage) -> messages.VerifyAnswer:
         pool = self.server.pools.get(MediumId(said.medium))
@@ -168,11 +203,11 @@ class WorkRoutes:
         found = islice(verify_image(pool, fragment, keys), _MOST_PROBLEMS)
         return messages.VerifyAnswer(problems=[f"{one.code}: {one.message}"[:_MOST_TEXT] for one in found])
 
-    def _repair_pool(self, said: messages.RepairPool) -> messages.RepairAnswer:
+    def _repair_pool(self, said: upkeep_messages.RepairPool) -> upkeep_messages.RepairAnswer:
         found = repair_pool(self.server.pools.get(MediumId(said.medium)), dry_run=said.dry_run)
-        return messages.RepairAnswer(
+        return upkeep_messages.RepairAnswer(
             containers=[
-                messages.MendedContainer(
+                upkeep_messages.MendedContainer(
                     container=one.container,
                     problems=[f"{problem.code}: {problem.message}"[:_MOST_TEXT] for problem in one.problems],
                     whole=one.whole,
@@ -186,7 +221,7 @@ class WorkRoutes:
             container_count=len(found.containers),
             indexed=found.indexed,
             images=[
-                messages.DamagedImage(
+                upkeep_messages.DamagedImage(
                     name=one.name, image=one.image, problems=[text[:_MOST_TEXT] for text in one.problems]
                 )
                 for one in found.images[:_MOST_PROBLEMS]
@@ -197,6 +232,7 @@ class WorkRoutes:
     def _restore_fragment(self, said: messages.FragmentToWrite) -> messages.Nothing:
         pool = self.server.pools.get(MediumId(said.medium))
         pool.fragments.restore(ImageId(said.image), said.copy, said.data)
+        pool.checks.forget([names.image_key(ImageId(said.image), said.copy)])
         return messages.Nothing()
 
     def _limit_sending(self, said: messages.LimitSending) -> messages.Nothing:

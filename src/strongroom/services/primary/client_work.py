@@ -41,6 +41,7 @@ from strongroom.core.secret import Secret
 from strongroom.database import read, transact
 from strongroom.formats.algorithms import Cipher
 from strongroom.formats.image_header import NO_KEY_GROUP, image_id_of
+from strongroom.formats.lock_record import LockMode
 from strongroom.jobs import JobId, JobState, NewJob, Progress, driven
 from strongroom.jobs.tables import jobs
 from strongroom.lifecycle.policies import require_active
@@ -51,6 +52,7 @@ from strongroom.services.primary.attendance import Attendance
 from strongroom.services.primary.client_hosts import Client, require_shown
 from strongroom.services.primary.copies_to_read import previous_copy, readable_copy
 from strongroom.services.primary.errors import (
+    EndlessLockError,
     GrantError,
     InterruptedWorkError,
     NoBackupOperationError,
@@ -114,6 +116,7 @@ class ClientWork:
             NoPathsError: no path, or one that is not absolute.
             PolicyNotFoundError, PolicyNotActiveError, NoBackupOperationError: of the policy.
             PoolNotFoundError, NoMediaServerError: of its storage.
+        EndlessLockError: the storage locks, and the retention has no end.
             NoActiveKeyError, GroupNotFoundError, KeystoreLockedError: it asks for encryption, which cannot be done.
         """
         if not paths or any(not path.startswith(b"/") for path in paths):
@@ -123,6 +126,10 @@ class ClientWork:
         if not isinstance(operation, Backup):
             raise NoBackupOperationError(f"the lifecycle policy '{slp}' does not begin with a backup")
         pool = pools.pool_named(connection, self._primary.domain, operation.storage)
+        if pool.lock_mode != LockMode.NONE.word and not isinstance(operation.retention, Fixed):
+            raise EndlessLockError(
+                f"the pool '{pool.label}' locks what is stored in it, and the policy '{slp}' keeps its images for ever"
+            )
         host = pools.host_of(pool)
         group, cipher = self._key_group(operation)
         now = self._primary.clock.now()

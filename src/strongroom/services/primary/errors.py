@@ -96,3 +96,27 @@ class ImageBusyError(RefusedError):
     code = "replication.busy"
     retry: Retry = "later"
     default_hint = "nothing has to be done: it is tried again"
+
+
+class NotLockedError(RefusedError):
+    """A media server stored an image in a pool that locks, and did not lock it."""
+
+    code = "pool.image-not-locked"
+    retry: Retry = "later"
+    default_hint = (
+        "nothing has to be done: it is locked with the next beat; a media server of an earlier release cannot"
+    )
+
+
+class EndlessLockError(RefusedError):
+    """What is to be kept for ever would be locked for ever."""
+
+    code = "backup.endless-lock"
+    default_hint = "use a lifecycle policy whose retention has an end: 'strongroom slp create --retention'"
+
+
+class NothingToLockError(RefusedError):
+    """No copy of the image lies in a pool that locks."""
+
+    code = "image.nothing-to-lock"
+    default_hint = "see its copies with 'strongroom image show', and lock their pool with 'strongroom pool lock'"

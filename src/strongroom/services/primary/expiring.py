@@ -17,17 +17,17 @@ from sqlalchemy import Connection, select
 
 from strongroom.catalog import guard
 from strongroom.catalog.errors import CopyNotFoundError
-from strongroom.catalog.expiry import count_due, due_for_expiry, expire_copy, forget_copy, removable_on
+from strongroom.catalog.expiry import count_due, due_for_expiry, expire_copy, forget_copy, mark_locked, removable_on
 from strongroom.catalog.file_list import remove_file_list
 from strongroom.catalog.images import get_image
 from strongroom.catalog.media import get_medium
-from strongroom.catalog.model import Copy, CopyState, Medium
+from strongroom.catalog.model import Copy, CopyKey, CopyState, Medium
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import ImageId, from_text, to_text
+from strongroom.core.ids import DomainId, ImageId, from_text, to_text
 from strongroom.database import read, transact
 from strongroom.jobs import Handler, JobContext, JobState, NewJob, Queue, RetryPolicy
 from strongroom.jobs.tables import jobs as job_rows
-from strongroom.services import messages
+from strongroom.services import upkeep_messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.client_work import MOUNT, RESTORE
 from strongroom.services.primary.errors import ImageInUseError
@@ -76,8 +76,12 @@ class Expiring:
 
         transact(self._primary.engine, deed)
 
-    def expire_image(self, connection: Connection, image: ImageId, number: int | None, reason: str) -> list[int]:
+    def expire_image(
+        self, connection: Connection, image: ImageId, number: int | None, reason: str, *, lift: bool = False
+    ) -> list[int]:
         """Expire the copies of an image on this domain's media, or one of them, before their time.
+
+        With ``lift`` also those that a governance lock keeps.
 
         Returns:
             The numbers of the copies.
@@ -95,7 +99,7 @@ class Expiring:
             raise ImageInUseError(f"the job {user} reads the image '{to_text(image)}'")
         now = guard.state(connection, now=self._primary.clock.now()).time
         for copy in copies:
-            expire_copy(connection, copy.key, own=self._primary.domain, now=now, reason=reason, early=True)
+            expire_copy(connection, copy.key, own=self._primary.domain, now=now, reason=reason, early=True, lift=lift)
         return sorted(copy.key.number for copy in copies)
 
     # ------------------------------------------------------------ within
@@ -181,11 +185,25 @@ class Expiring:
                 gone = removable_on(connection, pool.medium, limit=_AT_ONCE)
             if not gone:
                 return removed
-            self._media.remove_fragments(pools.host_of(pool), pool.medium, names_of(gone))
+            kept = self._remove_files(pool, gone)
+            for one in kept:
+                context.log(f"the pool '{pool.label}' keeps a copy of {to_text(one.image)}: it is locked")
+            transact(self._primary.engine, partial(_mark_locked, own=self._primary.domain, kept=kept))
+            locked = {(one.image, one.copy) for one in kept}
+            gone = [copy for copy in gone if (copy.key.image, copy.key.number) not in locked]
             for image, salt in transact(self._primary.engine, partial(self._forget, context=context, gone=gone)):
                 remove_file_list(self._primary.file_lists, image, salt)
             removed += len(gone)
             context.progress(files=removed, message=f"{removed} copies removed")
+
+    def _remove_files(self, pool: Medium, gone: list[Copy]) -> list[upkeep_messages.StillLocked]:
+        """Remove the headers of copies from a pool; give those that it keeps."""
+        kept = []
+        for lift in (False, True):
+            names = names_of([copy for copy in gone if copy.lock_lifted is lift])
+            if names:
+                kept += self._media.remove_fragments(pools.host_of(pool), pool.medium, names, lift=lift)
+        return kept
 
     def _forget(self, connection: Connection, context: JobContext, gone: list[Copy]) -> list[tuple[ImageId, bytes]]:
         context.fence(connection)
@@ -205,9 +223,14 @@ class Expiring:
         return is_here and is_wanted and get_medium(connection, copy.medium).domain == self._primary.domain
 
 
-def names_of(copies: list[Copy]) -> list[messages.FragmentName]:
+def _mark_locked(connection: Connection, own: DomainId, kept: list[upkeep_messages.StillLocked]) -> None:
+    for one in kept:
+        mark_locked(connection, CopyKey(ImageId(one.image), own, one.copy), one.until_ns)
+
+
+def names_of(copies: list[Copy]) -> list[upkeep_messages.FragmentName]:
     """Name copies to a media server."""
-    return [messages.FragmentName(image=copy.key.image, copy=copy.key.number) for copy in copies]
+    return [upkeep_messages.FragmentName(image=copy.key.image, copy=copy.key.number) for copy in copies]
 
 
 def in_use(connection: Connection) -> dict[ImageId, int]:

@@ -17,6 +17,7 @@ from strongroom.formats.key_envelope import KEY_ENVELOPE, Purpose
 from strongroom.kms.errors import KeyNotFoundError, KeyStateError
 from strongroom.services import messages
 from strongroom.services.primary.client_work import BACKUP, ClientWork
+from strongroom.services.primary.collecting import collected_on
 from strongroom.services.primary.errors import NotYoursError
 from strongroom.services.primary.image_work import ImageWork
 from strongroom.services.primary.opening import Primary
@@ -67,6 +68,23 @@ class KeyDesk:
         batch = self._primary.kms.data_keys.issue_naming_key(group, medium)
         ((_, key),) = batch.keys
         return messages.NamingKeyAnswer(key=key.reveal(), envelope=batch.envelope)
+
+    def marking_key(self, host: HostId, said: messages.MarkingKey) -> messages.MarkingKeyAnswer:
+        """Give the naming key that the next backup of a group will have, to mark what a collection rewrites.
+
+        None is made: without one nothing in the pool is found again anyhow.
+
+        Raises:
+            NotYoursError: it is not a collection that runs on this media server.
+            KeystoreLockedError: nobody can tell now whether there is one.
+        """
+        with read(self._primary.engine) as connection:
+            medium = collected_on(connection, host, said.job)
+        for envelope in said.envelopes:
+            key = self._open_naming_key(envelope, KeyGroupId(said.group), medium)
+            if key is not None:
+                return messages.MarkingKeyAnswer(key=key.reveal())
+        return messages.MarkingKeyAnswer(key=None)
 
     def unwrap(self, host: HostId, said: messages.Unwrap) -> messages.Unwrapped:
         """Open data keys of a job's image.

@@ -19,7 +19,7 @@ from strongroom.pki.roles import Role
 from strongroom.pki.tls import client_context
 from strongroom.pool import names
 from strongroom.pool.place import BucketKey
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from strongroom.services.primary import bucket_keys
 from strongroom.services.primary.errors import NoMediaServerError
 from strongroom.services.primary.opening import Primary
@@ -128,21 +128,40 @@ class MediaClients:
         """Have an image verified; give what is wrong with it."""
         return self._ask(host, "verify-image", request, messages.VerifyAnswer, timeout=LONG_SECONDS).problems
 
-    def repair_pool(self, host: HostId, request: messages.RepairPool) -> messages.RepairAnswer:
+    def repair_pool(self, host: HostId, request: upkeep_messages.RepairPool) -> upkeep_messages.RepairAnswer:
         """Have a pool repaired, or looked at."""
-        return self._ask(host, "repair-pool", request, messages.RepairAnswer, timeout=LONG_SECONDS)
+        return self._ask(host, "repair-pool", request, upkeep_messages.RepairAnswer, timeout=LONG_SECONDS)
 
     def restore_fragment(self, host: HostId, fragment: messages.FragmentToWrite) -> None:
         """Have a fragment that is damaged or gone written again."""
         self._ask(host, "restore-fragment", fragment, messages.Nothing)
 
-    def remove_fragments(self, host: HostId, medium: MediumId, fragments: list[messages.FragmentName]) -> None:
-        """Have the files of expired copies removed from a pool; they are gone when this returns."""
-        self._ask(
-            host, "remove-fragments", messages.RemoveFragments(medium=medium, fragments=fragments), messages.Nothing
-        )
+    def remove_fragments(
+        self, host: HostId, medium: MediumId, fragments: list[upkeep_messages.FragmentName], *, lift: bool
+    ) -> list[upkeep_messages.StillLocked]:
+        """Have the files of expired copies removed from a pool; they are gone when this returns.
 
-    def collect_pool(self, host: HostId, request: messages.CollectPool, context: JobContext) -> messages.Collected:
+        Returns:
+            Those that the pool keeps, because they are locked.
+        """
+        request = upkeep_messages.RemoveFragments(medium=medium, fragments=fragments, lift=lift)
+        return self._ask(host, "remove-fragments", request, upkeep_messages.FragmentsRemoved).locked
+
+    def lock_pool(self, host: HostId, request: upkeep_messages.LockPool) -> messages.LockState:
+        """Have what is stored in a pool locked from now on.
+
+        Raises:
+            WeakerLockError: it is locked more strictly already.
+        """
+        return self._ask(host, "lock-pool", request, messages.LockState)
+
+    def lock_image(self, host: HostId, request: upkeep_messages.LockImage) -> int:
+        """Have a copy locked for some time from now on; give when its lock ends, 0 in a pool that locks nothing."""
+        return self._ask(host, "lock-image", request, upkeep_messages.Locked, timeout=LONG_SECONDS).until_ns
+
+    def collect_pool(
+        self, host: HostId, request: upkeep_messages.CollectPool, context: JobContext
+    ) -> upkeep_messages.Collected:
         """Have a pool collected; reports to the job what it is at, and stops when it is cancelled.
 
         Raises:
@@ -152,14 +171,35 @@ class MediaClients:
             "/v1/work/collect-pool", messages.encode(request), timeout=SILENCE_SECONDS
         ) as response:
             for data in lines_of(response):
-                told = messages.decode(data, messages.CollectUpdate)
+                told = messages.decode(data, upkeep_messages.CollectUpdate)
                 if told.document is not None:
                     raise from_document(told.document)
                 if told.collected is not None:
                     return told.collected
-                context.progress(message=told.message)
+                context.progress(bytes_done=told.done, bytes_total=told.total, message=told.message)
                 context.check()
         raise NoMediaServerError("the media server stopped before the pool was collected")
+
+    def scrub_pool(
+        self, host: HostId, request: upkeep_messages.ScrubPool, context: JobContext
+    ) -> upkeep_messages.Scrubbed:
+        """Have a pool scrubbed; reports progress to the job, and stops when it is cancelled.
+
+        Raises:
+            StrongroomError: what the media server refused with.
+        """
+        with self._client(host).stream(
+            "/v1/work/scrub-pool", messages.encode(request), timeout=SILENCE_SECONDS
+        ) as response:
+            for data in lines_of(response):
+                told = messages.decode(data, upkeep_messages.ScrubUpdate)
+                if told.document is not None:
+                    raise from_document(told.document)
+                if told.scrubbed is not None:
+                    return told.scrubbed
+                context.progress(bytes_done=told.done, bytes_total=told.total, message=told.message)
+                context.check()
+        raise NoMediaServerError("the media server stopped before the pool was scrubbed")
 
     def send_image(self, host: HostId, request: messages.SendImage, context: JobContext) -> messages.Sent:
         """Have an image sent to another domain; reports progress to the job, and stops when it is cancelled.

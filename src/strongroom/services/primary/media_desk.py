@@ -5,28 +5,33 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, delete, insert
 
 from strongroom.catalog import journal
 from strongroom.catalog.copies import committing
-from strongroom.catalog.model import CameBy, CopyKey
+from strongroom.catalog.expiry import lock_copy
+from strongroom.catalog.media import find_medium, note_locks
+from strongroom.catalog.model import CameBy, CopyKey, CopyState
 from strongroom.catalog.rows import get_copy
-from strongroom.core.ids import HostId, ImageId, MediumId
+from strongroom.core.ids import HostId, ImageId, MediumId, to_text
 from strongroom.database import read, transact
 from strongroom.formats import signed
 from strongroom.formats.journal import BATCH
+from strongroom.formats.lock_record import LockMode
 from strongroom.pki import revocation
 from strongroom.pki.ca import IssuerKind
 from strongroom.pki.fingerprint import fingerprint_of
 from strongroom.services import messages
 from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.client_work import ClientWork
-from strongroom.services.primary.errors import NotYoursError
+from strongroom.services.primary.errors import NotLockedError, NotYoursError
 from strongroom.services.primary.headers import fragment_to_write
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.receiving import Receiving
 from strongroom.services.primary.tables import media_beats
 
+_LOCKED: Final = "its pool locks what is stored in it"
 MOST_ANSWER_BYTES: Final = 6 << 20
 """Fragments and batches in one answer; what is above it in the bound of a record is room for the rest."""
 
@@ -58,6 +63,10 @@ class MediaDesk:
                     pools=[_told(pool) for pool in said.pools],
                 )
             )
+            for pool in said.pools:
+                served = find_medium(connection, MediumId(pool.medium))
+                if served is not None and served.host == host:
+                    note_locks(connection, served.medium, mode=pool.lock.mode, clock_ns=pool.lock.clock_ns)
             return self._answer(connection, host)
 
         return transact(self._primary.engine, deed)
@@ -85,10 +94,21 @@ class MediaDesk:
             copy = get_copy(connection, key)
             if copy.medium != medium.medium:
                 raise NotYoursError("that copy lies in another pool than the one that it is said to be written to")
+            if medium.lock_mode != LockMode.NONE.word and not said.locked_until_ns:
+                raise NotLockedError(f"the image '{to_text(said.image)}' was not locked, and its pool locks")
             if copy.came_by is CameBy.REPLICATION:
                 self._receiving.announced(connection, key, medium.medium)
             else:
                 self._clients.written(connection, key)
+            if said.locked_until_ns and get_copy(connection, key).state is not CopyState.EXPIRED:
+                lock_copy(
+                    connection,
+                    key,
+                    said.locked_until_ns,
+                    own=self._primary.domain,
+                    now=self._primary.clock.now(),
+                    reason=_LOCKED,
+                )
             return messages.WrittenAnswer()
 
         return transact(self._primary.engine, deed)
@@ -150,4 +170,6 @@ def _told(pool: messages.PoolState) -> dict[str, object]:
         "stored_bytes": pool.stored_bytes,
         "journal": pool.journal,
         "requests": pool.requests,
+        "lock": msgspec.structs.asdict(pool.lock),
+        "checks": msgspec.to_builtins(pool.checks),
     }

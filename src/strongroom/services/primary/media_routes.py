@@ -75,6 +75,7 @@ class MediaRoutes:
             "redeem": (messages.Redeem, self.clients.redeem),
             "issue-keys": (messages.IssueKeys, self.keys.issue),
             "naming-key": (messages.NamingKey, self.keys.naming_key),
+            "marking-key": (messages.MarkingKey, self.keys.marking_key),
             "unwrap": (messages.Unwrap, self.keys.unwrap),
             "commit": (messages.CommitBackup, self.clients.commit),
             "commit-received": (messages.CommitReceived, self.receiving.commit),

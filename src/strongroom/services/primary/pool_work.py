@@ -17,11 +17,12 @@ from strongroom.formats import fragment
 from strongroom.jobs import Handler, JobContext, JobId, JobState, NewJob, Queue, RetryPolicy
 from strongroom.jobs.tables import jobs as job_rows
 from strongroom.pool import names
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.image_work import ImageWork, checked_fragment
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
+from strongroom.services.primary.scrubbing import SCRUB
 
 REPAIR: Final = "repair"
 _PAGE: Final = 256
@@ -94,7 +95,7 @@ class PoolWork:
                 _require_idle(connection, medium)
             host = pools.host_of(get_medium(connection, medium))
         written = list(self._write_fragments(context, host, medium, dry_run=dry_run))
-        answer = self._media.repair_pool(host, messages.RepairPool(medium=medium, dry_run=dry_run))
+        answer = self._media.repair_pool(host, upkeep_messages.RepairPool(medium=medium, dry_run=dry_run))
         lines = [
             *_container_lines(answer, dry_run=dry_run),
             *(_headers_line(image, dry_run=dry_run) for image in written),
@@ -179,7 +180,7 @@ class PoolWork:
 
 def _require_idle(connection: Connection, medium: MediumId) -> None:
     running = select(job_rows.c.id, job_rows.c.kind, job_rows.c.params).where(
-        job_rows.c.state == JobState.RUNNING, job_rows.c.kind != REPAIR
+        job_rows.c.state == JobState.RUNNING, job_rows.c.kind.not_in((REPAIR, SCRUB))
     )
     for row in connection.execute(running):
         image = row.params.get("image")
@@ -192,13 +193,13 @@ def _holds(connection: Connection, medium: MediumId, image: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _still(answer: messages.RepairAnswer, written: list[ImageId]) -> list[messages.DamagedImage]:
+def _still(answer: upkeep_messages.RepairAnswer, written: list[ImageId]) -> list[upkeep_messages.DamagedImage]:
     """Leave out images of which only the headers were damaged: these were, or would be, written again."""
     names_written = {image.hex() for image in written}
     return [one for one in answer.images if one.image is not None or one.name[10:42] not in names_written]
 
 
-def _container_lines(answer: messages.RepairAnswer, *, dry_run: bool) -> Iterator[str]:
+def _container_lines(answer: upkeep_messages.RepairAnswer, *, dry_run: bool) -> Iterator[str]:
     if answer.indexed:
         done = "would be" if dry_run else "were"
         yield f"{answer.indexed} containers {done} entered in the index anew, or taken out of it"

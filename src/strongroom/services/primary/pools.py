@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from strongroom.api.errors import PoolNotFoundError
@@ -68,5 +69,7 @@ def state_of(connection: Connection, medium: MediumId) -> messages.PoolState | N
                     stored_bytes=pool["stored_bytes"],
                     journal=pool["journal"],
                     requests=pool.get("requests", {}),
+                    lock=messages.LockState(**pool.get("lock", {})),
+                    checks=msgspec.convert(pool.get("checks"), messages.PoolChecks | None),
                 )
     return None

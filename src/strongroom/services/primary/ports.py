@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from cryptography import x509
 from sqlalchemy import Connection, exists, select
 
 from strongroom.api.ports import (
+    CheckFacts,
     CredentialFacts,
     HeldCertificate,
     ImportPolicyCheck,
+    LockFacts,
     NewBucket,
     NewCredential,
     PoolFacts,
@@ -21,11 +25,12 @@ from strongroom.api.ports import (
 )
 from strongroom.audit import Actor
 from strongroom.catalog.errors import CopyNotFoundError
+from strongroom.catalog.expiry import lock_copy
 from strongroom.catalog.images import get_image
-from strongroom.catalog.media import add_medium
+from strongroom.catalog.media import add_medium, get_medium, note_locks
 from strongroom.catalog.model import CopyState, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists
-from strongroom.core.clock import to_ns
+from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, MediumId, to_text
 from strongroom.core.secret import Secret
@@ -33,6 +38,7 @@ from strongroom.database import read, transact
 from strongroom.formats import peer_messages as wire
 from strongroom.formats import signed
 from strongroom.formats.errors import ForeignError
+from strongroom.formats.lock_record import LockMode
 from strongroom.formats.media_header import MEDIA_HEADER, MediaHeader
 from strongroom.formats.peer_messages import Empty, Refused, SLPCheck, SLPChecked, StorageListed
 from strongroom.formats.segment import PAYLOAD_CHUNKS
@@ -48,16 +54,22 @@ from strongroom.pool.errors import PlaceError
 from strongroom.pool.place import BucketKey, is_bucket
 from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
-from strongroom.services import messages
+from strongroom.services import messages, upkeep_messages
 from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.collecting import Collecting
-from strongroom.services.primary.errors import NoMediaServerError, NotReadableError, PoolExistsError
+from strongroom.services.primary.errors import (
+    NoMediaServerError,
+    NothingToLockError,
+    NotReadableError,
+    PoolExistsError,
+)
 from strongroom.services.primary.expiring import Expiring
 from strongroom.services.primary.image_work import ImageWork, has_file_list
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
 from strongroom.services.primary.peers import NoAnswerError, Talk
 from strongroom.services.primary.pool_work import PoolWork
+from strongroom.services.primary.scrubbing import Scrubbing
 from strongroom.services.primary.tables import held_certificates, media_beats
 from strongroom.trust import store
 
@@ -69,10 +81,11 @@ MOST_LISTED: Final = 10_000
 class Media:
     """This domain's media servers."""
 
-    def __init__(self, primary: Primary, clients: MediaClients, collecting: Collecting) -> None:
+    def __init__(self, primary: Primary, clients: MediaClients, collecting: Collecting, scrubbing: Scrubbing) -> None:
         self._primary = primary
         self._clients = clients
         self._collecting = collecting
+        self._scrubbing = scrubbing
 
     def make_pool(self, name: str, where: str | NewBucket | None, _actor: Actor) -> PoolFacts:
         """Make a pool: signed header, objects at the media server, key and row in the catalog, in this order."""
@@ -146,11 +159,54 @@ class Media:
         """Look a pool up."""
         return next((pool for pool in self.pools() if pool.name == name), None)
 
-    def collect(self, connection: Connection, name: str, *, dry_run: bool) -> JobId:
+    def collect(self, connection: Connection, name: str, *, dry_run: bool, lift: bool) -> JobId:
         """Submit the collection of a pool, or its plan."""
-        return self._collecting.submit(
-            connection, pools.pool_named(connection, self._primary.domain, name), dry_run=dry_run
-        )
+        pool = pools.pool_named(connection, self._primary.domain, name)
+        return self._collecting.submit(connection, pool, dry_run=dry_run, lift=lift)
+
+    def lock_pool(self, name: str, mode: str, rounding_days: int, _actor: Actor) -> PoolFacts:
+        """Have a pool locked from now on: its media server keeps that in the pool, then it is entered."""
+        with read(self._primary.engine) as connection:
+            pool = pools.pool_named(connection, self._primary.domain, name)
+        request = upkeep_messages.LockPool(medium=pool.medium, mode=mode, rounding_days=rounding_days)
+        told = self._clients.lock_pool(pools.host_of(pool), request)
+        transact(self._primary.engine, lambda c: note_locks(c, pool.medium, mode=told.mode, clock_ns=told.clock_ns))
+        return replace(self._named(name), lock=_lock_facts(told))
+
+    def lock_image(self, image: ImageId, seconds: int, reason: str, _actor: Actor) -> Mapping[int, int]:
+        """Lock the complete copies of an image in this domain's pools: the storage first, then the catalog."""
+        with read(self._primary.engine) as connection:
+            held = [
+                (copy, get_medium(connection, copy.medium))
+                for copy in get_image(connection, image).copies
+                if copy.state is CopyState.COMPLETE and copy.key.domain == self._primary.domain
+            ]
+        locked: dict[int, int] = {}
+        for copy, pool in held:
+            if pool.lock_mode == LockMode.NONE.word:
+                continue
+            request = upkeep_messages.LockImage(medium=pool.medium, image=image, copy=copy.key.number, seconds=seconds)
+            until_ns = self._clients.lock_image(pools.host_of(pool), request)
+            transact(
+                self._primary.engine,
+                partial(
+                    lock_copy,
+                    key=copy.key,
+                    until_ns=until_ns,
+                    own=self._primary.domain,
+                    now=self._primary.clock.now(),
+                    reason=reason,
+                ),
+            )
+            locked[copy.key.number] = until_ns
+        if not locked:
+            raise NothingToLockError(f"the image '{to_text(image)}' has no complete copy in a pool that locks")
+        return locked
+
+    def scrub(self, connection: Connection, name: str, *, bytes_per_second: int | None) -> JobId:
+        """Submit the scrub of a pool."""
+        medium = pools.pool_named(connection, self._primary.domain, name)
+        return self._scrubbing.submit(connection, medium, bytes_per_second=bytes_per_second)
 
     def enrol_elsewhere(self, server: Address, pin: Fingerprint, token: Secret, _actor: Actor) -> HeldCertificate:
         """Get this domain's media server a certificate of another domain: its key is made, and stays, there."""
@@ -224,9 +280,23 @@ class Media:
             free_bytes=told.free_bytes if told else None,
             chunker="FastCDC " + "/".join(str(size >> 10) for size in PAYLOAD_CHUNKS) + " KiB",
             requests=told.requests if told else {},
+            lock=_lock_facts(told.lock) if told else LockFacts(mode=medium.lock_mode),
+            checks=_checks(told),
+            next_scrub=self._scrubbing.next_at(connection, medium),
             sources=tuple(sorted(sources)),
             targets=tuple(sorted(sent_to)),
         )
+
+
+def _lock_facts(told: messages.LockState) -> LockFacts:
+    return LockFacts(told.mode, told.rounding_days, told.clock_ns, told.objects, told.latest_ns)
+
+
+def _checks(told: messages.PoolState | None) -> CheckFacts | None:
+    if told is None or told.checks is None:
+        return None
+    oldest = told.checks.oldest_ns
+    return CheckFacts(None if oldest is None else from_ns(oldest), told.checks.unchecked, told.checks.damaged)
 
 
 class Imports:
@@ -285,9 +355,9 @@ class Images:
         self._work = work
         self._expiring = expiring
 
-    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str) -> list[int]:
+    def expire(self, connection: Connection, image: ImageId, copy: int | None, reason: str, *, lift: bool) -> list[int]:
         """Expire copies of an image before their time."""
-        return self._expiring.expire_image(connection, image, copy, reason)
+        return self._expiring.expire_image(connection, image, copy, reason, lift=lift)
 
     def verify(self, image: ImageId, _actor: Actor) -> JobId:
         """Verify the first complete copy of this domain."""

@@ -46,6 +46,7 @@ from strongroom.services.primary.peers import Talk, peer_handlers
 from strongroom.services.primary.pool_work import PoolWork
 from strongroom.services.primary.receiving import Receiving
 from strongroom.services.primary.replanning import Replanning
+from strongroom.services.primary.scrubbing import Scrubbing
 from strongroom.services.primary.session_socket import SessionSocket
 from strongroom.services.record_http import tell_errors
 from strongroom.services.stopping import Stopping
@@ -84,12 +85,25 @@ class Running:
         self._replanning = Replanning(primary, self._images)
         self._expiring = Expiring(primary, self._media)
         self._collecting = Collecting(primary, self._media)
+        self._scrubbing = Scrubbing(primary, self._media, self._images)
         self._images.arrived = self._receiving
         self._images.say_soon = self._talk.soon
         self._engine = JobEngine(
             primary.engine,
-            self._images.handlers() | self._pools.handlers() | self._expiring.handlers() | self._collecting.handlers(),
-            [*self._images.queues(), *self._pools.queues(), *self._expiring.queues(), *self._collecting.queues()],
+            {
+                **self._images.handlers(),
+                **self._pools.handlers(),
+                **self._expiring.handlers(),
+                **self._collecting.handlers(),
+                **self._scrubbing.handlers(),
+            },
+            [
+                *self._images.queues(),
+                *self._pools.queues(),
+                *self._expiring.queues(),
+                *self._collecting.queues(),
+                *self._scrubbing.queues(),
+            ],
             primary.clock,
             primary.entropy,
             Intervals(),
@@ -186,7 +200,7 @@ class Running:
             checker=TrustChecker(primary.engine, self._exchange, primary.keys, primary.clock),
             jobs=primary.jobs,
             file_lists=primary.file_lists,
-            media=ports.Media(primary, self._media, self._collecting),
+            media=ports.Media(primary, self._media, self._collecting, self._scrubbing),
             backups=client_ports.Backups(primary, self._clients, self._media),
             restores=client_ports.Restores(primary, self._clients, self._media),
             imports=ports.Imports(primary, self._images),
@@ -236,6 +250,7 @@ class Running:
             self._refresh_keys,
             self._expiring.go_on,
             self._collecting.go_on,
+            self._scrubbing.go_on,
         ):
             try:
                 task()
