@@ -188,9 +188,9 @@ class CollectionMachine(RuleBasedStateMachine):
         owner, name, when = where
         inner = getattr(owner, name)
 
-        def cut(*args: object) -> None:
+        def cut(*args: object, **more: object) -> None:
             if when == "after":
-                inner(*args)
+                inner(*args, **more)
             raise Cut
 
         try:

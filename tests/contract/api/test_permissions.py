@@ -50,6 +50,7 @@ BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/images/{image}/expire"): {"reason": "a case"},
     ("post", "/v1/pools/{name}/collect"): {},
     ("post", "/v1/pools/{name}/lock"): {"mode": "governance"},
+    ("post", "/v1/pools/{name}/scrub"): {},
     ("post", "/v1/images/{image}/lock"): {"days": 3, "reason": "a case"},
     ("post", "/v1/expiry/confirm"): {},
     ("post", "/v1/kms/groups"): {"name": "g"},
