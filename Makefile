@@ -36,21 +36,34 @@ bench: setup ## Measure beside restic, borg and tar (SCRATCH=DIR: 20 GB; ARGS="-
 	@scripts/bench $(SCRATCH) $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: setup ## Measure the memory of all processes with a 5 GiB file and a million files (SCRATCH=DIR: 20 GB; ARGS)
+bench-memory: setup ## Measure the memory of all processes with extreme inputs (SCRATCH=DIR: 30 GB; ARGS)
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.memory --scratch $(SCRATCH) $(ARGS)
 
 ROUNDS ?= 200
+.PHONY: bench-index
+bench-index: setup ## Measure the index at 10, 30 and 100 million segments (SCRATCH=DIR: 8 GB; ARGS="--segments 3M")
+	@mkdir -p $(SCRATCH)
+	@scripts/bench-deps
+	$(BIN)/python -m bench.index --scratch $(SCRATCH) --json $(SCRATCH)/index.json --plot $(SCRATCH)/index.svg $(ARGS)
+
 .PHONY: durability
-durability: setup ## Cut the power and kill processes, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
+durability: setup ## Cut the power, kill processes, fill the disk, many times (ROUNDS of each kind; SCRATCH=DIR: 2 GB)
 	@scripts/test-deps
 	$(BIN)/python -m durability.powercut $(SCRATCH)/powercut --cuts $(ROUNDS) --served $$(($(ROUNDS) / 8)) $(ARGS)
 	$(BIN)/python -m durability.kill $(SCRATCH)/kill --rounds $(ROUNDS)
+	$(BIN)/python -m durability.full $(SCRATCH)/full --rounds $(ROUNDS)
 
 .PHONY: bench-sizes
 bench-sizes: setup ## Measure other lengths of segments and frames (SCRATCH=DIR: 15 GB; ARGS="--corpus BIG")
 	@mkdir -p $(SCRATCH)
 	$(BIN)/python -m bench.sizes --scratch $(SCRATCH) $(ARGS)
+
+CORPUS ?= /usr/share
+.PHONY: bench-fingerprint
+bench-fingerprint: setup ## Measure what lengths tell of known files (CORPUS=DIR: known to all; SCRATCH=DIR)
+	@mkdir -p $(SCRATCH)
+	$(BIN)/python -m bench.fingerprint --corpus $(CORPUS) --scratch $(SCRATCH) $(ARGS)
 
 .PHONY: fuzz
 fuzz: setup ## Fuzz the decoders, a million runs each: hours (ARGS="--runs 10000 frame" chooses); installs atheris

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from bench import corpora, measure, peers, table
 from bench.measure import Cost
+from bench.over_tls import StrongroomOverTLS
 from bench.programs import Borg, Checking, Copying, Floor, Program, Restic, Strongroom
 from bench.table import Results
 from strongroom import __version__
@@ -78,7 +79,8 @@ def _measure(
     restic = Restic(stores / "restic", found, log)
     borg = Borg(stores / "borg", found, log)
     own = Strongroom(stores / "strongroom", log)
-    everyone: tuple[Program, ...] = (floor, restic, borg, own)
+    far = StrongroomOverTLS(own.domain, stores / "client", log)
+    everyone: tuple[Program, ...] = (floor, restic, borg, far, own)
     checking: tuple[Checking, ...] = (restic, borg, own)
     copying: tuple[Copying, ...] = (restic, own)
 

@@ -1,6 +1,7 @@
-"""How much memory each process of two domains needs for a large file, and for very many files.
+"""How much memory each process of two domains needs for extreme inputs: large, sparse, many, all in one folder, deep.
 
-Usage: python -m bench.memory --scratch DIR [--large 5GiB] [--files 1000000] [--json]
+Usage: python -m bench.memory --scratch DIR [--large 5GiB] [--sparse 5TB] [--files 2000000] [--in-one 1000000]
+    [--deep 65000] [--json]
 
 Makes two domains as ``strongroom demo`` does, with public commands and nothing else, and takes each input through them:
 backup, unchanged backup, sealed replication, import without and with the key, restore, listing, search, verification.
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,18 +20,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from bench.memory_input import make_large, make_many
-from bench.memory_steps import Bench, Step
+from bench.memory_compare import deep_differences, sparse_differences
+from bench.memory_input import make_deep, make_large, make_many, make_sparse
+from bench.memory_steps import Bench, Compare, Step, remove_tree
+from strongroom.cli.demonstration.compare import differences
 from strongroom.core.errors import StrongroomError
 
 MB: Final = 1_000_000
 BOUND_MB: Final = 300
-_UNITS: Final = {"": 1, "MB": MB, "GB": 1_000 * MB, "MiB": 1 << 20, "GiB": 1 << 30}
+_UNITS: Final = {"": 1, "MB": MB, "GB": 1_000 * MB, "TB": 1_000_000 * MB, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def size(text: str) -> int:
     """Read a number of bytes, such as ``5GiB``."""
-    found = re.fullmatch(r"(\d+)(|MB|GB|MiB|GiB)", text)
+    found = re.fullmatch(r"(\d+)(|MB|GB|TB|MiB|GiB)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"'{text}' is no size: write 300MB or 5GiB")
     return int(found[1]) * _UNITS[found[2]]
@@ -53,11 +55,16 @@ def table(steps: list[Step]) -> Iterator[str]:
 def main(words: list[str]) -> int:
     """Measure, print, and return the exit code."""
     arguments = _arguments(words)
-    inputs: list[tuple[str, Callable[[Path], int]]] = []
+    inputs: list[tuple[str, Callable[[Path], int], Compare]] = []
+    arguments_of_many = arguments.files, arguments.folders, arguments.in_one
     if arguments.large:
-        inputs.append(("large", lambda folder: make_large(folder, arguments.large)))
+        inputs.append(("large", lambda folder: make_large(folder, arguments.large), differences))
+    if arguments.sparse:
+        inputs.append(("sparse", lambda folder: make_sparse(folder, arguments.sparse), sparse_differences))
     if arguments.files:
-        inputs.append(("many", lambda folder: make_many(folder, arguments.files, arguments.folders)))
+        inputs.append(("many", lambda folder: make_many(folder, *arguments_of_many), differences))
+    if arguments.deep:
+        inputs.append(("deep", lambda folder: make_deep(folder, arguments.deep), deep_differences))
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="memory-", dir=arguments.scratch)).resolve()
     steps: list[Step] = []
@@ -65,13 +72,13 @@ def main(words: list[str]) -> int:
     try:
         _say("two domains")
         bench.begin()
-        for subject, make in inputs:
+        for subject, make, compare in inputs:
             _say(f"{subject}: input")
             count = make(scratch / subject)
-            for step in bench.measure(subject, count):
+            for step in bench.measure(subject, count, compare):
                 steps.append(step)
                 _say(f"{step.subject}: {step.name}: {step.seconds:.1f} s, {max(step.peaks.values()) / MB:.0f} MB")
-            shutil.rmtree(scratch / subject)
+            remove_tree(scratch / subject)
     except StrongroomError as error:
         _say(f"error: {error.message} [{error.code}]")
         return 2
@@ -80,7 +87,7 @@ def main(words: list[str]) -> int:
         if steps:
             _show(steps, as_json=arguments.json)
         if not arguments.keep:
-            shutil.rmtree(scratch)
+            remove_tree(scratch)
     return int(any(peak > BOUND_MB * MB for step in steps for peak in step.peaks.values()))
 
 
@@ -88,8 +95,11 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scratch", type=Path, required=True, metavar="DIR", help="everything is made below it")
     parser.add_argument("--large", type=size, default="5GiB", metavar="SIZE", help="of the large file; 0: leave out")
-    parser.add_argument("--files", type=int, default=1_000_000, metavar="N", help="of the tree; 0: leave out")
-    parser.add_argument("--folders", type=int, default=1_000, metavar="N", help="that these are in")
+    parser.add_argument("--sparse", type=size, default="5TB", metavar="SIZE", help="of a file of holes; 0: leave out")
+    parser.add_argument("--files", type=int, default=2_000_000, metavar="N", help="of the tree; 0: leave out")
+    parser.add_argument("--folders", type=int, default=1_000, metavar="N", help="that they are in")
+    parser.add_argument("--in-one", type=int, default=1_000_000, metavar="N", help="of them in the first folder")
+    parser.add_argument("--deep", type=int, default=65_000, metavar="BYTES", help="of the longest path; 0: leave out")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--keep", action="store_true", help="leave the homes and logs in the scratch folder")
     return parser.parse_args(words)

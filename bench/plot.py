@@ -8,9 +8,11 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from bench.table import OURS, Results, median
+from bench.over_tls import OVER_TLS
+from bench.table import Results, median
+from bench.works import OURS
 
-_COLOURS = {OURS: "#1b6ca8", "restic": "#b8b8b8", "borg": "#8a8a8a", "floor": "#e3c56b"}
+_COLOURS = {OURS: "#1b6ca8", OVER_TLS: "#7fb2d9", "restic": "#b8b8b8", "borg": "#8a8a8a", "floor": "#e3c56b"}
 
 
 def draw(document: dict[str, Any], target: Path) -> None:

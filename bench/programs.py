@@ -192,6 +192,11 @@ class Strongroom:
         self._trust()
         self._policies()
 
+    @property
+    def domain(self) -> DemoDomain:
+        """The domain that is backed up into."""
+        return self._north
+
     def backup(self, corpus: Path) -> Cost:
         return self._measured("backup", str(corpus), "--slp", "local")
 

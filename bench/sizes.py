@@ -26,7 +26,7 @@ from strongroom.client.walker import Walker
 from strongroom.formats.fragment import Fragment
 from strongroom.formats.segment import ENTRIES_CHUNKS, PAYLOAD_CHUNKS, ChunkSizes
 from strongroom.images import backup
-from strongroom.images.previous import previous_listing
+from strongroom.images.previous_listing import previous_listing
 from strongroom.pool.writer import WriterLimits
 from tests.support.vault import Vault
 
@@ -76,7 +76,8 @@ def _back_up(vault: Vault, corpus: Path, sizes: Sizes, previous: Fragment | None
         known = Previous((), None)
         if previous is not None:
             with vault.reading(previous) as image:
-                known = Previous(list(previous_files(previous_listing(image))), None)
+                listing = previous_listing(image, vault.pool, vault.usable())
+                known = Previous(list(previous_files(listing)), None)
         client = sender.Sender(known)
         walk = Walker(client.report, exclude=Exclude(())).walk([bytes(corpus)])
         began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)

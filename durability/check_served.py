@@ -8,16 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from durability.facts import Facts
-from durability.story import LOCAL, POOL, SENT
+from durability.story import LOCAL, POOL, SENT, wait_for_jobs
 from strongroom.cli.demonstration.compare import differences
 from strongroom.cli.demonstration.domains import CommandFailedError, DemoDomain
 from strongroom.core.errors import StrongroomError
 
 _HALF_MADE_SECONDS: Final = 60
-_ENDED: Final = ("done", "failed", "cancelled")
 _MOST_SHOWN: Final = 1_500
 _INTERRUPTED: Final = ("backup", "restore")
 """Jobs that end as failed when their client is gone."""
@@ -53,6 +52,9 @@ def problems_of(domains: dict[str, Facts], world: Path, trees: Path, scratch: Pa
             yield from _uses(facts, domain, trees, scratch)
         for facts, domain in zip(domains.values(), served, strict=True):
             yield from _settles(facts, domain)
+        for facts, domain in zip(domains.values(), served, strict=True):
+            if facts.has_pool:
+                yield from collected_problems(domain)
     except (StrongroomError, CommandFailedError) as error:
         yield f"{served[-1].name}: {error.message} [{error.code}]"
     finally:
@@ -91,6 +93,9 @@ def half_made_problems(names: list[str], world: Path) -> Iterator[str]:
 def _uses(facts: Facts, domain: DemoDomain, trees: Path, scratch: Path) -> Iterator[str]:
     if not any(row["name"] == POOL for row in domain.command("pool", "list")):
         domain.command("pool", "create", POOL)
+    if facts.damaged:
+        wait_for_jobs(domain)
+        domain.command("pool", "repair", POOL)
     rows = {row["image"]: row for row in domain.command("image", "list")}
     for image in facts.images:
         if image not in rows:
@@ -116,16 +121,22 @@ def _uses(facts: Facts, domain: DemoDomain, trees: Path, scratch: Path) -> Itera
 
 
 def _settles(facts: Facts, domain: DemoDomain) -> Iterator[str]:
-    def is_over(found: list[dict[str, Any]]) -> bool:
-        return all(row["state"] in _ENDED for row in found)
-
-    for row in domain.wait_for("the end of all jobs", "job", "list", until=is_over):
+    for row in wait_for_jobs(domain):
         if row["state"] == "failed" and row["kind"] not in _INTERRUPTED:
             shown = domain.command("job", "show", str(row["job"]))
             yield f"{domain.name}: the job {row['kind']} failed: {shown.get('error') or shown}"
     for image in facts.images if facts.tags else ():
         if not domain.command("image", "files", image):
             yield f"{domain.name}: the list of files of {image} is empty"
+
+
+def collected_problems(domain: DemoDomain) -> Iterator[str]:
+    """Collect a served pool at which nobody works: all that no image needs goes."""
+    freed = domain.command("pool", "collect", POOL, "--wait")["result"]
+    plan = domain.command("pool", "collect", POOL, "--dry-run")["result"]
+    for found in ("unneeded_containers", "unread_containers"):
+        if plan[found]:
+            yield f"{domain.name}: {plan[found]} {found.replace('_', ' ')} after a collection that told {freed}"
 
 
 def tracebacks(world: Path, read: dict[Path, int] | None = None) -> Iterator[str]:

@@ -24,6 +24,8 @@ class Facts:
         policies: lifecycle policies.
         trusts: the other domain is trusted.
         sends: the other domain takes images.
+        expired: images of which no copy is here any more, for certain.
+        damaged: a container that was damaged on purpose, and that no repair has mended yet; empty for none.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Facts:
     policies: list[str] = field(default_factory=list)
     trusts: bool = False
     sends: bool = False
+    expired: list[str] = field(default_factory=list)
+    damaged: str = ""
 
     def home(self, world: Path) -> Path:
         """Give its home."""
@@ -68,6 +72,14 @@ def facts_at(marks: Iterable[tuple[int, bytes]], line: int) -> dict[str, Facts]:
                 facts.trusts = True
             case "target":
                 facts.sends = True
+            case "goes":  # from here on it may be gone, though nobody has said so yet
+                facts.images.pop(mark["image"])
+            case "expired":
+                facts.expired.append(mark["image"])
+            case "damaged":
+                facts.damaged = mark["container"]
+            case "repaired":
+                facts.damaged = ""
             case other:
                 raise ValueError(f"there is no fact '{other}'")
     return found

@@ -7,7 +7,6 @@ kind. So what came before is done, and the call itself is not.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -19,7 +18,6 @@ from typing import Final, Self
 from durability import steps
 
 _ATTACH_SECONDS: Final = 10.0
-_PATHS: Final = re.compile(r'<([^>]*)>|"([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,51 @@ class CannotTraceError(Exception):
     """This account may not trace the process."""
 
 
+class Tracer:
+    """Has strace(1) attached to a process while it is entered.
+
+    Args:
+        process: whom.
+        calls: which calls are told.
+        notes: a file of its own, for what is told.
+        inject: what the kernel does at some of these calls, in the words of strace's option of that name; empty for
+            nothing.
+    """
+
+    def __init__(self, process: int, calls: str, notes: Path, inject: str = "") -> None:
+        self._process = process
+        self._notes = notes
+        self._words = [
+            "strace", "--follow-forks", "--decode-fds=path", "--string-limit=0", "--quiet=attach",
+            f"--attach={process}", f"--trace={calls}", f"--output={notes}",
+            *([f"--inject={inject}"] if inject else []),
+        ]  # fmt: skip
+        self._strace: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._notes.unlink(missing_ok=True)
+        self._strace = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + _ATTACH_SECONDS
+        while not _is_traced(self._process):
+            if time.monotonic() > deadline or self._strace.poll() is not None:
+                self.__exit__(None, None, None)
+                raise CannotTraceError(f"strace cannot attach to the process {self._process}")
+            time.sleep(0.01)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._strace is not None:
+            if is_alive(self._process):
+                self._strace.terminate()  # it lets the process go on
+            self._strace.wait()
+
+    def lines(self) -> list[str]:
+        """Give what was told so far."""
+        return self._notes.read_text(errors="replace").splitlines()
+
+
 class Killer:
     """Kills a process as aimed, while it is entered.
 
@@ -57,54 +100,40 @@ class Killer:
     def __init__(self, victim: int, aim: Aim, notes: Path) -> None:
         self._victim = victim
         self._aim = aim
-        self._notes = notes
-        self._strace: subprocess.Popen[bytes] | None = None
+        inject = f"{aim.call}:signal=SIGKILL:when={aim.number}"
+        self._tracer = Tracer(victim, aim.call, notes, inject) if aim.call else None
         self._due = 0.0
 
     def __enter__(self) -> Self:
-        aim = self._aim
-        if not aim.call:
-            self._due = time.monotonic() + aim.seconds
-            return self
-        self._notes.unlink(missing_ok=True)
-        self._strace = subprocess.Popen(
-            ["strace", "--follow-forks", "--decode-fds=path", "--string-limit=0", "--quiet=attach",
-             f"--attach={self._victim}", f"--trace={aim.call}", f"--output={self._notes}",
-             f"--inject={aim.call}:signal=SIGKILL:when={aim.number}"],
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + _ATTACH_SECONDS
-        while not _is_traced(self._victim):
-            if time.monotonic() > deadline or self._strace.poll() is not None:
-                self.__exit__(None, None, None)
-                raise CannotTraceError(f"strace cannot attach to the process {self._victim}")
-            time.sleep(0.01)
+        self._due = time.monotonic() + self._aim.seconds
+        if self._tracer is not None:
+            self._tracer.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._strace is not None:
-            if is_alive(self._victim):
-                self._strace.terminate()  # it lets the process go on
-            self._strace.wait()
+        if self._tracer is not None:
+            self._tracer.__exit__(kind, error, trace)
 
     def is_done(self) -> bool:
         """Kill the process if its time has come; tell whether it is gone."""
-        if not self._aim.call and time.monotonic() >= self._due and is_alive(self._victim):
+        if self._tracer is None and time.monotonic() >= self._due and is_alive(self._victim):
             os.kill(self._victim, signal.SIGKILL)
         return not is_alive(self._victim)
 
     def step(self) -> str:
         """Name the step at which the process was killed."""
-        if not self._aim.call:
+        if self._tracer is None:
             return "at a random moment"
-        for line in reversed(self._notes.read_text().splitlines()):
+        for line in reversed(self._tracer.lines()):
             if f" {self._aim.call}(" in line and ("= ?" in line or "unfinished" in line):
-                paths = [one or other for one, other in _PATHS.findall(line)]
-                path = next((path for path in reversed(paths) if path.startswith("/")), "")
-                return steps.name_of(f"{self._aim.call} {path}")
+                return steps.step_in(line)
         return f"{self._aim.call}, unseen"
+
+    def places(self) -> dict[str, list[steps.Place]]:
+        """Tell where each step was seen."""
+        return {} if self._tracer is None else steps.places_in(self._tracer.lines())
 
 
 def is_alive(process: int) -> bool:

@@ -13,7 +13,7 @@ import os
 import random
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -97,14 +97,20 @@ class Found:
     contents: dict[Node, bytearray]
     modes: dict[Node, int]
 
-    def write(self, where: Path, *, without: tuple[str, ...] = ()) -> None:
-        """Make these files in a new folder.
+    def write(
+        self, where: Path, *, without: tuple[str, ...] = (), only: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Make these files in a folder.
 
         Args:
-            where: the folder.
+            where: the folder; nothing of the same names is in it.
             without: ends of names that are left out.
+            only: tells which names directly in the folder are made.
         """
-        self._write(self.root, where, tuple(map(str.encode, without)))
+        where.mkdir(mode=0o700, exist_ok=True)
+        for name, child in self.names.get(self.root, {}).items():
+            if only(os.fsdecode(name)):
+                self._write(child, where / os.fsdecode(name), tuple(map(str.encode, without)))
 
     def _write(self, node: Node, path: Path, without: tuple[bytes, ...]) -> None:
         match node.kind:

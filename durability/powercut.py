@@ -3,7 +3,8 @@
 Usage: python -m durability.powercut SCRATCH [--cuts 400] [--served 30] [--seed S] [--domains 2] [--file-system posix]
 
 SCRATCH needs some 200 MB. Ends with 1 when something acknowledged was lost. A cut is named by its line of the record
-and its draw; ``--again LINE DRAW`` looks at one again, with the record that SCRATCH still holds.
+and its draw and the domain that alone lost power; ``--again LINE DRAW DOMAIN`` (``''`` for all) looks at one again,
+with the record that SCRATCH still holds.
 """
 
 from __future__ import annotations
@@ -31,17 +32,27 @@ from durability.recording import Recording
 from durability.story import FolderInUseError, begin, hurry
 
 _TOLD_EVERY: Final = 50
+_ALONE: Final = 0.4
+"""Share of the cuts in which one domain keeps its power."""
 _WITHOUT: Final = ("-shm",)
 _NUMBERS: Final = re.compile(r"[0-9a-f]{8,}(-[0-9a-f]+)*|\b[0-9a-f]{2}\b")
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One cut: behind a line of the record, with what was chosen of what was not stable."""
+    """One cut.
+
+    Attributes:
+        line: of the record, behind which the power goes.
+        draw: what was chosen of what was not stable.
+        step: what was done there.
+        domain: the only one that loses power; the other keeps all that it has done. Empty for all.
+    """
 
     line: int
     draw: str
     step: str
+    domain: str = ""
 
 
 class PowerCuts:
@@ -107,15 +118,28 @@ class PowerCuts:
 
     def _write(self, recording: Recording, cut: Cut) -> None:
         shutil.rmtree(self._world, ignore_errors=True)
-        recording.disk.after_cut(cut.line, Draw(cut.draw)).write(self._world, without=_WITHOUT)
+        recording.disk.after_cut(cut.line, Draw(cut.draw)).write(
+            self._world, without=_WITHOUT, only=lambda name: cut.domain in ("", _owner(name))
+        )
+        if cut.domain:
+            recording.disk.after_cut(cut.line, Draw("all")).write(
+                self._world, without=_WITHOUT, only=lambda name: _owner(name) != cut.domain
+            )
+
+
+def _owner(name: str) -> str:
+    """Tell which domain a folder or file of the world belongs to."""
+    return name.partition(".")[0]
 
 
 def cuts(recording: Recording, seed: str) -> Iterator[Cut]:
     """Draw cuts without end: all kinds of steps in turn, and at each the extremes and others in turn.
 
-    A cut lies just before a step is over, when most is unstable; just behind an acknowledgement.
+    A cut lies just before a step is over, when most is unstable; just behind an acknowledgement. Of two domains now
+    both lose power, now one.
     """
     rng = random.Random(seed)
+    domains = names_in(recording)
     kinds: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for line, step in recording.boundaries:
         kinds[_NUMBERS.sub("#", step)].append((line, step))
@@ -128,7 +152,8 @@ def cuts(recording: Recording, seed: str) -> Iterator[Cut]:
                 turn = rng.randrange(2 * len(EXTREMES))
             place = turn % (2 * len(EXTREMES))
             draw = EXTREMES[place] if place < len(EXTREMES) else f"{seed}-{number}-{line}"
-            yield Cut(line if step.startswith("write ") else line - 1, draw, step)
+            alone = rng.choice(domains) if len(domains) > 1 and rng.random() < _ALONE else ""
+            yield Cut(line if step.startswith("write ") else line - 1, draw, step, alone)
 
 
 def _differences(found: filecmp.dircmp[str]) -> Iterator[str]:
@@ -151,7 +176,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--domains", type=int, choices=(1, 2), default=2)
     parser.add_argument("--file-system", choices=[kind.value for kind in FileSystem], default=FileSystem.POSIX.value)
-    parser.add_argument("--again", nargs=2, metavar=("LINE", "DRAW"), help="one cut of the record that is there")
+    parser.add_argument(
+        "--again", nargs=3, metavar=("LINE", "DRAW", "DOMAIN"), help="one cut of the record that is there"
+    )
     parser.add_argument("--keep", action="store_true", help="use the record that is there")
     asked = parser.parse_args(words)
     hurry()
@@ -164,7 +191,9 @@ def main(words: list[str]) -> int:
     recording = work.read()
     print(f"{len(recording.disk.deeds)} deeds, {len(recording.boundaries)} steps, {len(recording.marks)} acknowledged")
     if asked.again:
-        found = work.problems_of(recording, Cut(int(asked.again[0]), asked.again[1], "again"), served=True)
+        found = work.problems_of(
+            recording, Cut(int(asked.again[0]), asked.again[1], "again", asked.again[2]), served=True
+        )
         print("\n".join(found) or "nothing is wrong")
         return 1 if found else 0
     print(f"seed {asked.seed}", flush=True)
@@ -178,7 +207,10 @@ def main(words: list[str]) -> int:
         problems = work.problems_of(recording, cut, served=served)
         bad += bool(problems)
         for problem in problems:
-            print(f"--again {cut.line} {cut.draw}{' served' if served else ''} ({cut.step}): {problem}", flush=True)
+            print(
+                f"--again {cut.line} {cut.draw} '{cut.domain}'{' served' if served else ''} ({cut.step}): {problem}",
+                flush=True,
+            )
         if number % _TOLD_EVERY == _TOLD_EVERY - 1:
             print(f"{number + 1} cuts, {bad} with problems", flush=True)
     print(f"{asked.cuts + asked.served} cuts in {time.monotonic() - begun:.0f} s, {bad} with problems")

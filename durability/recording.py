@@ -222,6 +222,8 @@ class Recording:
         if node is None:
             return
         if call.name == "fallocate":
+            if call.arguments[1] == "FALLOC_FL_KEEP_SIZE":
+                return  # room is set aside, and nothing can be read there
             if call.arguments[1] != "0":
                 self._refuse(call)
             size = max(node.size, int(call.arguments[2], 0) + int(call.arguments[3], 0))

@@ -22,8 +22,12 @@ PHRASE: Final = "kettle orchard bramble sextant walnut ferry"
 GROUP: Final = "homes"
 LOCAL: Final = "local"
 SENT: Final = "sent"
+BRIEF: Final = "brief"
+"""Policies: stays here; goes to the other domain too; is over at once."""
 POOL: Final = "main"
-HURRY: Final = {"EXCHANGE_SECONDS": "1", "BEAT_SECONDS": "1", "RETRY_SECONDS": "0.5"}
+ENDED: Final = ("done", "failed", "cancelled")
+_TAIL_BYTES: Final = 32
+HURRY: Final = {"EXCHANGE_SECONDS": "1", "BEAT_SECONDS": "3", "RETRY_SECONDS": "0.5"}
 """Settings under which domains look more often, so that nobody need wait; nothing else changes."""
 
 
@@ -56,6 +60,9 @@ class Story:
     Args:
         folder: where everything is made.
         domains: 1, or 2 for replication as well.
+
+    Attributes:
+        ids: of the domains, by name.
     """
 
     def __init__(self, folder: Path, domains: int) -> None:
@@ -63,7 +70,8 @@ class Story:
         self.north = DemoDomain(self.world, "north")
         self.south = DemoDomain(self.world, "south") if domains > 1 else None
         self._marks = os.open(folder / "marks", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._ids: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
+        self._images: dict[str, str] = {}
 
     def mark(self, fact: str, **more: Any) -> None:
         """Note that something was acknowledged."""
@@ -78,6 +86,13 @@ class Story:
             if self.south:
                 self._back_up("third", SENT)
                 self._read_there(self.south)
+            self._expire("first")
+            if self.south:
+                self._expire("second")
+            self._let_expire("fourth")
+            self._collect()
+            self._back_up("fifth", SENT if self.south else LOCAL)
+            self._repair()
         finally:
             self.stop()
 
@@ -103,7 +118,7 @@ class Story:
     def _make(self, domain: DemoDomain) -> None:
         made = domain.init()
         self.mark("domain", name=domain.name, port=domain.port, domain=made["domain"])
-        self._ids[domain.name] = made["domain"]
+        self.ids[domain.name] = made["domain"]
         domain.start()
         domain.command("pool", "create", POOL)
         self.mark("pool", name=domain.name)
@@ -127,7 +142,7 @@ class Story:
             domain.wait_for("trust", "trust", "list", until=lambda found: found and found[0]["state"] == "active")
             self.mark("trust", name=domain.name)
         given = south.command("token", "create", "media", "--purpose", "enrol-foreign-media", "--reason", "durability",
-                              "--for-domain", self._ids["north"])["token"]  # fmt: skip
+                              "--for-domain", self.ids["north"])["token"]  # fmt: skip
         north.command("cert", "issue", "--to", south.peer, "--fingerprint", pins["south"], "--token-file", "-",
                       secret=given)  # fmt: skip
         south.command("slp", "create", "from-north", "--import", POOL, "--retention", "target")
@@ -140,16 +155,21 @@ class Story:
         words = ("--backup", POOL, "--retention", "30d", "--key-group", GROUP)
         self.north.command("slp", "create", LOCAL, *words)
         self.mark("policy", name=self.north.name, policy=LOCAL)
+        self.north.command("slp", "create", BRIEF, "--backup", POOL, "--retention", "1s", "--key-group", GROUP)
+        self.mark("policy", name=self.north.name, policy=BRIEF)
         if self.south:
             self.north.command("slp", "create", SENT, *words, "--replicate-to", "south:from-north")
             self.mark("policy", name=self.north.name, policy=SENT)
 
-    def _back_up(self, number: str, policy: str) -> None:
-        """Change the tree, keep it as it was then, and back it up."""
+    def _back_up(self, number: str, policy: str) -> str:
+        """Change the tree, keep it as it was then, and back it up; give the image."""
         change(self.trees / "data", number)
         kept = self.trees / number
         shutil.copytree(self.trees / "data", kept)
-        image = self.north.command("backup", str(self.trees / "data"), "--slp", policy)["image"]
+        image = str(self.north.command("backup", str(self.trees / "data"), "--slp", policy)["image"])
+        self._images[number] = image
+        if policy == BRIEF:
+            return image
         self.mark("image", name=self.north.name, image=image, tree=number)
         if policy == SENT and self.south:
             self.north.wait_for(
@@ -158,6 +178,7 @@ class Story:
             )  # fmt: skip
             self.mark("receipt", name=self.north.name, image=image)
             self.mark("image", name=self.south.name, image=image, tree=number)
+        return image
 
     def _read_there(self, south: DemoDomain) -> None:
         """Bring the key, read the pool's headers again, wait for the lists of files, and restore."""
@@ -165,10 +186,53 @@ class Story:
         south.command("kms", "key", "recover", self._tag, "--group", GROUP, "--name", "one", "--passphrase-file", "-",
                       secret=PHRASE)  # fmt: skip
         self.mark("key", name=south.name, tag=self._tag)
-        south.command("import", "phase1", POOL)
-        south.wait_for(
-            "work", "job", "list", until=lambda rows: all(row["state"] in ("done", "failed") for row in rows)
+        south.command("import", "phase1", POOL, "--wait")
+        south.command("import", "phase2", "--pool", POOL, "--wait")
+        wait_for_jobs(south)
+
+    def _expire(self, number: str) -> None:
+        """Let an image go by hand, in every domain that has it."""
+        image = self._images[number]
+        for domain in self.domains:
+            if any(row["image"] == image for row in domain.command("image", "list")):
+                self.mark("goes", name=domain.name, image=image)
+                domain.command("image", "expire", image, "--reason", "durability", "--yes")
+                self.mark("expired", name=domain.name, image=image)
+
+    def _let_expire(self, number: str) -> None:
+        """Back up, and wait until the image is gone by itself."""
+        image = self._back_up(number, BRIEF)
+        self.north.wait_for(
+            "expiry", "image", "list", until=lambda rows: not any(row["image"] == image for row in rows)
         )
+        self.mark("expired", name=self.north.name, image=image)
+
+    def _collect(self) -> None:
+        """Free the room of what is gone."""
+        for domain in self.domains:
+            domain.command("pool", "collect", POOL, "--wait")
+
+    def _repair(self) -> None:
+        """Damage the end of the largest container, from which nothing is lost, and have it repaired."""
+        containers = (self.north.home / "pools" / POOL / "containers").glob("*/*")
+        path = max(containers, key=lambda one: (one.stat().st_size, one.name))
+        self.mark("damaged", name=self.north.name, container=path.name)
+        with path.open("r+b") as file:
+            file.seek(-_TAIL_BYTES, os.SEEK_END)
+            file.write(bytes(_TAIL_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        wait_for_jobs(self.north)  # a repair is refused beside them
+        self.north.command("pool", "repair", POOL)
+        self.mark("repaired", name=self.north.name)
+
+
+def wait_for_jobs(domain: DemoDomain) -> list[dict[str, Any]]:
+    """Wait until no job is under way, and give them all."""
+    found: list[dict[str, Any]] = domain.wait_for(
+        "the end of all jobs", "job", "list", until=lambda rows: all(row["state"] in ENDED for row in rows)
+    )
+    return found
 
 
 def change(tree: Path, number: str) -> None:

@@ -159,7 +159,7 @@ def test_failed_enrolment_leaves_nothing_but_its_evidence(domain: Domain) -> Non
         "pki.bad-name": Application(token, good, Role.MEDIA, "m", ("*",)),
         "pki.name-taken": Application(token, good, Role.MEDIA, "m", taken),
         "pki.bad-enrolment": Application(token, good, Role.MEDIA, "m"),
-        "token.wrong-binding": Application(token, good, Role.CLIENT, "m"),
+        "token.wrong-binding": Application(token, good, Role.CLIENT, "m", ("m.example",)),
         "token.unknown": Application(domain.token("x", role=Role.MEDIA), good, Role.MEDIA, "m", ("m.example",)),
     }
     transact(domain.engine, lambda connection: connection.execute(sa.text("DELETE FROM pki_tokens WHERE name='x'")))
@@ -201,12 +201,25 @@ def test_role_comes_from_the_token_and_nobody_enrols_as_primary(domain: Domain) 
     refused("token.wrong-purpose", lambda: transact(domain.engine, lambda c: domain.registrar.enrol_in(c, foreign)))
 
 
+def test_client_without_a_name_is_refused(domain: Domain) -> None:
+    """Its images are listed under it."""
+    token, request = domain.token("c"), keys.make_request(keys.make_host_key())
+    refused("pki.bad-enrolment", lambda: domain.registrar.enrol(Application(token, request, Role.CLIENT, "c"), ADMIN))
+
+
+def test_name_of_a_client_is_no_other_clients(domain: Domain) -> None:
+    domain.admit_client("db1.example")
+    request = keys.make_request(keys.make_host_key())
+    second = Application(domain.token("second"), request, Role.CLIENT, "db1", ("DB1.example",))
+    refused("pki.name-taken", lambda: domain.registrar.enrol(second, ADMIN))
+
+
 def test_trust_token_makes_nothing_but_a_foreign_primary(domain: Domain) -> None:
     """T3: restricted access."""
     token = domain.token("t", Purpose.TRUST)
     request = keys.make_request(keys.make_host_key())
     for application in (
-        Application(token, request, Role.CLIENT, "c"),
+        Application(token, request, Role.CLIENT, "c", ("c.example",)),
         Application(token, request, Role.MEDIA, "m", ("m.example",)),
         Application(
             token,
@@ -284,6 +297,16 @@ def test_reissue_keeps_the_identity_and_revokes_what_was_before(domain: Domain) 
     with pytest.raises(RevokedError):
         identify(domain, shown.chain[0])
     refused("token.used-up", lambda: domain.registrar.reissue(token, request, host, home, ADMIN))
+
+
+def test_only_clients_come_back_by_a_reissue_token(domain: Domain) -> None:
+    """T3: such a token must not make anybody the primary, or a peer without making trust."""
+    issued, shown = domain.admit_primary()
+    home, host = issued.host.home, issued.host.id
+    token = domain.token("re", Purpose.REISSUE, domain=home, host=host)
+    request = keys.make_request(keys.make_host_key())
+    refused("pki.bad-enrolment", lambda: domain.registrar.reissue(token, request, host, home, ADMIN))
+    assert identify(domain, shown.chain[0]).host == issued.host
 
 
 def test_revocation_makes_the_list_due_and_the_list_says_it(domain: Domain, clock: ManualClock) -> None:

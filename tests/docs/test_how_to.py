@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from strongroom.cli.demonstration.domains import free_ports
-from tests.docs.test_tutorials import script_of
+from strongroom.core.ids import to_text
+from tests.docs.test_tutorials import BLOCK, script_of
 from tests.support.live_domain import LiveDomain
+from tests.support.remote_client import PASSWORD, USER, RemoteClient, add_user
 from tests.support.seaweed import BUCKET, Seaweed
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
@@ -54,3 +56,40 @@ def test_the_page_on_object_storage_can_be_followed_as_written(
     assert shown["images"] == 1
     assert len(shown["media_hosts"]) == 2
     assert not (tmp_path / "bucket-key").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_page_on_other_hosts_can_be_followed_as_written(domain: LiveDomain, tmp_path: Path) -> None:
+    """Its commands are of two hosts: each block says of which."""
+    domain.cli("pool", "create", "main")
+    domain.cli("slp", "create", "daily", "--backup", "main", "--retention", "30d", "--unencrypted")
+    add_user(domain, tmp_path)
+    there = RemoteClient(domain, tmp_path / "there")
+    (there.folder / "documents").mkdir()
+    (there.folder / "documents" / "letter").write_text("Dear all")
+    (there.folder / "password").write_text(PASSWORD)
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = {"HOST": "localhost", "FINGERPRINT": domain.fingerprint(), "OPERATOR": USER}
+    here = {**os.environ, **path, "STRONGROOM_HOME": str(domain.home.path)}
+    folder = {"at the domain": tmp_path, "on the host": there.folder}
+    token = there.folder / "token"
+    (tmp_path / "token").symlink_to(token)  # the administrator carries it
+    for block in BLOCK.findall((HOW_TO / "back-up-another-host.md").read_text(encoding="utf-8")):
+        where = block.split("\n")[0].removeprefix("# ")
+        if "--again" in block or "reissue" in block:
+            words["CLIENT"] = to_text(there.identity().host)
+            words["DOMAIN"] = there.identity().domain.hex()
+        environment = (here if where == "at the domain" else {**there.environment, **path}) | words
+        ports = block.replace(":8710", f":{domain.port}").replace(":8711", f":{domain.port + 1}")
+        done = subprocess.run(
+            ["bash", "-ex"],
+            input=ports,
+            capture_output=True,
+            text=True,
+            cwd=folder[where],
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
+    assert next((there.folder / "restored").rglob("letter")).read_text() == "Dear all"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +16,11 @@ from strongroom.core.secret import Secret
 from strongroom.formats import container, frame
 from strongroom.pool import names
 from strongroom.pool.incoming import INCOMING
-from strongroom.pool.index import FILE_NAME
 from strongroom.pool.manifest import StreamRoot
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.verify import ImageVerifier, verify_container
 from tests.fault.pool_child import IMAGES, LIMITS, image
+from tests.support.index_facts import facts
 from tests.support.pool import DOMAIN, MEDIUM, Keys, Pool
 
 ROOT = Path(__file__).parents[2]
@@ -64,17 +62,6 @@ def crash(folder: Path, step: tuple[str, str, int]) -> tuple[Keys, dict[int, Str
     return keys, acknowledged
 
 
-def facts(pool: Pool) -> set[tuple[object, ...]]:
-    with closing(sqlite3.connect(pool.folder.index_path / FILE_NAME)) as db:
-        return set(
-            db.execute(
-                "SELECT c.id, c.size_bytes, i.id, i.offset, i.length, i.plain_bytes, i.data_key, s.name,"
-                " s.position FROM container c JOIN item i ON i.container = c.num"
-                " LEFT JOIN segment s ON s.item = i.num"
-            )
-        )
-
-
 def read_range(data: bytes, at: int, length: int) -> bytes:
     return data[at : at + length]
 
@@ -105,9 +92,9 @@ def test_after_a_crash_what_was_acknowledged_is_whole_and_writing_goes_on(
     for container_id, _, _, _ in pool.index.containers():
         assert list(verify_container(pool.store, container_id, MEDIUM)) == []
 
-    kept = facts(pool)
+    kept = facts(pool.folder.index_path)
     pool.index.rebuild(pool.store)
-    assert facts(pool) == kept
+    assert facts(pool.folder.index_path) == kept
 
     with FrameReader(pool.store, pool.index, origin=DOMAIN, key_for=keys.given.get) as frames:
         verifier = ImageVerifier(

@@ -175,6 +175,7 @@ def stream_cases() -> list[Case]:
         "lost": magic + block(2, item) + block(8, pack(lost)) + last,
         "backup": magic + block(1, b"abc") + block(2, item) + last,
         "restore": magic + block(2, item) + block(1, b"a") + block(1, b"bc") + last,
+        "holes": magic + block(2, item) + block(10, struct.pack(">4Q", 0, 1, 2, 1)) + last,
         "hole": magic + block(2, item) + block(5, struct.pack(">Q", 3)) + last,
         "same": magic + block(3, same + struct.pack(">QQ", 9, 1)) + last,
         "known": magic + block(7, pack([known, known])) + last,
@@ -211,13 +212,19 @@ def stream_cases() -> list[Case]:
         "cut with a body": magic + block(6, b"x") + last,
         "problem without code": magic + block(4, pack(problem | {"code": ""})) + last,
         "problem with a long message": magic + block(4, pack(problem | {"message": "x" * 1_025})) + last,
+        "holes without a row": magic + block(10, b"") + last,
+        "holes cut within a row": magic + block(10, bytes(15)) + last,
+        "holes of length 0": magic + block(10, struct.pack(">2Q", 4, 0)) + last,
+        "holes that touch": magic + block(10, struct.pack(">4Q", 0, 4, 4, 4)) + last,
+        "holes out of order": magic + block(10, struct.pack(">4Q", 9, 1, 0, 1)) + last,
+        "hole that ends too far": magic + block(10, struct.pack(">2Q", (1 << 63) - 1, 1)) + last,
         "lost of length 0": magic + block(8, pack(lost | {"length": 0})) + last,
         "lost without code": magic + block(8, pack(lost | {"code": ""})) + last,
         "lost above its bound": magic + block(8, pack(lost) + bytes(8_192)) + last,
         "end without files": magic + block(9, pack({"content": 0, "problems": 0})),
         "end with a negative count": magic + block(9, pack({"files": -1, "content": 0, "problems": 0})),
     }
-    newer = {"version 02": b"SRSTRM02" + last, "unknown block": magic + block(10, b"x") + last}
+    newer = {"version 02": b"SRSTRM02" + last, "unknown block": magic + block(11, b"x") + last}
     return [
         {"name": name, "outcome": outcome, "data": data.hex()}
         for outcome, group in (("ok", good), (DAMAGED, bad), (NEWER, newer))

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import struct
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import msgspec
@@ -54,7 +55,12 @@ def frame(magic: bytes, body: bytes, seal: bytes) -> bytes:
 def signature(magic: bytes, body: bytes, seed: bytes, cert: bytes | None) -> bytes:
     message = b"strongroom/signed-object/v1\0" + magic + struct.pack(">I", len(body)) + body
     message += bytes(32) if cert is None else hashlib.sha256(cert).digest()
-    return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
+    return private_key(seed).sign(message)
+
+
+@cache
+def private_key(seed: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Domain:
     def root_seed(self) -> bytes:
         return fixed(f"{self.name} root")
 
-    @property
+    @cached_property
     def root(self) -> bytes:
         return RootKeySigner(Secret(self.root_seed)).public_key
 
@@ -78,6 +84,7 @@ class Domain:
     def archive_seed(self, number: int = 1) -> bytes:
         return fixed(f"{self.name} archive {number}")
 
+    @cache  # noqa: B019 - there are three domains
     def cert(self, number: int = 1) -> bytes:
         key = Ed25519PrivateKey.from_private_bytes(self.archive_seed(number)).public_key().public_bytes_raw()
         body = {"domain": self.id, "number": number, "alg": 1, "key": key, "from": T0}

@@ -24,7 +24,7 @@ from strongroom.catalog.file_list import (
     sweep,
     write_file_list,
 )
-from strongroom.catalog.file_search import Found, find_files, list_folder, list_tops, parse_glob
+from strongroom.catalog.file_search import PAGE_BYTES, Found, find_files, list_folder, list_tops, parse_glob
 from strongroom.catalog.media import add_medium
 from strongroom.catalog.model import CameBy
 from strongroom.core.clock import from_ns
@@ -282,3 +282,22 @@ def test_a_million_files_need_less_than_300_mib_x1(tmp_path: Path) -> None:
 
 def _all(image: ImageId) -> list[Found]:
     return [Found(image, row, entry) for row, entry in enumerate(entries())]
+
+
+def test_a_page_of_long_paths_ends_by_its_bytes_and_all_pages_have_all_files_p1(
+    engine: Engine, lists: FileLists
+) -> None:
+    """A thousand paths of 60,000 bytes in one answer would take the primary hundreds of MB."""
+    deep = b"/" + b"d" * 59_000
+    paths = (b"/", deep, *(deep + b"/file %03d.txt" % number for number in range(150)))
+    image = stored(engine, lists, paths=paths)
+    seen: list[Found] = []
+    with read(engine) as db:
+        while page := find_files(db, lists, b"**", images=[image], after=(image, seen[-1].row if seen else -1)):
+            assert len(page) == len(paths) - len(seen) or sum(one.bytes for one in page) > PAGE_BYTES
+            assert sum(one.bytes for one in page) < 4 * PAGE_BYTES
+            seen += page
+        assert paths_of(seen) == list(paths)
+        inside = list_folder(db, lists, image, deep)
+        assert 0 < len(inside) < 150
+        assert len(list_folder(db, lists, image, deep, after=inside[-1].row)) > 0

@@ -28,6 +28,7 @@ from strongroom.pki.tls import client_context
 from strongroom.services import messages, record_http
 from strongroom.services.identity import Identities
 from strongroom.services.primary.attendance import SILENT_ROUNDS
+from strongroom.services.primary.client_hosts import Client
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.opening import Primary, open_primary
 from strongroom.services.primary.tables import client_work
@@ -92,7 +93,7 @@ class Unix(http.client.HTTPConnection):
 def start(primary: Primary, slp: str = "gold", client: str = "direct") -> tuple[int, str]:
     """Begin a backup at the primary; give job and grant."""
     work = ClientWork(primary, lambda *_: None)
-    begun = transact(primary.engine, lambda c: work.start_backup(c, client, [b"/"], slp))
+    begun = transact(primary.engine, lambda c: work.start_backup(c, Client(client), [b"/"], slp))
     return begun.job, begun.grant.reveal().hex()
 
 

@@ -321,6 +321,7 @@ def enrol(listener: Listener, pin: Fingerprint, token: Secret) -> messages.Issue
             request=keys.make_request(keys.make_host_key()),
             role="client",
             label="c",
+            names=["c"],
         )
         return messages.decode(channel.post(messages.ENROL_PATH, request), messages.IssuedDocument)
 

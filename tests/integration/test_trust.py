@@ -347,7 +347,7 @@ def test_t5_a_host_of_the_called_domain_that_is_no_foreign_primary_is_refused(tw
     two.make()
     key = keys.make_host_key()
     token = two.b.token(Purpose.ENROL_HOST, role=Role.CLIENT)
-    application = Application(token, keys.make_request(key), Role.CLIENT, "client")
+    application = Application(token, keys.make_request(key), Role.CLIENT, "client", ("client",))
     issued = two.b.registrar.enrol(application, ADMIN)
     with read(two.a.engine):
         record = wire.encode(transact(two.a.engine, lambda c: two.a.exchange.make_request(c, two.b.domain)))

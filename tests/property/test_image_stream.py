@@ -12,7 +12,18 @@ from strongroom.core.errors import IntegrityError, StrongroomError
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import END, End, Entry, MoreAttributes, MoreExtents, walk_key
 from strongroom.formats.entry_stream import EntriesReader
-from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, KnownFiles, Lost, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import (
+    BlockReader,
+    Cut,
+    Entries,
+    Hole,
+    Holes,
+    KnownFiles,
+    Lost,
+    Problem,
+    Same,
+    StreamEnd,
+)
 from strongroom.formats.restore_stream import members
 from tests.formats.make_stream_vectors import block, entries_cases, stream_cases
 
@@ -113,7 +124,7 @@ def flat(pieces: list[bytes | memoryview | Hole]) -> list[tuple[bool, bytes | in
     return found
 
 
-ANY_BLOCK = memoryview | Hole | Entries | Same | KnownFiles | Problem | Cut | Lost | StreamEnd
+ANY_BLOCK = memoryview | Hole | Holes | Entries | Same | KnownFiles | Problem | Cut | Lost | StreamEnd
 GOOD_ENTRIES = [bytes.fromhex(case["data"]) for case in entries_cases() if case["outcome"] == "ok"]
 GOOD_STREAMS = [bytes.fromhex(case["data"]) for case in stream_cases() if case["outcome"] == "ok"]
 

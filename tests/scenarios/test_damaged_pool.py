@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
+from tests.support.trees import let_age
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -44,9 +46,16 @@ class Backup:
         for number in range(FILES):
             seed = f"{path} {number}".encode()
             (path / f"file {number:02}").write_bytes(hashlib.shake_256(seed).digest(FILE_BYTES))
+        let_age(path)
         before = containers(domain)
-        self.image = domain.cli("backup", str(path), "--slp", trusting.LOCAL)["image"]
+        self.image = self.back_up()["image"]
         self.containers = containers(domain) - before
+
+    def back_up(self) -> dict[str, Any]:
+        """Back the tree up, as a client that has nothing else."""
+        words = ("backup", str(self.tree), "--slp", trusting.LOCAL, "--client", self.tree.name)
+        answer: dict[str, Any] = self.domain.cli(*words)
+        return answer
 
     def largest(self) -> Path:
         return max(self.containers & containers(self.domain), key=lambda path: path.stat().st_size)
@@ -153,10 +162,34 @@ def test_a_damaged_pool_is_looked_at_repaired_and_what_is_lost_is_named(
         assert missing in log
     assert len(second.restore(tmp_path / "target")[0]) == FILES
 
-    again = domain.cli("backup", str(first.tree), "--slp", trusting.LOCAL, "--full-read")
+    again = first.back_up()
+    assert 0 < again["read_bytes"] < FILES * FILE_BYTES
+    assert again["problems"] == 0
+    ((told, code),) = [(one["message"], one["code"]) for one in again["read_anew"]]
+    assert code == "client.read-anew"
+    assert f"{FILES - len(found)} files" in told
+    assert told in str(domain.cli("job", "show", str(again["job"]))["log"])
     domain.cli("image", "verify", again["image"], "--wait")
+    first.image = again["image"]
+    assert len(first.restore(tmp_path / "target")[0]) == FILES
     clean = domain.cli("pool", "repair", "main", "--dry-run", codes=(10,))
     assert clean["containers"] == 0
+
+
+def test_what_a_verification_found_damaged_is_stored_anew_before_any_repair(
+    domain: LiveDomain, second: Backup, tmp_path: Path
+) -> None:
+    flip(second.largest(), 1_000_000)
+    domain.cli("image", "verify", second.image, "--wait", codes=(11,))
+    domain.stop()  # it is known after a restart too
+    domain.start()
+    again = second.back_up()
+    assert again["read_bytes"] > 0
+    domain.cli("image", "verify", again["image"], "--wait")
+    second.image = again["image"]
+    assert len(second.restore(tmp_path / "target")[0]) == FILES
+    domain.cli("pool", "repair", "main", codes=(10,))
+    domain.cli("image", "verify", again["image"], "--wait")
 
 
 @pytest.mark.parametrize(("call", "number"), [("link", 1), ("fsync", 3), ("fsync", 6)])

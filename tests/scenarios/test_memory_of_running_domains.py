@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from bench.memory_input import make_large, make_many
+from bench.memory_compare import deep_differences, sparse_differences
+from bench.memory_input import make_deep, make_large, make_many, make_sparse
+from bench.memory_steps import remove_tree
 from bench.processes import peak_bytes, reset_peak, run
 from tests.support.trusting import SLP, Pair, key_of, rows, until
 
@@ -57,6 +60,42 @@ def test_more_files_need_no_more_memory(pair: Pair, tmp_path: Path) -> None:
     small = peaks_of(pair, tmp_path / "small")
     # A process that has just begun still grows a little; whoever kept 1 kB for each of the 40,000 would pass this.
     assert_flat(small, peaks_of(pair, tmp_path / "large"), 40 * MB)
+
+
+def test_more_names_in_one_folder_need_little_more_memory(pair: Pair, tmp_path: Path) -> None:
+    make_many(tmp_path / "small", 10_000, 1)
+    make_many(tmp_path / "large", 50_000, 1)
+    small = peaks_of(pair, tmp_path / "small")
+    # The client holds the names of a folder, 70 bytes each.
+    assert_flat(small, peaks_of(pair, tmp_path / "large"), 40 * MB)
+
+
+def test_five_terabytes_of_holes_need_no_more_memory_and_no_room_in_a_tar(pair: Pair, tmp_path: Path) -> None:
+    make_sparse(tmp_path / "sparse", 5_000_000_000_000)
+    assert max(peaks_of(pair, tmp_path / "sparse").values()) < BOUND
+    restored = tmp_path / "sparse-restored" / str(tmp_path / "sparse").lstrip("/")
+    assert list(sparse_differences(tmp_path / "sparse", restored)) == []
+    home, notes, out = pair.source.home.path, tmp_path / "notes", tmp_path / "out.tar"
+    image = str(run(home, ("image", "list", "--json"), notes, notes).value()[0]["image"])
+    tar = run(home, ("restore", image, "--tar", str(out), "--json"), notes, notes)
+    assert tar.peak_bytes < BOUND
+    assert out.stat().st_size < 30 * MB
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "--extract", "--file", out, "--directory", tmp_path / "unpacked"], check=True)
+    unpacked = tmp_path / "unpacked" / str(tmp_path / "sparse").lstrip("/")
+    assert list(sparse_differences(tmp_path / "sparse", unpacked)) == []
+
+
+def test_paths_beyond_what_a_call_takes_are_backed_up_and_found(pair: Pair, tmp_path: Path) -> None:
+    count = make_deep(tmp_path / "deep", 65_000)
+    assert max(peaks_of(pair, tmp_path / "deep").values()) < BOUND
+    restored = tmp_path / "deep-restored" / str(tmp_path / "deep").lstrip("/")
+    assert list(deep_differences(tmp_path / "deep", restored)) == []
+    home, notes = pair.source.home.path, tmp_path / "notes"
+    image = str(run(home, ("image", "list", "--json"), notes, notes).value()[0]["image"])
+    assert run(home, ("image", "find", image, "**", "--json"), notes, notes).lines() == count
+    for tree in ("deep", "deep-restored"):
+        remove_tree(tmp_path / tree)  # what others remove temporary folders with does not get so far
 
 
 def test_a_larger_file_needs_no_more_memory(pair: Pair, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from strongroom.api.ports import (
     HeldCertificate,
     ImportPolicyCheck,
     LockFacts,
+    MediaListener,
     NewBucket,
     NewCredential,
     PoolFacts,
@@ -145,14 +146,23 @@ class Elsewhere:
     def held_certificates(self) -> Sequence[HeldCertificate]:
         return ()
 
-    def start_backup(self, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
+    def grant(self, host: HostId | None) -> DataGrant:
+        secret = Secret(GRANT_SECRET.encode())
+        if host is None:
+            return DataGrant(secret, "/run/media.sock", None)
+        self.asked.append(("for", host))
+        return DataGrant(secret, None, MediaListener(HostId(fixed("media", 16)), "media.example:8712", ("ab" * 32,)))
+
+    def start_backup(self, client: str | None, host: HostId | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
+        grant = self.grant(host)
         self.asked.append(("backup", client, tuple(paths), slp))
-        grant = DataGrant(Secret(GRANT_SECRET.encode()), "/run/media.sock")
         return StartedBackup(JobId(next(self.jobs)), ImageId(fixed("begun", 16)), grant, NOW)
 
-    def start_restore(self, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool) -> StartedRestore:
+    def start_restore(
+        self, image: ImageId, copy: int | None, host: HostId | None, paths: Sequence[bytes], *, mount: bool
+    ) -> StartedRestore:
+        grant = self.grant(host)
         self.asked.append(("mount" if mount else "restore", image, copy, tuple(paths)))
-        grant = DataGrant(Secret(GRANT_SECRET.encode()), "/run/media.sock")
         return StartedRestore(JobId(next(self.jobs)), grant, 7, 1_000)
 
     def phase_one(self, pool: str, actor: Actor) -> JobId:
@@ -189,21 +199,30 @@ class Elsewhere:
 class _Backups:
     there: Elsewhere
 
-    def start(self, _actor: Actor, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
-        return self.there.start_backup(client, paths, slp)
+    def start(
+        self, _actor: Actor, client: str | None, host: HostId | None, paths: Sequence[bytes], slp: str
+    ) -> StartedBackup:
+        return self.there.start_backup(client, host, paths, slp)
 
 
 @dataclass
 class _Restores:
     there: Elsewhere
 
-    def is_of_here(self, image: Image) -> bool:
-        return image.client == self.there.client
+    def is_of(self, image: Image, host: HostId | None) -> bool:
+        return image.client == self.there.client if host is None else image.client_host == host
 
     def start(
-        self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool
+        self,
+        _actor: Actor,
+        image: ImageId,
+        copy: int | None,
+        host: HostId | None,
+        paths: Sequence[bytes],
+        *,
+        mount: bool,
     ) -> StartedRestore:
-        return self.there.start_restore(image, copy, paths, mount=mount)
+        return self.there.start_restore(image, copy, host, paths, mount=mount)
 
 
 @dataclass

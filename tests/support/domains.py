@@ -111,7 +111,7 @@ class Domain:
 
     def admit_client(self, label: str) -> tuple[Issued, Credential]:
         key = keys.make_host_key()
-        application = Application(self.token(f"t-{label}"), keys.make_request(key), Role.CLIENT, label)
+        application = Application(self.token(f"t-{label}"), keys.make_request(key), Role.CLIENT, label, (label,))
         issued = self.registrar.enrol(application, ADMIN)
         return issued, Credential(issued.chain, key)
 

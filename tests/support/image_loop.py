@@ -12,7 +12,7 @@ from strongroom.client.sender import Sender, Totals
 from strongroom.client.walker import Walker
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry, MoreAttributes
-from strongroom.formats.image_stream import Cut, Entries, Hole, Known, KnownFiles, Lost, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import Cut, Entries, Hole, Holes, Known, KnownFiles, Lost, Problem, Same, StreamEnd
 
 Piece = bytes | Hole
 
@@ -115,6 +115,8 @@ def keep(blocks: Iterable[bytes], totals: Totals, previous: Image | None = None)
                 unowned.append(block)
             case Lost():
                 raise AssertionError("no backup loses contents")
+            case Holes():
+                raise AssertionError("only a restore tells holes in front")
             case KnownFiles():
                 raise AssertionError("only a client is sent what is known")
             case _:

@@ -27,6 +27,7 @@ from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages
 from strongroom.services.primary import setup
+from strongroom.services.primary.client_hosts import Client
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.image_work import ImageWork
 from strongroom.services.primary.media_client import MediaClients
@@ -148,7 +149,7 @@ class OpenPrimary:
 
     def back_up(self, client: str = "files1") -> ImageId:
         """Make a clear backup of which the media server says that it is stored; it is not acknowledged yet."""
-        begun = transact(self.primary.engine, lambda c: self.clients.start_backup(c, client, [b"/home"], SLP))
+        begun = transact(self.primary.engine, lambda c: self.clients.start_backup(c, Client(client), [b"/home"], SLP))
         self.clients.commit(self.host, self.stored(begun.job))
         return begun.image
 

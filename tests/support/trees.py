@@ -7,7 +7,12 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import time
 from pathlib import Path
+
+from strongroom.cli.backing_up import CLOCK_TICK_NS
+from strongroom.core.clock import to_ns
+from strongroom.settings.system import SystemClock
 
 IS_ROOT = os.geteuid() == 0
 
@@ -33,6 +38,12 @@ def nanoseconds(root: bytes | Path) -> bytes:
     # The size of a folder depends on what was in it before.
     plain = [line if b"|d|" not in line else b"|".join(line.split(b"|")[:5]) for line in lines]
     return b"\n".join(sorted(plain))
+
+
+def let_age(root: Path) -> None:
+    """Wait until nothing in a tree is so new that the backup after the next one reads it again."""
+    newest = max(path.lstat().st_ctime_ns for path in (root, *root.rglob("*")))
+    time.sleep(max(0, newest + CLOCK_TICK_NS - to_ns(SystemClock().now())) / 1e9 + 0.1)
 
 
 def let_others_in(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from strongroom.client.exclude import Exclude
 from strongroom.client.previous import Previous, previous_files
+from strongroom.client.problems import Trouble
 from strongroom.client.restorer import Restorer, RestoreTotals
 from strongroom.client.sender import Sender, Totals
 from strongroom.client.walker import Walker
@@ -26,12 +27,12 @@ from strongroom.images.backup import BackupResult, BackupSession
 from strongroom.images.collect import Rewriting
 from strongroom.images.keys import IssuedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.previous import previous_listing
+from strongroom.images.previous_listing import previous_listing
 from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.kms.data_keys import DataKeys
-from strongroom.pool.keys import FrameKey
+from strongroom.pool.keys import FrameKey, KeysUsable
 from strongroom.pool.manifest import StreamRoot
 from strongroom.pool.rewriting import Limits
 from strongroom.pool.writer import WriterLimits
@@ -134,6 +135,10 @@ class Vault:
     def usable_tags(self) -> list[KeyTag]:
         return [view.tag for view in self.kms.keys.keys(GROUP) if view.state in ("active", "inactive")]
 
+    def usable(self) -> KeysUsable:
+        tags = self.usable_tags()
+        return lambda keys: self.pool.envelopes.usable(keys, origin=self.id, group=self.group, tags=tags)
+
     # -- backup and restore
 
     def session(
@@ -144,12 +149,11 @@ class Vault:
         limits: WriterLimits | None = None,
         on_problem: Callable[[Any], None] = lambda _: None,
     ) -> BackupSession:
-        tags = self.usable_tags()
         return BackupSession(
             self.pool,
             namer=SegmentNamer(self.naming_key() if encrypted else segment.clear_naming_key(self.medium)),
             keys=IssuedKeys(self, self.pool.envelopes) if encrypted else None,
-            usable=lambda keys: self.pool.envelopes.usable(keys, origin=self.id, group=self.group, tags=tags),
+            usable=self.usable(),
             previous=previous,
             limits=limits,
             on_problem=on_problem,
@@ -200,17 +204,24 @@ class Vault:
             yield image
 
     def back_up(
-        self, *roots: Path, previous: Fragment | None = None, name: str = "image", encrypted: bool = True
+        self,
+        *roots: Path,
+        previous: Fragment | None = None,
+        name: str = "image",
+        encrypted: bool = True,
+        limits: WriterLimits | None = None,
+        anew: Callable[[Trouble], None] = lambda _: None,
     ) -> tuple[Fragment, BackupResult, Totals]:
-        """Back files up with the client's own code."""
+        """Back files up with the client's own code; ``anew`` is told what the pool lost of the previous image."""
         before = Previous((), None)
         if previous is not None:
             with self.reading(previous) as image:
-                before = Previous(list(previous_files(previous_listing(image))), None)
+                listing = previous_listing(image, self.pool, self.usable())
+                before = Previous(list(previous_files(listing, anew)), None, anew)
         sender = Sender(before, readers=2)
         walker = Walker(sender.report, exclude=Exclude(()))
         blocks = sender.blocks(walker.walk([bytes(root) for root in roots]))
-        fragment, result = self.store(blocks, name=name, encrypted=encrypted, previous=previous)
+        fragment, result = self.store(blocks, name=name, encrypted=encrypted, previous=previous, limits=limits)
         return fragment, result, sender.totals
 
     def restore(

@@ -196,11 +196,24 @@ class MediaServers(Protocol):
 
 
 @dataclass(frozen=True)
+class MediaListener:
+    """Where a client on another host finds a media server, and how it knows it.
+
+    ``certificates`` are those that count now, SHA-256 in hexadecimal: a revoked one is not among them.
+    """
+
+    host: HostId
+    address: str
+    certificates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DataGrant:
-    """Lets a client talk to a media server about one job. ``media`` is a socket or ``host:port``."""
+    """Lets one client talk to a media server about one job: over its socket, or a registered host over TLS."""
 
     token: Secret = field(repr=False)
-    media: str
+    socket: str | None
+    listener: MediaListener | None
 
 
 @dataclass(frozen=True)
@@ -229,8 +242,17 @@ class StartedRestore:
 class Backups(Protocol):
     """Backups of this domain's clients."""
 
-    def start(self, actor: Actor, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
-        """Begin a backup; ``None`` stands for the primary's own host.
+    def start(
+        self, actor: Actor, client: str | None, host: HostId | None, paths: Sequence[bytes], slp: str
+    ) -> StartedBackup:
+        """Begin a backup of a registered host, or one of the media server's own host under a name.
+
+        Args:
+            actor: who asks.
+            client: name in the catalog; ``None`` stands for the primary's own host. A registered host has its own.
+            host: a registered client, which alone can use the grant.
+            paths: what to back up.
+            slp: the policy.
 
         Raises:
             NoActiveKeyError: the policy asks for encryption and its group has no active key.
@@ -241,13 +263,22 @@ class Backups(Protocol):
 class Restores(Protocol):
     """Restores and mounts on this domain's clients."""
 
-    def is_of_here(self, image: Image) -> bool:
-        """Tell whether an image is of the very client on which it would be restored."""
+    def is_of(self, image: Image, host: HostId | None) -> bool:
+        """Tell whether an image is of the client on which it would be restored; ``None`` is the primary's own host."""
 
     def start(
-        self, actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool
+        self,
+        actor: Actor,
+        image: ImageId,
+        copy: int | None,
+        host: HostId | None,
+        paths: Sequence[bytes],
+        *,
+        mount: bool,
     ) -> StartedRestore:
         """Begin a restore of everything, or of the given paths, or a mount, from the given copy or the best one.
+
+        With a host, it is for that registered client alone.
 
         Raises:
             KeyNotFoundError: a key is missing.

@@ -27,6 +27,8 @@ from strongroom.core.ids import ImageId
 
 LONGEST_PATTERN = 4_096
 LARGEST_PAGE = 10_000
+PAGE_BYTES = 1 << 20
+"""An answer goes little beyond so many bytes of paths, because each can have 64 KiB."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Found:
     image: ImageId
     row: int
     entry: FileEntry
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its paths."""
+        return len(self.entry.path) + len(self.entry.link or b"")
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ def list_folder(
 ) -> list[Found]:
     """Give what is in a folder, in the order of the walk, from behind row ``after``.
 
+    The answer is shorter than ``limit`` when there is no more, or when its paths have more than :data:`PAGE_BYTES`.
+
     Raises:
         NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list.open_file_list`.
     """
@@ -102,7 +111,7 @@ def list_tops(
     """
     with open_file_list(connection, lists, image) as file:
         # From the first row, whatever the page: a row's place below a top is known from the rows before it.
-        tops = _rows(file, image, _Question(["path"], _Tops()), -1, file.metadata.num_rows)
+        tops = _rows(file, image, _Question(["path"], _Tops()), -1, file.metadata.num_rows, most_bytes=None)
         return list(islice((top for top in tops if top.row > after), _bounded(limit)))
 
 
@@ -115,7 +124,7 @@ def find_files(
     after: tuple[ImageId, int] | None = None,
     limit: int = 1_000,
 ) -> list[Found]:
-    """Give the files that match a pattern, by image and row.
+    """Give the files that match a pattern, by image and row; bounded as for :func:`list_folder`.
 
     Args:
         connection: in the caller's transaction.
@@ -137,7 +146,7 @@ def find_files(
         behind = after[1] if after is not None and after[0] == image else -1
         with open_file_list(connection, lists, image) as file:
             found.extend(_rows(file, image, question, behind, limit - len(found)))
-        if len(found) >= limit:
+        if len(found) >= limit or sum(one.bytes for one in found) > PAGE_BYTES:
             break
     return found
 
@@ -179,8 +188,15 @@ def _images(
     return [image for image in sorted(set(images)) if after is None or image >= after[0]]
 
 
-def _rows(file: pq.ParquetFile, image: ImageId, question: _Question, after: int, limit: int) -> Iterator[Found]:
-    start = 0
+def _rows(
+    file: pq.ParquetFile,
+    image: ImageId,
+    question: _Question,
+    after: int,
+    limit: int,
+    most_bytes: int | None = PAGE_BYTES,
+) -> Iterator[Found]:
+    start = size = 0
     for group in range(file.num_row_groups):
         about = file.metadata.row_group(group)
         first, start = start, start + about.num_rows
@@ -193,9 +209,11 @@ def _rows(file: pq.ParquetFile, image: ImageId, question: _Question, after: int,
         shown = _read(file, image, group, list(FileEntry._fields)).take(pa.array(wanted))
         columns = [shown[name].to_pylist() for name in FileEntry._fields]
         for hit, values in zip(wanted, zip(*columns, strict=True), strict=True):
-            yield Found(image, first + hit, FileEntry(*values))
+            found = Found(image, first + hit, FileEntry(*values))
+            size += found.bytes
+            yield found
         limit -= len(wanted)
-        if limit <= 0:
+        if limit <= 0 or (most_bytes is not None and size > most_bytes):
             return
 
 

@@ -12,7 +12,7 @@ from strongroom.catalog.errors import ImageNotFoundError
 from strongroom.catalog.model import Copy, CopyState, Image, Readability
 from strongroom.catalog.rows import image_of, load_copies
 from strongroom.catalog.tables import copies, copy_tags, images
-from strongroom.core.ids import DomainId, ImageId, KeyTag, MediumId, to_text
+from strongroom.core.ids import DomainId, HostId, ImageId, KeyTag, MediumId, to_text
 
 LARGEST_PAGE = 1_000
 _HERE = (CopyState.COMMITTING, CopyState.INCOMPLETE, CopyState.COMPLETE)
@@ -28,6 +28,7 @@ class ImageFilter:
 
     text: str | None = None
     client: str | None = None
+    client_host: HostId | None = None
     policy: str | None = None
     schedule: str | None = None
     slp: str | None = None
@@ -103,6 +104,7 @@ def find_images(
 def _conditions(wanted: ImageFilter) -> list[ColumnElement[bool]]:
     equal = {
         images.c.client: wanted.client,
+        images.c.client_host: wanted.client_host,
         images.c.policy: wanted.policy,
         images.c.schedule: wanted.schedule,
         images.c.slp: wanted.slp,

@@ -155,6 +155,7 @@ class ApiClient:
     def __init__(self, url: str, token: Secret | None, ca_pem: str) -> None:
         host, port = host_and_port(url)
         self.url = url
+        self.root = ca_pem
         self._token = token
         self._answered = time.monotonic()
         self._connection = PrimaryConnection(host, port, tls_context(ca_pem))

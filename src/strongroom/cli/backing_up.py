@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, cast
 
 from strongroom.cli.media_channel import MediaChannel
+from strongroom.cli.media_door import MediaDoor
 from strongroom.cli.progress import Progress
 from strongroom.cli.troubles import Troubles
 from strongroom.client.exclude import Exclude
 from strongroom.client.previous import Previous, previous_files
-from strongroom.client.problems import Trouble
+from strongroom.client.problems import READ_ANEW, Trouble
 from strongroom.client.sender import Sender
 from strongroom.client.walker import Walker
 from strongroom.core.clock import to_ns
@@ -45,7 +45,7 @@ class Order:
         one_file_system: do not enter other file systems.
         job: id of the job.
         token: its grant.
-        media_socket: where the media server of this host listens.
+        media: the way to the media server.
         previous_started: when the previous image began, if there is one to compare with.
     """
 
@@ -54,8 +54,35 @@ class Order:
     one_file_system: bool
     job: str
     token: Secret
-    media_socket: Path
+    media: MediaDoor
     previous_started: datetime | None
+
+
+@dataclass
+class ReadAnew:
+    """What is read again because the pool lost it since the previous backup.
+
+    Attributes:
+        files: how many files are known to have been lost and did not change.
+        whole: why the previous image, or its end, is of no use at all.
+    """
+
+    files: int = 0
+    whole: list[str] = field(default_factory=list)
+
+    def add(self, trouble: Trouble) -> None:
+        """Take one file, or what concerns the image."""
+        if trouble.kind:
+            self.files += 1
+        else:
+            self.whole.append(trouble.message)
+
+    def told(self) -> list[dict[str, Any]]:
+        """Give what the log of the job is to tell."""
+        lines = [(1, message) for message in self.whole]
+        if self.files:
+            lines.append((self.files, f"{self.files} files did not change and were read anew: the pool lost contents"))
+        return [{"code": READ_ANEW, "message": message, "files": files} for files, message in lines]
 
 
 class _TellingSender(Sender):
@@ -71,8 +98,14 @@ class _TellingSender(Sender):
         self._troubles.add(trouble)
 
 
-def back_up(order: Order, troubles: Troubles, progress: Progress) -> dict[str, Any]:
+def back_up(order: Order, troubles: Troubles, anew: ReadAnew, progress: Progress) -> dict[str, Any]:
     """Send everything, and give the media server's word on it.
+
+    Args:
+        order: what to back up.
+        troubles: takes problems of files.
+        anew: takes what is read anew because the pool lost it; the new image has no problem with that.
+        progress: shown to people.
 
     Raises:
         NotAcknowledgedError: the image is not kept.
@@ -81,12 +114,12 @@ def back_up(order: Order, troubles: Troubles, progress: Progress) -> dict[str, A
     with contextlib.ExitStack() as open_things:
         previous = None
         if order.previous_started is not None:
-            channel = open_things.enter_context(MediaChannel(order.media_socket, order.token))
-            known = previous_files(channel.download(f"/backup/{order.job}/previous"))
-            previous = Previous(known, to_ns(order.previous_started) - CLOCK_TICK_NS)
+            channel = open_things.enter_context(MediaChannel(order.media, order.token))
+            known = previous_files(channel.download(f"/backup/{order.job}/previous"), anew.add)
+            previous = Previous(known, to_ns(order.previous_started) - CLOCK_TICK_NS, anew.add)
         sender = _TellingSender(previous, troubles)
         walker = Walker(sender.report, exclude=Exclude(order.exclude), one_file_system=order.one_file_system)
-        upload = open_things.enter_context(MediaChannel(order.media_socket, order.token))
+        upload = open_things.enter_context(MediaChannel(order.media, order.token))
         # Closed here and not some day: its threads hold folders open.
         blocks = cast("Generator[bytes]", sender.blocks(walker.walk(order.roots)))
         open_things.enter_context(contextlib.closing(blocks))

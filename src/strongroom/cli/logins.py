@@ -19,9 +19,14 @@ class NotLoggedInError(AuthenticationError):
     default_hint = "run 'strongroom login --server URL --fingerprint F', or name a home with --home"
 
 
-def _file() -> Path:
+def folder() -> Path:
+    """Give the folder of what this program keeps for the caller."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "strongroom" / "logins.json"
+    return Path(base) / "strongroom"
+
+
+def _file() -> Path:
+    return folder() / "logins.json"
 
 
 def _load() -> dict[str, dict[str, str]]:

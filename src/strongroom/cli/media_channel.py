@@ -1,4 +1,4 @@
-"""Image streams to and from the media server of this host, over its Unix socket.
+"""Image streams to and from a media server.
 
 Source: ``docs/reference/protocols/image-stream.md``. The grant of the job stands in for an account.
 """
@@ -6,16 +6,17 @@ Source: ``docs/reference/protocols/image-stream.md``. The grant of the job stand
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import select
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from strongroom.cli.api_client import UnixConnection, UnreachableServerError, read_json
+from strongroom.cli.api_client import UnreachableServerError, read_json
+from strongroom.cli.media_door import MediaDoor
 from strongroom.client.problems import StreamLostError
 from strongroom.core.secret import Secret
 
-READ_BYTES: Final = 1 << 20
+READ_BYTES: Final = 1 << 18
 # A backup's answer comes when everything is on stable storage and committed.
 ANSWER_SECONDS: Final = 900.0
 _AGAIN: Final = "run the backup again; contents that were stored already are not stored twice"
@@ -25,14 +26,14 @@ class MediaChannel:
     """One connection to a media server, for one stream.
 
     Args:
-        socket: path of its socket, as the primary said.
+        door: the way to it, as the primary said.
         token: the job's grant.
     """
 
-    def __init__(self, socket: Path, token: Secret) -> None:
-        self._socket = socket
+    def __init__(self, door: MediaDoor, token: Secret) -> None:
+        self._door = door
         self._token = token
-        self._connection = UnixConnection(socket, ANSWER_SECONDS)
+        self._open: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -40,21 +41,25 @@ class MediaChannel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
+        if self._open is not None:
+            self._open.close()
 
-    def download(self, path: str) -> Iterator[bytes]:
+    def download(self, path: str, *, at_once: bool = False) -> Iterator[bytes]:
         """Ask for an image stream; the request is sent at once, the bytes come as they are taken.
+
+        Args:
+            path: of the stream.
+            at_once: give what has come, however little; else it is gathered to some size. TLS has records of 16 KiB.
 
         Raises:
             UnreachableServerError: nobody answers.
             StreamLostError: the stream broke off.
             StrongroomError: what the media server refused.
         """
-        self._begin("GET", path)
-        response = self._answer()
+        response = self._answer(self._begin("GET", path, {}))
         if response.status >= 400:
             read_json(response)
-        return self._pieces(response)
+        return self._pieces(response.read1 if at_once else response.read)
 
     def upload(self, path: str, blocks: Iterable[bytes]) -> dict[str, Any]:
         """Send an image stream, and wait for the word that it is kept.
@@ -64,17 +69,24 @@ class MediaChannel:
             StreamLostError: the connection broke, and no answer says why.
             StrongroomError: what the media server refused, also in the middle.
         """
-        self._begin("POST", path, ("Transfer-Encoding", "chunked"), ("Content-Type", "application/octet-stream"))
+        headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/octet-stream"}
+        connection = self._begin("POST", path, headers)
         lost: OSError | None = None
+        has_answered = select.poll()
+        has_answered.register(connection.sock, select.POLLIN)
         for block in blocks:
-            lost = self._send(b"%x\r\n%b\r\n" % (len(block), block)) if block else None
+            # A server that will not read on says so at once; to send it all the rest would be in vain.
+            if has_answered.poll(0):
+                lost = ConnectionError("it answered before it had everything")
+                break
+            lost = _send(connection, b"%x\r\n%b\r\n" % (len(block), block)) if block else None
             if lost is not None:
                 break
         if lost is None:
-            lost = self._send(b"0\r\n\r\n")
+            lost = _send(connection, b"0\r\n\r\n")
         # A server that stops reading has said why before: the answer waits in the socket.
         try:
-            document = read_json(self._connection.getresponse())
+            document = read_json(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             raise StreamLostError(f"the media server broke off: {lost or error}", hint=_AGAIN) from error
         if not isinstance(document, dict):
@@ -83,38 +95,38 @@ class MediaChannel:
             raise StreamLostError(f"the media server broke off: {lost}", hint=_AGAIN)
         return document
 
-    def _begin(self, method: str, path: str, *headers: tuple[str, str]) -> None:
+    def _begin(self, method: str, path: str, headers: Mapping[str, str]) -> http.client.HTTPConnection:
+        connection = self._open = self._door.open(ANSWER_SECONDS)
         try:
-            self._connection.putrequest(method, f"/v1{path}", skip_accept_encoding=True)
-            self._connection.putheader("Authorization", f"Bearer {self._token.reveal().decode('ascii')}")
-            for name, value in headers:
-                self._connection.putheader(name, value)
-            self._connection.endheaders()
+            connection.putrequest(method, f"/v1{path}", skip_accept_encoding=True)
+            connection.putheader("Authorization", f"Bearer {self._token.reveal().decode('ascii')}")
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
         except OSError as error:
-            raise UnreachableServerError(
-                f"no media server answers at '{self._socket}': {error}",
-                hint="run this on a host of the domain whose media server runs, as an account that may use its socket",
-            ) from error
+            raise StreamLostError(f"the media server broke off: {error}") from error
+        return connection
 
-    def _send(self, data: bytes) -> OSError | None:
+    def _answer(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
         try:
-            self._connection.send(data)
-        except OSError as error:
-            return error
-        return None
-
-    def _answer(self) -> http.client.HTTPResponse:
-        try:
-            return self._connection.getresponse()
+            return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise StreamLostError(f"the media server does not answer: {error}") from error
 
-    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+    def _pieces(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
         while True:
             try:
-                piece = response.read1(READ_BYTES)
+                piece = read(READ_BYTES)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise StreamLostError(f"the media server broke off: {error}") from error
             if not piece:
                 return
             yield piece
+
+
+def _send(connection: http.client.HTTPConnection, data: bytes) -> OSError | None:
+    try:
+        connection.send(data)
+    except OSError as error:
+        return error
+    return None

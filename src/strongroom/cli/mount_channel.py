@@ -1,4 +1,4 @@
-"""A mounted image's talk with the media server of this host.
+"""A mounted image's talk with its media server.
 
 Source: ``docs/reference/protocols/mount.md``. Each thread that asks has a connection of its own; the session is one
 more, and with its end the mount ends.
@@ -10,14 +10,14 @@ import http.client
 import struct
 import threading
 from collections.abc import Generator
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
 import msgspec
 
-from strongroom.cli.api_client import UnixConnection, read_json
+from strongroom.cli.api_client import read_json
 from strongroom.cli.media_channel import ANSWER_SECONDS, MediaChannel
+from strongroom.cli.media_door import MediaDoor
 from strongroom.client.problems import StreamLostError
 from strongroom.core.secret import Secret
 from strongroom.formats import mount
@@ -30,7 +30,7 @@ class MountChannel:
     """Has an image open at the media server.
 
     Args:
-        socket: where it listens.
+        door: the way to it.
         job: id of the job.
         token: the job's grant.
 
@@ -42,16 +42,16 @@ class MountChannel:
         StrongroomError: it refused.
     """
 
-    def __init__(self, socket: Path, job: str, token: Secret) -> None:
-        self._socket = socket
+    def __init__(self, door: MediaDoor, job: str, token: Secret) -> None:
+        self._door = door
         self._token = token
         self._path = f"/v1/mount/{job}"
         self._own = threading.local()
         self._lock = threading.Lock()
-        self._connections: list[UnixConnection] = []
-        self._channel = MediaChannel(socket, token)
+        self._connections: list[http.client.HTTPConnection] = []
+        self._channel = MediaChannel(door, token)
         # A generator, held as long as the mount lasts: what it reads is the open session.
-        self._session = cast("Generator[bytes]", self._channel.download(f"/mount/{job}"))
+        self._session = cast("Generator[bytes]", self._channel.download(f"/mount/{job}", at_once=True))
         self.opened = self._first()
 
     def __enter__(self) -> Self:
@@ -110,10 +110,10 @@ class MountChannel:
             raise DamagedError("the media server's answer is longer than it may be")
         return found
 
-    def _connection(self) -> UnixConnection:
-        found: UnixConnection | None = getattr(self._own, "connection", None)
+    def _connection(self) -> http.client.HTTPConnection:
+        found: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
         if found is None:
-            found = self._own.connection = UnixConnection(self._socket, ANSWER_SECONDS)
+            found = self._own.connection = self._door.open(ANSWER_SECONDS)
             with self._lock:
                 self._connections.append(found)
         return found

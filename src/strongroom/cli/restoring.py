@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from strongroom.cli.media_channel import MediaChannel
+from strongroom.cli.media_door import MediaDoor
 from strongroom.cli.progress import Progress
 from strongroom.cli.troubles import Troubles
 from strongroom.client.restorer import Overwrite, Restorer, RestoreTotals
@@ -26,13 +27,13 @@ class Order:
     Attributes:
         job: id of the job.
         token: its grant.
-        media_socket: where the media server of this host listens.
+        media: the way to the media server.
         selection: which files are wanted, checked here too: what comes is not written for having come.
     """
 
     job: str
     token: Secret
-    media_socket: Path
+    media: MediaDoor
     selection: Selection
 
 
@@ -53,7 +54,7 @@ def restore_files(
         selection=order.selection,
         numeric_owners=not by_name,
     )
-    with MediaChannel(order.media_socket, order.token) as channel:
+    with MediaChannel(order.media, order.token) as channel:
         chunks = channel.download(f"/restore/{order.job}")
         return restorer.restore(_watched(chunks, progress, restorer.totals))
 
@@ -65,8 +66,8 @@ def restore_tar(order: Order, out: BinaryIO, troubles: Troubles, progress: Progr
         StrongroomError: the stream was refused, broke off or is damaged.
         OSError: the file or pipe takes no more.
     """
-    with MediaChannel(order.media_socket, order.token) as channel:
-        chunks = channel.download(f"/restore/{order.job}")
+    with MediaChannel(order.media, order.token) as channel:
+        chunks = channel.download(f"/restore/{order.job}?holes=1")
         write_tar(_watched(chunks, progress, None), out, troubles.add, order.selection)
 
 

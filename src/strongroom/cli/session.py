@@ -91,10 +91,15 @@ class Session:
             self._api.close()
 
     @property
+    def is_local(self) -> bool:
+        """Whether the session is of a home on this host."""
+        return self.server is None and self._home is not None
+
+    @property
     def api(self) -> ApiClient:
         """A session with the primary: of --server, else of this host's home, else of the only login there is."""
         if self._api is None:
-            if self.server is None and self._home is not None:
+            if self.is_local:
                 self._api = local_session(self.home.session_socket)
             else:
                 self._api = logins.connect(self.server)

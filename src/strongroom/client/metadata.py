@@ -6,14 +6,17 @@ import errno
 import grp
 import os
 import pwd
+import stat
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from strongroom.client.folders import Folder
 from strongroom.client.problems import reason
-from strongroom.formats.entries import Entry
+from strongroom.client.target import Given
+from strongroom.formats.entries import FOLDER, Entry
 
 _ACCESS_LIST: Final = "system.posix_acl_access"
+_DEFAULT_LIST: Final = "system.posix_acl_default"
 _SET_ID: Final = 0o6000
 _MANY: Final = (b"user.", b"trusted.")
 
@@ -61,7 +64,22 @@ class Owners:
         return self._groups[name]
 
 
-def apply_to_file(file: int | bytes, entry: Entry, owners: Owners, *, drop_inherited: bool) -> list[NotSet]:
+def given_to(fd: int, mode: int) -> Given:
+    """Look what a file has that was just made.
+
+    Args:
+        fd: open descriptor.
+        mode: that it was made with, under a umask of 0.
+    """
+    status = os.fstat(fd)
+    try:
+        has_list = _ACCESS_LIST in os.listxattr(fd)
+    except OSError:
+        has_list = False  # the file system has no attributes
+    return Given(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode) == mode and not has_list)
+
+
+def apply_to_file(file: int | bytes, entry: Entry, owners: Owners, *, given: Given | None = None) -> list[NotSet]:
     """Set everything on a file or folder of any type but a symbolic link.
 
     The order matters: a new owner clears set-id bits and capabilities, and anything sets the times.
@@ -70,7 +88,8 @@ def apply_to_file(file: int | bytes, entry: Entry, owners: Owners, *, drop_inher
         file: open descriptor; or a path to what must not be opened, of which the last part is followed.
         entry: the record.
         owners: whose numbers to use.
-        drop_inherited: the file may have got an access list from its folder, which the record does not have.
+        given: what it has already, if that is known, which needs not to be set again; made with the permissions of the
+            record. Otherwise it may also have got an access list from its folder, which the record does not have.
 
     Returns:
         What could not be set.
@@ -78,19 +97,26 @@ def apply_to_file(file: int | bytes, entry: Entry, owners: Owners, *, drop_inher
     failed: list[NotSet] = []
     mode = entry.mode
     uid, gid = owners.of(entry)
-    try:
-        os.chown(file, uid, gid)
-    except (OSError, OverflowError) as error:
-        failed.append(NotSet("owner", _why(error)))
-        # Set-id bits would now lend the rights of whoever restores.
-        mode &= ~_SET_ID
-    try:
-        os.chmod(file, mode)  # noqa: PTH101 - a descriptor, or bytes
-    except OSError as error:
-        failed.append(NotSet("mode", _why(error)))
-    failed += _set_attributes(file, entry, follow=True)
-    if drop_inherited and not any(name == _ACCESS_LIST.encode() for name, _ in entry.attributes):
-        failed += _drop_access_list(file)
+    as_asked = given is not None and given.as_asked
+    if given is None or (uid, gid) != (given.uid, given.gid):
+        try:
+            os.chown(file, uid, gid)
+        except (OSError, OverflowError) as error:
+            failed.append(NotSet("owner", _why(error)))
+            # Set-id bits would now lend the rights of whoever restores.
+            mode &= ~_SET_ID
+    if not as_asked or mode & ~0o777:
+        try:
+            os.chmod(file, mode)  # noqa: PTH101 - a descriptor, or bytes
+        except OSError as error:
+            failed.append(NotSet("mode", _why(error)))
+    if entry.attributes:
+        failed += _set_attributes(file, entry, follow=True)
+    if not as_asked:
+        kept = {name for name, _ in entry.attributes}
+        for name in (_ACCESS_LIST, _DEFAULT_LIST) if entry.type == FOLDER else (_ACCESS_LIST,):
+            if name.encode() not in kept:
+                failed += _drop_list(file, name)
     try:
         os.utime(file, ns=(entry.mtime, entry.mtime))
     except (OSError, OverflowError) as error:
@@ -135,9 +161,9 @@ def _kind_of(name: bytes) -> str:
     return "attribute " + (f"{space.decode()}*" if space else name[:64].decode("utf-8", "backslashreplace"))
 
 
-def _drop_access_list(file: int | bytes) -> list[NotSet]:
+def _drop_list(file: int | bytes, name: str) -> list[NotSet]:
     try:
-        os.removexattr(file, _ACCESS_LIST)
+        os.removexattr(file, name)
     except OSError as error:
         # There was none, or the file system has no access lists.
         if error.errno not in (errno.ENODATA, errno.ENOTSUP):

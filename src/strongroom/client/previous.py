@@ -8,17 +8,22 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from strongroom.client.owners import Owners
-from strongroom.formats import entries
+from strongroom.client.problems import READ_ANEW, Report, Trouble
+from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import shown, walk_key
 from strongroom.formats.errors import DamagedError
-from strongroom.formats.image_stream import Buffer, Known, KnownFiles, StreamEnd, read_blocks
+from strongroom.formats.image_stream import Buffer, Known, KnownFiles, Problem, StreamEnd, read_blocks
 
 _UNSURE: Final = entries.CHANGED | entries.SHRANK
 _TYPES: Final = {stat.S_IFREG: entries.REGULAR, stat.S_IFDIR: entries.FOLDER, stat.S_IFLNK: entries.SYMLINK}
 
 
-def previous_files(chunks: Iterable[Buffer]) -> Iterator[Known]:
+def previous_files(chunks: Iterable[Buffer], report: Report = lambda _: None) -> Iterator[Known]:
     """Read the files of the previous image as the media server sends them.
+
+    Args:
+        chunks: the image stream.
+        report: told why files of the previous image are not in it.
 
     Raises:
         DamagedError: against the page, or the stream broke off.
@@ -31,6 +36,8 @@ def previous_files(chunks: Iterable[Buffer]) -> Iterator[Known]:
                 files += len(found)
                 content += sum([known.size for known in found])
                 yield from found
+            case Problem():
+                report(Trouble(block.path, READ_ANEW, f"{block.message} [{block.code}]"))
             case StreamEnd():
                 if (files, content) != (block.files, block.content):
                     raise DamagedError(f"the end tells of {block.files} previous files, and {files} came")
@@ -45,11 +52,13 @@ class Previous:
         found: files of the previous image, in the order of a walk.
         read_again_from_ns: files whose ctime is at or after this time are not taken for unchanged: the start of
             the previous backup by this client's clock, less two seconds. ``None`` when there is no previous image.
+        report: told of each file that did not change, and must be read anew because the pool lost its contents.
     """
 
-    def __init__(self, found: Iterable[Known], read_again_from_ns: int | None) -> None:
+    def __init__(self, found: Iterable[Known], read_again_from_ns: int | None, report: Report = lambda _: None) -> None:
         self._files = iter(found)
         self._read_again_from_ns = read_again_from_ns
+        self._report = report
         self._owners = Owners()
         self._number = -1
         self._known: Known | None = None
@@ -76,6 +85,11 @@ class Previous:
         while known is not None and self._key is not None and self._key < key:
             known = self._advance()
         if known is None or self._key != key or not self._is_unchanged(known, status):
+            return None
+        if known.flags & image_stream.CONTENTS_LOST:
+            self._report(
+                Trouble(path, READ_ANEW, "the pool lost contents that did not change, so they are read anew", "lost")
+            )
             return None
         return self._number, known
 

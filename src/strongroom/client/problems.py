@@ -19,6 +19,7 @@ SHRANK: Final = "client.shrank"
 UNSUPPORTED: Final = "client.unsupported"
 NOT_KEPT: Final = "client.not-kept"
 BAD_PATH: Final = "client.bad-path"
+READ_ANEW: Final = "client.read-anew"
 
 EXISTS: Final = "client.exists"
 UNSAFE_PATH: Final = "client.unsafe-path"

@@ -16,7 +16,7 @@ from enum import Enum, StrEnum, auto
 from typing import Final
 
 from strongroom.client.file_systems import FileSystems
-from strongroom.client.metadata import NotSet, Owners, apply_to_file, apply_to_symlink
+from strongroom.client.metadata import NotSet, Owners, apply_to_file, apply_to_symlink, given_to
 from strongroom.client.problems import (
     EXISTS,
     LINK_MISSING,
@@ -137,7 +137,15 @@ class Restorer:
             StreamLostError: the bytes stopped coming.
             OSError: the target cannot be made or opened, or the system could not bring it to stable storage.
         """
-        target = Target(self._path, self._leave)
+        # Files in new folders are made with their mode at once, and not with less of it.
+        masked = os.umask(0)
+        try:
+            return self._restore_all(chunks, 0o777 & ~masked)
+        finally:
+            os.umask(masked)
+
+    def _restore_all(self, chunks: Iterable[Buffer], folder_mode: int) -> RestoreTotals:
+        target = Target(self._path, self._leave, folder_mode=folder_mode)
         try:
             for member in members(_carried(chunks), self._reported):
                 if member.entry in self._selection:
@@ -205,7 +213,7 @@ class Restorer:
     def _leave(self, level: Level) -> None:
         self._file_systems.note(level.folder.device, level.folder.fd)
         if level.entry is not None:
-            failed = apply_to_file(level.folder.fd, level.entry, self._owners, drop_inherited=not level.is_new)
+            failed = apply_to_file(level.folder.fd, level.entry, self._owners)
             self._not_set(level.entry, failed)
 
     def _look(self, above: Level, name: bytes, entry: Entry) -> _Place:
@@ -223,14 +231,18 @@ class Restorer:
         return self._overwrite is Overwrite.ALWAYS
 
     def _write_file(self, above: Level, name: bytes, member: Member, *, replace: bool) -> bool:
-        temporary, fd = self._create(above)
+        temporary = self._temporary_name()
+        mode = member.entry.mode & 0o777 if above.is_private else 0o600
+        fd = os.open(temporary, _CREATE, mode, dir_fd=above.folder.fd)
         done = False
         try:
             try:
                 lost = _write_contents(fd, member)
                 if lost is not None:
                     return self._refuse(member.entry, lost.code, f"contents are lost: {lost.message}")
-                failed = apply_to_file(fd, member.entry, self._owners, drop_inherited=not above.is_new)
+                if above.is_private and above.given is None:
+                    above.given = given_to(fd, mode)
+                failed = apply_to_file(fd, member.entry, self._owners, given=above.given)
             finally:
                 os.close(fd)
             done = self._put(above, temporary, name, member.entry, failed, replace=replace)
@@ -266,7 +278,7 @@ class Restorer:
             handle = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above.folder.fd)
             try:
                 path = b"/proc/self/fd/%d" % handle
-                failed = apply_to_file(path, entry, self._owners, drop_inherited=not above.is_new)
+                failed = apply_to_file(path, entry, self._owners)
             finally:
                 os.close(handle)
             done = self._put(above, temporary, name, entry, failed, replace=replace)
@@ -329,10 +341,6 @@ class Restorer:
             # An empty folder gives way; a full one refuses by itself.
             os.rmdir(name, dir_fd=fd)
             os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
-
-    def _create(self, above: Level) -> tuple[bytes, int]:
-        name = self._temporary_name()
-        return name, os.open(name, _CREATE, 0o600, dir_fd=above.folder.fd)
 
     def _temporary_name(self) -> bytes:
         self._temporary += 1

@@ -1,12 +1,14 @@
 """Turns files into the image stream of a backup.
 
-Threads open and read small files in batches, ahead of the stream; the order stays that of the walk. A batch is large
-because the interpreter's lock passes between threads at every call of the system: what is gained is waiting for disks.
+Threads open and read small files in batches, ahead of the stream; the order stays that of the walk. The interpreter's
+lock passes between threads at every call of the system, so that what is gained is waiting for disks: while files are
+in memory one thread reads ahead, and more of them only while blocks come from a disk.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -129,7 +131,7 @@ class Sender:
 
     Args:
         previous: files of the previous image, or none.
-        readers: threads that read ahead; 0 reads in the caller's thread.
+        readers: threads that read ahead, at the most; 0 reads in the caller's thread.
         in_flight_bytes: bound of the contents that were read ahead and not sent yet.
 
     Attributes:
@@ -142,6 +144,7 @@ class Sender:
         self._previous = previous or Previous((), None)
         self._readers = readers
         self._in_flight_bytes = in_flight_bytes
+        self._ahead = min(1, readers)  # batches that are read while one is sent
         self._writer = BlockWriter()
         self._links = Links()
         self._kinds = Kinds()
@@ -173,13 +176,13 @@ class Sender:
             yield from self._blocks(walk, None)
 
     def _blocks(self, walk: Iterable[Found], pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
-        waiting: deque[tuple[_Batch, Future[list[Outcome | None]] | None]] = deque()
+        waiting: deque[tuple[_Batch, Future[_Read] | None]] = deque()
         in_flight = 0
         try:
             for batch in self._batches(walk):
                 waiting.append((batch, pool.submit(_read_batch, batch) if pool is not None else None))
                 in_flight += batch.read_bytes
-                while len(waiting) > 2 * self._readers or (in_flight > self._in_flight_bytes and waiting):
+                while len(waiting) > self._ahead or (in_flight > self._in_flight_bytes and waiting):
                     done, future = waiting.popleft()
                     in_flight -= done.read_bytes
                     yield from self._send(done, future, pool)
@@ -238,12 +241,11 @@ class Sender:
             return _Item(found, _Way.PLAIN)
         return _Item(found, _Way.IN_RANGES if reading.is_in_ranges(status) else _Way.SMALL)
 
-    def _send(
-        self, batch: _Batch, future: Future[list[Outcome | None]] | None, pool: ThreadPoolExecutor | None
-    ) -> Iterator[bytes]:
+    def _send(self, batch: _Batch, future: Future[_Read] | None, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
         try:
-            outcomes = future.result() if future is not None else _read_batch(batch)
-            for item, outcome in zip(batch.items, outcomes, strict=True):
+            read = future.result() if future is not None else _read_batch(batch)
+            self._ahead = min(2 * self._ahead, 2 * self._readers) if read.from_disk else min(1, self._readers)
+            for item, outcome in zip(batch.items, read.outcomes, strict=True):
                 if isinstance(item, _Run):
                     self._send_run(item)
                     yield from self._writer.take()
@@ -387,8 +389,17 @@ def _read_alone(found: Found) -> Outcome:
     return reading.read_small(found) if stat.S_ISREG(found.status.st_mode) else reading.read_plain(found)
 
 
-def _read_batch(batch: _Batch) -> list[Outcome | None]:
+@dataclass(slots=True)
+class _Read:
+    """What a batch's items gave, and whether blocks of them came from a disk."""
+
+    outcomes: list[Outcome | None]
+    from_disk: bool
+
+
+def _read_batch(batch: _Batch) -> _Read:
     """Read what a batch needs; runs in a thread of its own."""
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
     outcomes: list[Outcome | None] = []
     for item in batch.items:
         if isinstance(item, _Run):
@@ -399,7 +410,7 @@ def _read_batch(batch: _Batch) -> list[Outcome | None]:
             outcomes.append(reading.read_plain(item.found))
         else:
             outcomes.append(None)
-    return outcomes
+    return _Read(outcomes, resource.getrusage(resource.RUSAGE_THREAD).ru_inblock > before)
 
 
 def _ranges_ahead(fd: int, status: os.stat_result, pool: ThreadPoolExecutor | None) -> Iterator[bytes | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
@@ -9,8 +10,9 @@ from strongroom.client.problems import LINK_MISSING, UNSUPPORTED, Report, Troubl
 from strongroom.client.selection import Selection
 from strongroom.core.errors import IntegrityError
 from strongroom.formats import entries, pax
+from strongroom.formats.errors import DamagedError
 from strongroom.formats.image_stream import Buffer, Hole, Lost, Problem
-from strongroom.formats.restore_stream import members
+from strongroom.formats.restore_stream import Member, members
 
 _ZEROS: Final = bytes(1 << 20)
 
@@ -28,7 +30,8 @@ class ContentsLostError(IntegrityError):
 def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | None = None) -> Iterator[Buffer]:
     """Turn the image stream of a restore into a pax tar stream.
 
-    Holes become zeros. Paths lose their leading slash.
+    Holes are left out as GNU tar leaves them out (sparse files, version 1.0) as far as the stream tells them in front;
+    others become zeros. Paths lose their leading slash.
 
     Args:
         chunks: the image stream.
@@ -61,21 +64,16 @@ def tar_pieces(chunks: Iterable[Buffer], report: Report, selection: Selection | 
         if is_link and not wanted.has_path(entry.target or b""):
             report(Trouble(entry.path, LINK_MISSING, f"{entries.shown(entry.target or b'')} was not selected"))
             continue
-        front = pax.header(entry)
+        if member.holes:
+            front, stored = pax.sparse_header(entry, member.holes)
+        else:
+            front, stored = pax.header(entry), entry.size
         yield front
-        for piece in member.pieces():
-            if isinstance(piece, Lost):
-                raise ContentsLostError(
-                    f"contents of {entries.shown(entry.path)} are lost: {piece.message} [{piece.code}]"
-                )
-            if isinstance(piece, Hole):
-                yield from _zeros(piece.length)
-            else:
-                yield piece
-        rest = pax.padding(entry.size)
+        yield from _contents(member)
+        rest = pax.padding(stored)
         if rest:
             yield _ZEROS[:rest]
-        length += len(front) + entry.size + rest
+        length += len(front) + stored + rest
     yield pax.trailer(length)
 
 
@@ -90,6 +88,32 @@ def write_tar(chunks: Iterable[Buffer], out: BinaryIO, report: Report, selection
     """
     for piece in tar_pieces(chunks, report, selection):
         out.write(piece)
+
+
+def _contents(member: Member) -> Iterator[Buffer]:
+    """Give the contents without the holes that the header told, and with zeros for all others."""
+    holes = deque(member.holes)
+    at = 0
+    for piece in member.pieces():
+        if isinstance(piece, Lost):
+            shown = entries.shown(member.entry.path)
+            raise ContentsLostError(f"contents of {shown} are lost: {piece.message} [{piece.code}]")
+        end = at + (piece.length if isinstance(piece, Hole) else len(piece))
+        if not isinstance(piece, Hole):
+            if holes and holes[0][0] < end:
+                raise DamagedError(f"{entries.shown(member.entry.path)} has contents where a hole was told")
+            yield piece
+        while isinstance(piece, Hole) and at < end:
+            begin, length = holes[0] if holes else (end, 0)
+            if begin > at:
+                until = min(begin, end)
+                yield from _zeros(until - at)
+                at = until
+            else:
+                at = min(begin + length, end)
+                if at == begin + length:
+                    holes.popleft()
+        at = end
 
 
 def _zeros(length: int) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from strongroom.client.folders import OPEN_LEVELS, Folder, open_root
 from strongroom.client.problems import TargetChangedError, reason
@@ -15,6 +16,20 @@ from strongroom.formats.entries import Entry
 
 class UnsafePathError(OSError):
     """Something that is not a folder stands on the way."""
+
+
+class Given(NamedTuple):
+    """What a file has from the moment it is made in a folder.
+
+    Attributes:
+        uid: user id.
+        gid: group id; a folder may pass on its own.
+        as_asked: it got the mode that was asked for, and no access list.
+    """
+
+    uid: int
+    gid: int
+    as_asked: bool
 
 
 @dataclass(slots=True)
@@ -26,12 +41,16 @@ class Level:
         name: its name in the folder above; empty for the target.
         is_new: made by this restore, so that nothing can be in it but what was restored.
         entry: its record, to be applied when its contents are there; ``None`` when nothing is to be set.
+        is_private: only its owner, who restores, can enter it until then.
+        given: what files get that are made in it, as the first of them showed; ``None`` before, and elsewhere.
     """
 
     folder: Folder
     name: bytes
     is_new: bool
     entry: Entry | None = None
+    is_private: bool = False
+    given: Given | None = None
 
     def status(self) -> os.stat_result:
         """Give the folder's status now."""
@@ -44,13 +63,15 @@ class Target:
     Args:
         path: the target; made when it is missing, its parents too.
         on_leave: called with each level whose contents are complete, before it is closed.
+        folder_mode: of folders that are on the way and that no record has told of.
     """
 
-    def __init__(self, path: bytes, on_leave: Callable[[Level], None]) -> None:
+    def __init__(self, path: bytes, on_leave: Callable[[Level], None], *, folder_mode: int) -> None:
         is_new = not os.path.isdir(path)  # noqa: PTH112 - the path is bytes
         os.makedirs(path, exist_ok=True)  # noqa: PTH103 - the path is bytes
         self._levels = [Level(open_root(path), b"", is_new)]
         self._on_leave = on_leave
+        self._folder_mode = folder_mode
 
     @property
     def top(self) -> Level:
@@ -98,7 +119,9 @@ class Target:
                 os.mkdir(name, 0o700, dir_fd=above.folder.fd)
             else:
                 return None
-        return self._push(above, name, is_new=is_new)
+        level = self._push(above, name, is_new=is_new)
+        level.is_private = is_new
+        return level
 
     def look_up(self, parts: list[bytes]) -> tuple[Folder, Callable[[], None]]:
         """Open a folder of an earlier file, without leaving the present one.
@@ -146,7 +169,7 @@ class Target:
 
     def _make(self, above: Level, name: bytes) -> bool:
         try:
-            os.mkdir(name, 0o777, dir_fd=above.folder.fd)
+            os.mkdir(name, self._folder_mode, dir_fd=above.folder.fd)
         except FileExistsError:
             return False
         return True

@@ -30,11 +30,15 @@ CUT: Final = 6
 KNOWN: Final = 7
 LOST: Final = 8
 END: Final = 9
+HOLES: Final = 10
 
 MAX_RUNS: Final = 4_096
+MAX_HOLES: Final = 65_536
 MAX_PROBLEM_BYTES: Final = entries.MAX_PATH_BYTES + 8_192
 MAX_CODE_LENGTH: Final = 64
 MAX_MESSAGE_LENGTH: Final = 1_024
+CONTENTS_LOST: Final = 256
+"""Flag of a known file, and of no record: the pool has lost contents of it, so they must be read anew."""
 _MAX_END_BYTES: Final = 256
 _MAX_LOST_BYTES: Final = 8_192
 _MAX_HOLE_BYTES: Final = (1 << 63) - 1
@@ -71,6 +75,13 @@ class Same:
     """Runs of files that are as in the previous image: number of the first, and how many."""
 
     runs: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Holes:
+    """Where the holes of the file before are: offset and length of each, ascending, none touching the next."""
+
+    holes: list[tuple[int, int]]
 
 
 class Known(msgspec.Struct, array_like=True, gc=False):
@@ -143,7 +154,7 @@ class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     problems: Count
 
 
-Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | KnownFiles | Problem | Lost | StreamEnd
+Block: TypeAlias = bytes | memoryview | Hole | Cut | Entries | Same | KnownFiles | Problem | Lost | Holes | StreamEnd
 """What a reader gives; plain bytes are contents, cut anywhere."""
 
 
@@ -175,6 +186,15 @@ def same(runs: list[tuple[int, int]]) -> bytes:
         runs: number of the first file, and how many; ascending, at most :data:`MAX_RUNS`.
     """
     return head(SAME, len(runs) * _RUN.size) + b"".join([_RUN.pack(*run) for run in runs])
+
+
+def holes(rows: list[tuple[int, int]]) -> bytes:
+    """Write a block that says where the holes of a file are.
+
+    Args:
+        rows: offset and length of each, ascending, at least one and at most :data:`MAX_HOLES`.
+    """
+    return head(HOLES, len(rows) * _RUN.size) + b"".join([_RUN.pack(*row) for row in rows])
 
 
 def known(files: list[Known]) -> bytes:
@@ -281,7 +301,7 @@ class BlockReader:
         if kind == DATA:
             self._data_left = length
             return _HEAD.size
-        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, KNOWN, LOST, END):
+        if kind not in (ENTRIES, SAME, PROBLEM, HOLE, CUT, KNOWN, LOST, END, HOLES):
             raise NewerFormatError(f"the image stream has a block of type {kind}, which this program does not have")
         whole = _HEAD.size + length
         if len(view) < whole:
@@ -320,6 +340,8 @@ def _read_block(kind: int, body: bytes) -> Block:
         return records.decode(body, Lost, max_bytes=_MAX_LOST_BYTES, what="lost contents")
     if kind == END:
         return records.decode(body, StreamEnd, max_bytes=_MAX_END_BYTES, what="end of the image stream")
+    if kind == HOLES:
+        return Holes(_read_holes(body))
     if kind == CUT:
         if body:
             raise DamagedError("a block that marks a cut has a body")
@@ -338,6 +360,18 @@ def _read_entries(body: bytes) -> list[Entry | MoreAttributes]:
     if not found:
         raise DamagedError("a block of entries is empty")
     return found
+
+
+def _read_holes(body: bytes) -> list[tuple[int, int]]:
+    if not body or len(body) % _RUN.size or len(body) > MAX_HOLES * _RUN.size:
+        raise DamagedError("a block of holes is empty, too long, or cut within a row")
+    rows = list(_RUN.iter_unpack(body))
+    end = -1
+    for offset, length in rows:
+        if offset <= end or length == 0 or offset + length > _MAX_HOLE_BYTES:
+            raise DamagedError("the rows of a block of holes are empty, touch, or are not ascending")
+        end = offset + length
+    return rows
 
 
 def _read_same(body: bytes) -> list[tuple[int, int]]:

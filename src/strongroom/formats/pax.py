@@ -58,8 +58,44 @@ def header(entry: Entry) -> bytes:
     target = entry.target or b""
     if entry.type == entries.HARD_LINK:
         target = target[1:]
-    extended = _extended(entry, name, target)
-    plain = _plain(entry, kind, name, target)
+    return _joined(_extended(entry, name, target, entry.size), _plain(entry, kind, name, target, entry.size))
+
+
+def sparse_header(entry: Entry, holes: list[tuple[int, int]]) -> tuple[bytes, int]:
+    """Write what stands before the data of a regular file whose holes are left out: headers, and the map of the data.
+
+    Args:
+        entry: of the file.
+        holes: offset and length of each, ascending, none touching the next; at least one.
+
+    Returns:
+        The bytes, and how many bytes of data follow.
+
+    Source: GNU tar manual, *Storing Sparse Files*, *PAX Format, Version 1.0*; read by GNU tar since 1.16, libarchive
+    and Python.
+    """
+    ends = [0, *(offset + length for offset, length in holes)]
+    begins = [*(offset for offset, _ in holes), entry.size]
+    # a file that ends in a hole ends with a piece of no length, as GNU tar writes it
+    pieces = [(at, end - at) for at, end in zip(ends, begins, strict=True) if end > at or at == entry.size]
+    text = b"%d\n" % len(pieces) + b"".join(b"%d\n%d\n" % piece for piece in pieces)
+    text += bytes(padding(len(text)))
+    data = sum(length for _, length in pieces)
+    name = entry.path[1:]
+    folder, slash, base = name.rpartition(b"/")
+    other_name = folder + slash + b"GNUSparseFile.0/" + base  # where a program puts it that knows no sparse files
+    extended = _extended(entry, other_name, b"", len(text) + data, more_names=(name,))
+    about = (
+        _record(b"GNU.sparse.major", b"1")
+        + _record(b"GNU.sparse.minor", b"0")
+        + _record(b"GNU.sparse.name", name)
+        + _record(b"GNU.sparse.realsize", b"%d" % entry.size)
+    )
+    plain = _plain(entry, tarfile.REGTYPE, other_name, b"", len(text) + data)
+    return _joined(extended + about, plain) + text, data
+
+
+def _joined(extended: bytes, plain: bytes) -> bytes:
     if not extended:
         return plain
     about = tarfile.TarInfo("././@PaxHeader")
@@ -75,7 +111,7 @@ def trailer(length: int) -> bytes:
     return bytes(end + -(length + end) % RECORD_BYTES)
 
 
-def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes) -> bytes:
+def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes, size: int) -> bytes:
     """Write the plain header; what does not fit is cut, because the extended header has it."""
     info = tarfile.TarInfo(_text(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1].rstrip(b"/")))
     info.type = kind
@@ -85,7 +121,7 @@ def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes) -> bytes:
     info.gid = entry.gid if entry.gid <= _MAX_OCTAL_7 else 0
     info.uname = _text(entry.user[:_MAX_OWNER])
     info.gname = _text(entry.group[:_MAX_OWNER])
-    info.size = entry.size if entry.size <= _MAX_OCTAL_11 else 0
+    info.size = size if size <= _MAX_OCTAL_11 else 0
     seconds = entry.mtime // 1_000_000_000
     info.mtime = seconds if 0 <= seconds <= _MAX_OCTAL_11 else 0
     info.devmajor = entry.major if entry.major <= _MAX_OCTAL_7 else 0
@@ -93,16 +129,17 @@ def _plain(entry: Entry, kind: bytes, name: bytes, target: bytes) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
 
 
-def _extended(entry: Entry, name: bytes, target: bytes) -> bytes:
+def _extended(entry: Entry, name: bytes, target: bytes, size: int, more_names: tuple[bytes, ...] = ()) -> bytes:
     found: list[bytes] = []
     if len(name) > _MAX_NAME:
         found.append(_record(b"path", name))
     if len(target) > _MAX_NAME:
         found.append(_record(b"linkpath", target))
-    if any(not _is_utf8(text) for text in (name, target) if len(text) > _MAX_NAME):
+    written = [text for text in (name, target) if len(text) > _MAX_NAME]
+    if not all(map(_is_utf8, (*written, *more_names))):
         found.insert(0, _record(b"hdrcharset", b"BINARY"))
-    if entry.size > _MAX_OCTAL_11:
-        found.append(_record(b"size", b"%d" % entry.size))
+    if size > _MAX_OCTAL_11:
+        found.append(_record(b"size", b"%d" % size))
     if entry.uid > _MAX_OCTAL_7:
         found.append(_record(b"uid", b"%d" % entry.uid))
     if entry.gid > _MAX_OCTAL_7:

@@ -21,6 +21,7 @@ from strongroom.formats.image_stream import (
     Cut,
     Entries,
     Hole,
+    Holes,
     KnownFiles,
     Lost,
     Problem,
@@ -40,12 +41,14 @@ class Member:
 
     Attributes:
         entry: the record; ``attributes`` has those of following records too.
+        holes: offset and length of holes in its contents, if the other side was asked for them.
     """
 
-    __slots__ = ("_take", "entry", "left")
+    __slots__ = ("_take", "entry", "holes", "left")
 
-    def __init__(self, entry: Entry, take: Callable[[int], Piece]) -> None:
+    def __init__(self, entry: Entry, holes: list[tuple[int, int]], take: Callable[[int], Piece]) -> None:
         self.entry = entry
+        self.holes = holes
         self.left = entry.size
         self._take = take
 
@@ -83,6 +86,7 @@ class _Source:
         self._on_problem = on_problem
         self._records: deque[Entry | MoreAttributes] = deque()
         self._piece: Piece | None = None
+        self._holes: list[tuple[int, int]] = []
         self._end: StreamEnd | None = None
         self._sequence = Sequence(with_extents=False)
 
@@ -97,7 +101,23 @@ class _Source:
         self._sequence.take(record)
         if record.flags & entries.ATTRIBUTES_FOLLOW:
             record.attributes = self._all_attributes(record)
-        return Member(record, self._take)
+        return Member(record, self._all_holes(record), self._take)
+
+    def _all_holes(self, entry: Entry) -> list[tuple[int, int]]:
+        """Take the holes, which stand between a file's record and its contents."""
+        if entry.type == entries.REGULAR and entry.size and not self._is_begun():
+            self._advance()
+            if self._records:
+                raise DamagedError("records come before the contents of the files before them")
+        if self._records:
+            return []
+        holes, self._holes = self._holes, []
+        if holes and (entry.type != entries.REGULAR or sum(holes[-1]) > entry.size):
+            raise DamagedError(f"{entries.shown(entry.path)} has holes where it has no contents")
+        return holes
+
+    def _is_begun(self) -> bool:
+        return bool(self._records or self._holes) or self._piece is not None or self._end is not None
 
     def _all_attributes(self, entry: Entry) -> list[Attribute]:
         found = list(entry.attributes)
@@ -114,13 +134,13 @@ class _Source:
         return found
 
     def _peek_attributes(self) -> bool:
-        while not self._records and self._piece is None and self._end is None:
+        while not self._is_begun():
             self._advance()
         return bool(self._records) and isinstance(self._records[0], MoreAttributes)
 
     def _next_record(self) -> Entry | MoreAttributes | None:
         while not self._records:
-            if self._piece is not None:
+            if self._piece is not None or self._holes:
                 raise DamagedError("contents come that belong to no file")
             if self._end is not None:
                 return None
@@ -130,6 +150,8 @@ class _Source:
     def _take(self, most: int) -> Piece:
         """Give the next contents, at most ``most`` bytes."""
         while self._piece is None:
+            if self._holes:
+                raise DamagedError("holes come behind contents, or twice")
             if self._end is not None:
                 raise DamagedError("the image stream ends before the contents of its files")
             waiting = len(self._records)
@@ -155,6 +177,10 @@ class _Source:
                 self._on_problem(block)
             case StreamEnd():
                 self._end = block
+            case Holes():
+                if self._holes or self._piece is not None:
+                    raise DamagedError("holes come behind contents, or twice")
+                self._holes = block.holes
             case Same() | Cut() | KnownFiles() | None:
                 raise DamagedError("a restore's image stream has a block that has no place there")
             case _:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,7 +19,18 @@ from strongroom.formats import entries, image_stream
 from strongroom.formats.algorithms import digest
 from strongroom.formats.entries import End, Entry, MoreAttributes
 from strongroom.formats.entry_stream import Sequence
-from strongroom.formats.image_stream import BlockReader, Cut, Entries, Hole, KnownFiles, Lost, Problem, Same, StreamEnd
+from strongroom.formats.image_stream import (
+    BlockReader,
+    Cut,
+    Entries,
+    Hole,
+    Holes,
+    KnownFiles,
+    Lost,
+    Problem,
+    Same,
+    StreamEnd,
+)
 from strongroom.formats.segment import ENTRIES_CHUNKS, PAYLOAD_CHUNKS, SegmentNamer
 from strongroom.images.errors import BadStreamError, NotSameError
 from strongroom.images.extents import ExtentQueue, ExtentWriter
@@ -64,16 +75,6 @@ class BackupResult:
     read_bytes: int
     same_bytes: int
     added_bytes: int
-
-
-@dataclass
-class _Pending:
-    """A record whose contents end at a place of the payload that is not cut yet."""
-
-    entry: Entry
-    writer: ExtentWriter
-    attributes: list[MoreAttributes] = field(default_factory=list)
-    missing_bytes: int = 0
 
 
 class BackupSession:
@@ -138,8 +139,9 @@ class BackupSession:
         self._cut = ExtentQueue(pool.store.index_path)
         self._sent_bytes = 0
         self._owned_bytes = 0
-        self._pending: deque[_Pending] = deque()
-        self._last: _Pending | None = None
+        # records whose contents end at a place of the payload that is not cut yet
+        self._pending: deque[ExtentWriter] = deque()
+        self._last: ExtentWriter | None = None
         self._entry_batch = bytearray()
         self._problems = self._read = self._same = 0
 
@@ -226,8 +228,8 @@ class BackupSession:
             case Problem():
                 self._problems += 1
                 self._on_problem(block)
-            case Lost():
-                raise BadStreamError("a backup's image stream says that contents are lost")
+            case Lost() | Holes():
+                raise BadStreamError("a backup's image stream has a block that only a restore's has")
             case StreamEnd():
                 pass  # finish() looks at it
             case KnownFiles():
@@ -258,9 +260,7 @@ class BackupSession:
         self._owned_bytes += record.size
         if self._owned_bytes > self._sent_bytes:
             raise BadStreamError(f"the record of {entries.shown(record.path)} came before its contents")
-        attributes: list[MoreAttributes] = []
-        writer = ExtentWriter(record, self._write_entry, attributes)
-        self._last = _Pending(record, writer, attributes, record.size)
+        self._last = ExtentWriter(record, self._write_entry)
         self._pending.append(self._last)
 
     def _is_time_to_cut(self, path: bytes) -> bool:
@@ -306,9 +306,8 @@ class BackupSession:
                 extent = self._cut.take(first.missing_bytes)
                 if extent is None:
                     return
-                first.writer.add(extent)
-                first.missing_bytes -= extent[2]
-            first.writer.finish()
+                first.add(extent)
+            first.finish()
             self._pending.popleft()
 
     def _write_entry(self, record: bytes) -> None:

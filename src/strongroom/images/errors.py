@@ -16,7 +16,7 @@ class NotSameError(InputError):
     """The client called a file unchanged that the previous image does not have so."""
 
     code = "images.not-same"
-    default_hint = "run the backup again without the previous image ('--full-read')"
+    default_hint = "run the backup again; if it happens again, without the previous image ('--full-read')"
 
 
 class BrokenImageError(IntegrityError):

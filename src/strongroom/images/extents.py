@@ -108,28 +108,34 @@ class ExtentWriter:
     Args:
         entry: the record, as the client sent it.
         write: takes encoded records.
+
+    Attributes:
+        entry: the record; what is written differs from it in extents and in a flag.
         attributes: records of type 65 behind it; complete before the first extent is added.
+        missing_bytes: contents for which no extent came yet.
     """
 
-    def __init__(
-        self, entry: Entry, write: Callable[[bytes], None], attributes: list[MoreAttributes] | None = None
-    ) -> None:
-        self._entry = copy.copy(entry)  # whoever checks the order of records still looks at the client's
+    __slots__ = ("_announced", "_extents", "_write", "attributes", "entry", "missing_bytes")
+
+    def __init__(self, entry: Entry, write: Callable[[bytes], None]) -> None:
+        self.entry = entry
+        self.attributes: list[MoreAttributes] = []
+        self.missing_bytes = entry.size
         self._write = write
-        self._attributes = attributes if attributes is not None else []
         self._extents: list[Extent] = []
         self._announced = False
 
     def add(self, extent: Extent) -> None:
         """Take the next extent; neighbours in one segment become one."""
+        self.missing_bytes -= extent[2]
         if self._extents:
             name, offset, length = self._extents[-1]
             joined = offset + length if name is not None else 0
             if name == extent[0] and joined == extent[1]:
                 self._extents[-1] = (name, offset, length + extent[2])
                 return
-        if len(self._extents) == entries.MAX_EXTENTS:
-            self._flush(more=True)
+            if len(self._extents) == entries.MAX_EXTENTS:
+                self._flush(more=True)
         self._extents.append(extent)
 
     def finish(self) -> None:
@@ -140,11 +146,14 @@ class ExtentWriter:
         if self._announced:
             self._write(entries.encode(entries.MoreExtents(self._extents)))
         else:
-            self._entry.extents = self._extents
+            entry = self.entry
             if more:
-                self._entry.flags |= entries.EXTENTS_FOLLOW
-            self._write(entries.encode(self._entry))
-            for record in self._attributes:
+                # whoever checks the order of records still looks at the client's, which announces nothing
+                entry = copy.copy(entry)
+                entry.flags |= entries.EXTENTS_FOLLOW
+            entry.extents = self._extents
+            self._write(entries.encode(entry))
+            for record in self.attributes:
                 self._write(entries.encode(record))
             self._announced = True
         self._extents = []

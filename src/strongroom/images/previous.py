@@ -1,15 +1,17 @@
-"""The previous image of a client, as a backup refers to it."""
+"""The previous image of a client, as a backup refers to it.
+
+What of it may be referred to, the client was told before (``images.previous_listing``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from strongroom.core.ids import DataKeyId, FrameId
-from strongroom.formats import frame, image_stream
+from strongroom.formats import frame
 from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtents, Record
-from strongroom.formats.image_stream import Known
 from strongroom.images.errors import NotSameError
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.stored_files import LostSegment, PayloadCursor
@@ -18,32 +20,31 @@ from strongroom.pool.keys import KeysUsable
 from strongroom.pool.references import Reference
 
 _CHECKED_AT_ONCE: Final = 4_096
-_LISTED_AT_ONCE: Final = 2_048
 _RECORDS_AT_ONCE: Final = 1_024
 
 
-def previous_listing(image: StoredImage) -> Iterator[bytes]:
-    """Give the files of an image without contents: what a client compares its files with.
+Referred: TypeAlias = dict[FrameId, DataKeyId]
+"""Frames that an image refers to, and the data keys that they are encrypted under."""
 
-    Raises:
-        KeyUnavailableError, IntegrityError, NotFoundError, PoolReadError: the entries cannot be read whole.
+
+def not_to_refer_to(referred: Referred, pool: OpenPool, usable: KeysUsable | None) -> set[FrameId]:
+    """Tell which frames no new image may refer to: the pool has lost them, or their data keys are no longer used.
+
+    What lies in a container in which damage was read counts as lost, until a repair has saved what is whole of it.
+
+    Frames in a condemned container may be referred to: the previous image stays until the new one is stored, and so
+    does what it needs.
+
+    Args:
+        referred: frames of the previous image.
+        pool: where they lie.
+        usable: tells which data keys may be referred to; ``None`` when the new image is not encrypted.
     """
-    yield image_stream.MAGIC
-    files = content = listed_bytes = 0
-    known: list[Known] = []
-    for record in image.records():
-        if not isinstance(record, Entry):
-            continue
-        files += 1
-        content += record.size
-        known.append(Known.of(record))
-        listed_bytes += len(record.path) + len(record.target or b"")
-        if len(known) == _LISTED_AT_ONCE or listed_bytes >= image_stream.MAX_BLOCK_BYTES // 4:
-            yield image_stream.known(known)
-            known, listed_bytes = [], 0
-    if known:
-        yield image_stream.known(known)
-    yield image_stream.end(files, content, 0)
+    places = pool.index.locate(list(referred), pool.domain)
+    lost = {frame_id for frame_id in referred if pool.index.distrusted.has_all(places.get(frame_id, []))}
+    keys = set(referred.values())
+    good = {frame.NO_KEY} if usable is None else usable(keys)
+    return lost | {frame_id for frame_id, key in referred.items() if key not in good}
 
 
 @dataclass(slots=True)
@@ -78,12 +79,12 @@ class PreviousFiles:
 
     def __init__(self, image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> None:
         self._records = image.stored_records()
-        self._record = next(self._records, None)
+        self._record: tuple[Record, bytes] | None = None
         self._cursor = PayloadCursor(image.readable_payload())
         self._number = -1  # of the last file that was passed
         self._pool = pool
         self._usable = usable
-        self._referred: dict[FrameId, DataKeyId] = {}
+        self._referred: Referred = {}
 
     def run(self, first: int, count: int) -> Iterator[PreviousRun]:
         """Give the files that a client calls unchanged, in parts of bounded length.
@@ -95,10 +96,12 @@ class PreviousFiles:
         Raises:
             NotSameError: there are not so many, or one behind the first was asked for before.
         """
+        if self._number < 0:
+            self._record = next(self._records, None)  # not before: a client may know that they cannot be read
         if first <= self._number:
             raise NotSameError(f"the file {first} of the previous image was passed before")
         while self._number < first - 1:
-            self._pass_file(PreviousRun())
+            self._pass_file(None)
         part = PreviousRun()
         while self._number < first + count - 1:
             self._pass_file(part)
@@ -108,16 +111,17 @@ class PreviousFiles:
         if part.files:
             yield part
 
-    def _pass_file(self, part: PreviousRun) -> None:
-        """Take the next file into a part."""
+    def _pass_file(self, part: PreviousRun | None) -> None:
+        """Take the next file into a part, or leave it out: what is lost of it does not matter then."""
         found = self._record
         if found is None or not isinstance(found[0], Entry):
             raise NotSameError(f"the previous image has no file {self._number + 1}")
         (entry, body) = found[0], found[1]
-        part.first = part.first or entry.path
-        part.last = entry.path
-        part.files += 1
-        part.content += entry.size
+        if part is not None:
+            part.first = part.first or entry.path
+            part.last = entry.path
+            part.files += 1
+            part.content += entry.size
         found = self._take_record(body, entry.extents, part)
         while found is not None and isinstance(found[0], MoreExtents | MoreAttributes):
             more, body = found
@@ -125,13 +129,16 @@ class PreviousFiles:
         self._record = found
         self._number += 1
 
-    def _take_record(self, body: bytes, extents: list[Extent], part: PreviousRun) -> tuple[Record, bytes] | None:
-        part.records.append(body)
+    def _take_record(self, body: bytes, extents: list[Extent], part: PreviousRun | None) -> tuple[Record, bytes] | None:
+        if part is not None:
+            part.records.append(body)
         for extent in extents:
             reference = self._cursor.find(extent)
+            if part is None or reference is None:
+                continue
             if isinstance(reference, LostSegment):
                 raise NotSameError("contents of the previous image are lost")
-            if reference is not None and (not part.references or part.references[-1] is not reference):
+            if not part.references or part.references[-1] is not reference:
                 part.references.append(reference)
         return next(self._records, None)
 
@@ -153,13 +160,6 @@ class PreviousFiles:
             NotSameError: one is not.
         """
         referred, self._referred = self._referred, {}
-        # in a condemned container too: the previous image stays until this one is stored, and so does what it needs
-        if len(self._pool.index.locate(list(referred), self._pool.domain)) < len(referred):
-            raise NotSameError("contents of the previous image are no longer in the pool")
-        keys = set(referred.values())
-        if self._usable is None:
-            unusable = keys - {frame.NO_KEY}
-        else:
-            unusable = keys.difference(self._usable(keys))
-        if unusable:
-            raise NotSameError("contents of the previous image are encrypted under a key that is no longer used")
+        lost = not_to_refer_to(referred, self._pool, self._usable)
+        if lost:
+            raise NotSameError(f"{len(lost)} frames of the previous image are lost, or under a key that is not used")

@@ -61,6 +61,7 @@ def repair_pool(pool: OpenPool, *, dry_run: bool) -> RepairReport:
             pool.index.purge()
     report.containers = [repair.mend(container, dry_run=dry_run) for container in survey.damaged]
     if not dry_run:
+        pool.index.distrusted.replace([mended.container for mended in report.containers if not mended.aside])
         pool.checks.forget(names.container_key(one.container) for one in report.containers if one.aside)
     report.images = list(damaged_images(pool, repair))
     return report

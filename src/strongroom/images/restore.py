@@ -11,6 +11,7 @@ from strongroom.core.errors import IntegrityError, NotFoundError, StrongroomErro
 from strongroom.core.ids import FrameId
 from strongroom.formats import entries, image_stream
 from strongroom.images.errors import EnvelopeMissingError
+from strongroom.images.holes import Holes
 from strongroom.images.selection import Selection
 from strongroom.images.stored_files import LostSegment, Source, StoredFile
 from strongroom.images.stored_image import StoredImage
@@ -20,6 +21,8 @@ from strongroom.pool.references import Reference
 _BATCH_BYTES: Final = 32 << 20
 _BATCH_ITEMS: Final = 16_384
 _PIECE_BYTES: Final = 256 << 10
+_HOLE_BYTES: Final = 128
+"""What a row of two numbers takes in memory."""
 
 _Piece: TypeAlias = tuple[Source, int, int]
 
@@ -28,7 +31,7 @@ _Piece: TypeAlias = tuple[Source, int, int]
 class _Batch:
     """What is read together: records, and the pieces of their contents in order."""
 
-    items: list[bytes | _Piece] = field(default_factory=list)
+    items: list[bytes | _Piece | image_stream.Holes] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
     held_bytes: int = 0
 
@@ -40,6 +43,10 @@ class _Batch:
         self.items += records
         self.held_bytes += sum(map(len, records))
 
+    def add_holes(self, found: list[tuple[int, int]]) -> None:
+        self.items.append(image_stream.Holes(found))
+        self.held_bytes += _HOLE_BYTES * len(found)
+
     def add_piece(self, piece: _Piece) -> None:
         self.items.append(piece)
         reference = piece[0]
@@ -49,57 +56,76 @@ class _Batch:
 
 
 class _Blocks:
-    """Gathers small blocks, so that a stream of small files does not leave in crumbs."""
+    """Gathers records, and the contents that belong to them, so that small files do not leave in crumbs.
+
+    Records of many files come in one block before the contents of all of them. But none comes before the rest of
+    contents whose record has left already, nor between a file's record and its holes.
+    """
 
     def __init__(self) -> None:
         self._ready: list[bytes | memoryview] = [image_stream.MAGIC]
-        self._ready_bytes = 0
         self._records: list[bytes] = []
         self._record_bytes = 0
+        self._contents: list[bytes | memoryview] = []  # blocks of contents, but for those of data at the end
+        self._data: list[memoryview] = []
+        self._data_bytes = 0
+        self._content_bytes = 0
+        self._is_full = False  # no other record may come before these contents
 
     def record(self, record: bytes) -> Iterator[bytes]:
-        """Add a record; nothing but records has come since those that wait."""
-        if self._record_bytes + len(record) > _PIECE_BYTES:
+        """Add a record."""
+        is_behind = self._is_full or (self._content_bytes and not self._records)
+        if is_behind or self._record_bytes + len(record) > _PIECE_BYTES:
             yield from self.flush()
         self._records.append(record)
         self._record_bytes += len(record)
 
     def data(self, data: memoryview) -> Iterator[bytes]:
         """Add contents, at most one segment."""
-        self._end_records()
-        self._add(image_stream.head(image_stream.DATA, len(data)), data)
-        if self._ready_bytes >= _PIECE_BYTES:
-            yield self._take()
+        if self._data_bytes + len(data) > image_stream.MAX_BLOCK_BYTES:
+            self._end_data()
+        self._data.append(data)
+        self._data_bytes += len(data)
+        self._content_bytes += len(data)
+        if self._content_bytes >= _PIECE_BYTES:
+            yield from self.flush()
 
     def block(self, block: bytes) -> None:
         """Add a small block of another type."""
-        self._end_records()
-        self._add(block)
+        self._end_data()
+        self._contents.append(block)
+        self._content_bytes += len(block)
+
+    def holes(self, found: list[tuple[int, int]]) -> None:
+        """Tell the holes of the file whose record came last."""
+        self.block(image_stream.holes(found))
+        self._is_full = True
 
     def flush(self) -> Iterator[bytes]:
         """Give all that waits."""
-        self._end_records()
-        if self._ready:
-            yield self._take()
-
-    def _end_records(self) -> None:
         if self._records:
-            self._add(image_stream.head(image_stream.ENTRIES, self._record_bytes), *self._records)
+            self._ready += (image_stream.head(image_stream.ENTRIES, self._record_bytes), *self._records)
             self._records.clear()
             self._record_bytes = 0
+        self._end_data()
+        self._ready += self._contents
+        self._contents.clear()
+        self._content_bytes = 0
+        self._is_full = False
+        if self._ready:
+            yield b"".join(self._ready)
+            self._ready.clear()
 
-    def _add(self, *parts: bytes | memoryview) -> None:
-        self._ready += parts
-        self._ready_bytes += sum(map(len, parts))
-
-    def _take(self) -> bytes:
-        joined = b"".join(self._ready)
-        self._ready.clear()
-        self._ready_bytes = 0
-        return joined
+    def _end_data(self) -> None:
+        if self._data:
+            self._contents += (image_stream.head(image_stream.DATA, self._data_bytes), *self._data)
+            self._data.clear()
+            self._data_bytes = 0
 
 
-def restore_stream(image: StoredImage, selection: Selection | None = None) -> Iterator[bytes]:
+def restore_stream(
+    image: StoredImage, selection: Selection | None = None, holes: Holes | None = None
+) -> Iterator[bytes]:
     """Give an image as the blocks of an image stream: a record, then its contents.
 
     In place of contents that cannot be read stands a block that says so; all other files are given.
@@ -110,6 +136,7 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
     Args:
         image: open for reading.
         selection: which files; all by default.
+        holes: of the image's files, told in front of each file's contents.
 
     Yields:
         Pieces of at most some MiB.
@@ -125,6 +152,8 @@ def restore_stream(image: StoredImage, selection: Selection | None = None) -> It
         files += 1
         content += file.entry.size
         batch.add_records(_records_of(file))
+        if holes is not None and (found := holes.of(file.number)):
+            batch.add_holes(found)
         for piece in file.extents:
             batch.add_piece(piece)
             if batch.is_full:
@@ -196,6 +225,9 @@ def _send(image: StoredImage, batch: _Batch, blocks: _Blocks) -> Iterator[bytes]
     for item in batch.items:
         if isinstance(item, bytes):
             yield from blocks.record(item)
+            continue
+        if isinstance(item, image_stream.Holes):
+            blocks.holes(item.holes)
             continue
         source, offset, length = item
         if source is None:

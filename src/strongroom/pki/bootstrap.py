@@ -10,14 +10,18 @@ Each way in which this can fail is an error of its own, with its cure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from strongroom.core.clock import EPOCH, Clock
-from strongroom.core.ids import DomainId
+from strongroom.core.ids import DomainId, HostId
+from strongroom.core.secret import Secret
 from strongroom.pki import messages, names
 from strongroom.pki.ca import load_certificate
 from strongroom.pki.channel import Address, Channel, open_channel
@@ -32,6 +36,7 @@ from strongroom.pki.errors import (
     WrongFingerprintError,
 )
 from strongroom.pki.fingerprint import Fingerprint, fingerprint_of
+from strongroom.pki.keys import load_key, public_bytes
 from strongroom.pki.tls import Credential, client_context, unverified_context
 
 
@@ -161,6 +166,37 @@ def introduce(
     """
     pinned = confirm(fetch_ca(address, clock), pin, domain=domain)
     return pinned, connect(address, pinned, clock)
+
+
+def check_issued(
+    chain: Sequence[bytes], roots: Sequence[x509.Certificate], key: Secret, *, home: DomainId, host: HostId
+) -> None:
+    """Take a certificate only if it is for the key and the host that asked, and leads to a root of who issued it.
+
+    Args:
+        chain: DER, the host's own first, without the root.
+        roots: of the domain that issued it; at least one.
+        key: that was asked for.
+        home: domain of the host.
+        host: its id there.
+
+    Raises:
+        UnknownIssuerError: it is another's, or leads elsewhere.
+        CertificateDamagedError: it cannot be read.
+    """
+    certificates = [load_certificate(item) for item in chain]
+    for lower, upper in pairwise(certificates):
+        require_signed_by(lower, upper)
+    top = certificates[-1]
+    require_signed_by(top, next((root for root in roots if root.subject == top.issuer), roots[0]))
+    public = certificates[0].public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public_bytes(public) != public_bytes(
+        load_key(key).public_key()
+    ):
+        raise UnknownIssuerError("the certificate in the answer is for another key")
+    identity = names.read_identity(certificates[0])
+    if (identity.home, identity.host, identity.primary_of) != (home, host, None):
+        raise UnknownIssuerError("the certificate in the answer is for another host")
 
 
 def _moment(seconds: int) -> datetime:

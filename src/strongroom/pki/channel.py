@@ -25,9 +25,10 @@ from strongroom.pki import errors, messages
 from strongroom.pki.crl import CRLStore
 from strongroom.pki.errors import NotStrongroomError, UnreachableError
 from strongroom.pki.tls import check_server, explain, peer_certificate
-from strongroom.settings.domain import DEFAULT_PORT
 
 DEADLINE: Final = timedelta(seconds=20)
+DEFAULT_PORT: Final = 8710
+"""Of a primary's peer listener."""
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/@\s]+))(?::(?P<port>[0-9]{1,5}))?")
 
 T = TypeVar("T")

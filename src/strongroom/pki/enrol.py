@@ -125,11 +125,12 @@ class Registrar:
         )
 
     def reissue(self, token: Secret, request: bytes, host: HostId, home: DomainId, actor: audit.Actor) -> Issued:
-        """Give a known host a certificate against a token bound to it, and revoke all it had.
+        """Give a known client a certificate against a token bound to it, and revoke all it had.
 
         Raises:
             TokenUnknownError and its fellows: the token is not for this.
             CertificateRequestError: the request is wrong.
+            EnrolmentError: the host is no client.
             NotRegisteredError, RetiredError: there is no such host, or it may not come back.
         """
 
@@ -194,6 +195,8 @@ class Registrar:
             raise EnrolmentError("a host of another domain has no names in this one")
         if role.listens and not names.texts:
             raise EnrolmentError("a host that others connect to needs a name or an address")
+        if role is Role.CLIENT and not names.texts:
+            raise EnrolmentError("a client needs a name, under which its images are listed")
         now = self._clock.now()
         tokens.redeem(
             connection,
@@ -237,6 +240,9 @@ class Registrar:
         self, connection: Connection, public: ec.EllipticCurvePublicKey, home: DomainId, host: HostId
     ) -> Issued:
         known = self._active(connection, home, host)
+        if known.role is not Role.CLIENT:
+            # A stolen or mistaken token must not make anybody the primary, or a peer without making trust.
+            raise EnrolmentError(f"'{known.label}' is a '{known.role}': only clients come back by a reissue token")
         revocation.revoke_host(connection, home, host, x509.ReasonFlags.superseded, now=self._clock.now())
         return self._issue(connection, known, public)
 

@@ -15,6 +15,7 @@ MAX_MESSAGE_BYTES: Final = 262_144
 CA_PATH: Final = "/v1/ca"
 ENROL_PATH: Final = "/v1/enrol"
 RENEW_PATH: Final = "/v1/renew"
+REISSUE_PATH: Final = "/v1/reissue"
 CRL_PATH: Final = "/v1/crl"
 
 Name = Annotated[str, msgspec.Meta(max_length=253)]
@@ -55,8 +56,20 @@ class RenewRequest(msgspec.Struct, frozen=True, kw_only=True):
     request: Der
 
 
+class ReissueRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that lost its certificate or its key asks for another one, as the host that it was."""
+
+    token: Annotated[str, msgspec.Meta(max_length=128)]
+    request: Der
+    home: Hex32
+    host: HostUUID
+
+    def __repr__(self) -> str:
+        return f"ReissueRequest(token=***, host={self.host!r})"
+
+
 class IssuedDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to both: a chain without the root, the host's own certificate first."""
+    """The answer to all three: a chain without the root, the host's own certificate first."""
 
     home: Hex32
     host: HostUUID

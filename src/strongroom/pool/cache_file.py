@@ -40,12 +40,22 @@ class CacheFile:
         self._db = self._open()
 
     @contextmanager
-    def using(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to one thread, for one transaction, which an error undoes."""
+    def using(self, *, durably: bool = False) -> Iterator[sqlite3.Connection]:
+        """Give the connection to one thread, for one transaction, which an error undoes.
+
+        Args:
+            durably: have the transaction on stable storage when it ends.
+        """
         with self._lock:
             try:
-                with self._db as db:
-                    yield db
+                if durably:
+                    self._db.execute("PRAGMA synchronous = FULL")
+                try:
+                    with self._db as db:
+                        yield db
+                finally:
+                    if durably:
+                        self._db.execute("PRAGMA synchronous = NORMAL")
             except sqlite3.Error as error:
                 raise _translated(error, self._path) from error
 

@@ -1,15 +1,16 @@
 """Where everything lies: a cache over the containers' footers, asked and filled in batches.
 
 The containers are the truth. The index is thrown away and made again from their footers whenever it does not
-fit, and nothing is lost if the machine stops while it is written. Memory is bounded by SQLite's page cache,
-whatever the size of the pool. Everything is answered for one origin domain: what another origin stored is
-never a hit.
+fit, and nothing is lost if the machine stops while it is written. Containers, their items and events lie in an SQLite
+file; where names lie is told by :mod:`~strongroom.pool.places`. Memory is bounded by :class:`IndexLimits`, whatever the
+size of the pool. Everything is answered for one origin domain: what another origin stored is never a hit.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,37 +22,40 @@ from strongroom.core.ids import ContainerId, DataKeyId, DomainId, FrameId, Mediu
 from strongroom.formats.container import NO_MARK, Content
 from strongroom.pool.cache_file import CacheFile
 from strongroom.pool.containers import Contents, list_containers, read_contents, scan_contents
+from strongroom.pool.distrusted import Distrusted
 from strongroom.pool.errors import IndexDamagedError, ObjectMissingError, PoolFullError, PoolReadError
 from strongroom.pool.names import container_key
+from strongroom.pool.places import NAME_BYTES, TABLES, IndexLimits, Places, entries_in, pack
 from strongroom.pool.store import Store
 
-SCHEMA: Final = 2
-DEFAULT_MEMORY_BYTES: Final = 48 << 20
+SCHEMA: Final = 3
 FILE_NAME: Final = "index.sqlite"
 _BATCH: Final = 500
 _ROWS: Final = 1_000
 
-_TABLES: Final = """
-CREATE TABLE about (generation TEXT NOT NULL);
+_TABLES: Final = f"""
+CREATE TABLE about (generation TEXT NOT NULL, runs INTEGER NOT NULL);
 CREATE TABLE container (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, origin BLOB NOT NULL, content INTEGER NOT
     NULL, size_bytes INTEGER NOT NULL, created_ns INTEGER NOT NULL, digest BLOB NOT NULL, mark BLOB NOT NULL,
-    condemned INTEGER
+    entries INTEGER NOT NULL, condemned INTEGER
 );
 CREATE TABLE item (
-    num INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, container INTEGER NOT NULL, offset INTEGER NOT
-    NULL, length INTEGER NOT NULL, plain_bytes INTEGER NOT NULL, data_key BLOB NOT NULL
+    num INTEGER PRIMARY KEY, id BLOB NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    plain_bytes INTEGER NOT NULL, data_key BLOB NOT NULL
 );
-CREATE INDEX item_by_id ON item (id);
-CREATE INDEX item_by_container ON item (container);
-CREATE TABLE segment (
-    name BLOB NOT NULL, item INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (name, item)
-) WITHOUT ROWID;
 CREATE TABLE event (
     number INTEGER PRIMARY KEY AUTOINCREMENT, container BLOB NOT NULL, is_sealed INTEGER NOT NULL
 );
+{TABLES}
 """
-# numbers of items are never used again, so a segment row whose item is gone is dead and stays so
+# Numbers of containers are never used again, so what names lie in one that is gone is dead and stays so.
+# The number of an item is that of its container, and its place there; a place is the number of an item, and the
+# position of a segment in it.
+_ITEM_BITS: Final = 16
+_POSITION_BITS: Final = 16
+_WHOLE: Final = (1 << _POSITION_BITS) - 1
+"""The position that says that the name is the one of the item itself."""
 
 
 class Location(NamedTuple):
@@ -101,31 +105,40 @@ class RefreshReport:
 class Index:
     """The index of one pool; may be shared by threads.
 
-    All methods raise :class:`PoolFullError`, :class:`PoolWriteError`, :class:`IndexBusyError` or
-    :class:`IndexDamagedError` when the file cannot be used.
+    All methods raise :class:`PoolFullError`, :class:`PoolWriteError`, :class:`PoolReadError`, :class:`IndexBusyError`
+    or :class:`IndexDamagedError` when its files cannot be used.
 
     Args:
-        folder: where its file lies; ``index`` of a pool folder, or any other for a pool elsewhere.
+        folder: where its files lie; ``index`` of a pool folder, or any other for a pool elsewhere.
         entropy: gives the name of a new generation.
         medium: the pool; containers of another medium are reported, and not taken in.
-        memory_bytes: bound of the page cache.
+        limits: of memory.
 
     Attributes:
+        distrusted: containers in which damage was read.
         catch_up: takes in what other media servers of the pool did; called before a reader that found a container gone
             asks once more.
     """
 
-    def __init__(
-        self, folder: Path, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, entropy: Entropy, *, medium: MediumId, limits: IndexLimits | None = None) -> None:
+        limits = limits or IndexLimits()
+        self.distrusted = Distrusted(folder)
         self._medium = medium
         self.catch_up: Callable[[], None] = lambda: None
         self._file = CacheFile(
             folder / FILE_NAME,
             schema=SCHEMA,
-            tables=lambda: f"{_TABLES} INSERT INTO about VALUES ('{entropy.bytes(16).hex()}');",  # noqa: S608 - hexadecimal
-            memory_bytes=memory_bytes,
+            tables=lambda: f"{_TABLES} INSERT INTO about VALUES ('{entropy.bytes(16).hex()}', 0);",  # noqa: S608 - hexadecimal
+            memory_bytes=limits.page_cache_bytes,
         )
+        self._places = Places(self._file, folder, limits)
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            try:
+                self._places.open()
+            except IndexDamagedError:
+                self._empty()
+            on_error.pop_all()
 
     @property
     def generation(self) -> str:
@@ -134,12 +147,13 @@ class Index:
             return str(db.execute("SELECT generation FROM about").fetchone()[0])
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        self._places.close()
         self._file.close()
 
     def rebuild(self, store: Store) -> RefreshReport:
         """Throw everything away and read all footers."""
-        self._file.empty()
+        self._empty()
         return self.refresh(store)
 
     def refresh(self, store: Store) -> RefreshReport:
@@ -189,29 +203,32 @@ class Index:
                 contents.mark,
             )
             cursor = db.execute(
-                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns, digest, mark)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO container (id, origin, content, size_bytes, created_ns, digest, mark, entries)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
                 row,
             )
             if cursor.rowcount == 0:
                 return
-            self._add_items(db, int(cursor.lastrowid or 0), contents)
+            number = int(cursor.lastrowid or 0)
+            entries = _add_items(db, number, contents)
+            db.execute("UPDATE container SET entries = ? WHERE num = ?", (entries_in(entries), number))
             db.execute("INSERT INTO event (container, is_sealed) VALUES (?, 1)", (header.container,))
+            self._places.enter(db, number, entries)
+        self._places.merge()
 
     def remove(self, container: ContainerId) -> None:
         """Forget a container that is gone."""
         with self._file.using() as db:
-            row = db.execute("SELECT num FROM container WHERE id = ?", (container,)).fetchone()
-            if row is None:
-                return
-            db.execute("DELETE FROM item WHERE container = ?", row)
-            db.execute("DELETE FROM container WHERE num = ?", row)
-            db.execute("INSERT INTO event (container, is_sealed) VALUES (?, 0)", (container,))
+            gone = db.execute("DELETE FROM container WHERE id = ? RETURNING num", (container,)).fetchall()
+            for (number,) in gone:
+                first = number << _ITEM_BITS
+                db.execute("DELETE FROM item WHERE num BETWEEN ? AND ?", (first, first + (1 << _ITEM_BITS) - 1))
+                db.execute("DELETE FROM recent WHERE container = ?", (number,))
+                db.execute("INSERT INTO event (container, is_sealed) VALUES (?, 0)", (container,))
 
     def purge(self) -> None:
-        """Free the room of segments whose containers are gone: one pass over all, after a collection."""
-        with self._file.using() as db:
-            db.execute("DELETE FROM segment WHERE item NOT IN (SELECT num FROM item)")
+        """Free the room of what containers held that are gone, when it is much; after a collection."""
+        self._places.purge()
 
     def condemn(self, containers: Collection[ContainerId], epoch: int) -> None:
         """Let nothing refer to these containers any more; what is in them can still be read.
@@ -247,17 +264,20 @@ class Index:
         Returns:
             For each name that was found, every place where it lies, newest first; but for condemned containers.
         """
-        found: dict[SegmentName, list[SegmentHit]] = {}
-        sql = (
-            "SELECT s.name, i.id, s.position, i.data_key, i.length, i.plain_bytes, c.id FROM segment s"
-            " JOIN item i ON i.num = s.item JOIN container c ON c.num = i.container"
-            " WHERE c.origin = ? AND c.condemned IS NULL AND s.name IN ({})"
-            " ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
-        )
-        for row in self._select(sql, origin, names):
-            hit = SegmentHit._make(row)
-            found.setdefault(hit.name, []).append(hit)
-        return found
+        asked = {name[:NAME_BYTES]: name for name in names}
+        hits: dict[SegmentName, list[tuple[_Item, int]]] = {}
+        for prefix, position, item in self._find(asked, origin):
+            if position != _WHOLE and not item.is_condemned:
+                hits.setdefault(asked[prefix], []).append((item, position))
+        return {
+            name: [
+                SegmentHit(
+                    name, FrameId(item.id), position, item.data_key, item.length, item.plain_bytes, item.container
+                )
+                for item, position in sorted(places, key=_age, reverse=True)
+            ]
+            for name, places in hits.items()
+        }
 
     def knows(self, container: ContainerId) -> bool:
         """Tell whether a container was taken in."""
@@ -276,23 +296,20 @@ class Index:
         Returns:
             For each id that was found, every place where it lies, newest first.
         """
-        found: dict[bytes, list[Location]] = {}
-        sql = (
-            "SELECT i.id, c.id, i.offset, i.length, i.data_key FROM item i"
-            " JOIN container c ON c.num = i.container WHERE c.origin = ? AND i.id IN ({})"
-            " ORDER BY c.created_ns DESC, c.id DESC, i.offset DESC"
-        )
-        for item, *place in self._select(sql, origin, ids):
-            found.setdefault(item, []).append(Location._make(place))
-        return found
+        found: dict[bytes, list[tuple[_Item, int]]] = {}
+        for item in self._items(ids, origin):
+            found.setdefault(item.id, []).append((item, _WHOLE))
+        return {
+            name: [
+                Location(item.container, item.offset, item.length, item.data_key)
+                for item, _ in sorted(places, key=_age, reverse=True)
+            ]
+            for name, places in found.items()
+        }
 
     def lacking(self, ids: Sequence[bytes], origin: DomainId) -> list[bytes]:
         """Tell which frames or pages may not be referred to, in the order asked: not stored here, or condemned."""
-        sql = (
-            "SELECT i.id FROM item i JOIN container c ON c.num = i.container"
-            " WHERE c.origin = ? AND c.condemned IS NULL AND i.id IN ({})"
-        )
-        present = {row[0] for row in self._select(sql, origin, ids)}
+        present = {item.id for item in self._items(ids, origin) if not item.is_condemned}
         return [item for item in ids if item not in present]
 
     def containers(self) -> Iterator[tuple[ContainerId, DomainId, Content, int]]:
@@ -311,40 +328,85 @@ class Index:
             ).fetchall()
         return [Event(number, ContainerId(container), bool(is_sealed)) for number, container, is_sealed in rows]
 
-    def _select(self, sql: str, origin: DomainId, ids: Collection[bytes]) -> Iterator[tuple[bytes, ...]]:
-        """Ask in batches, in the order of the ids so that neighbours lie on one page of the file."""
-        ordered = sorted(ids)
+    def _items(self, ids: Collection[bytes], origin: DomainId) -> Iterator[_Item]:
+        """Find frames or pages by their ids."""
+        asked = frozenset(ids)
+        for _, position, item in self._find({name[:NAME_BYTES] for name in asked}, origin):
+            if position == _WHOLE and item.id in asked:
+                yield item
+
+    def _find(self, prefixes: Iterable[bytes], origin: DomainId) -> Iterator[tuple[bytes, int, _Item]]:
+        """Find what begins with these names and belongs to an origin: the name, the position, the item."""
+        with closing(self._places.find(sorted(prefixes))) as batches:
+            for batch in batches:
+                items = self._read_items({place >> _POSITION_BITS for _, place in batch}, origin)
+                for prefix, place in batch:
+                    item = items.get(place >> _POSITION_BITS)
+                    if item is not None:
+                        yield prefix, place & _WHOLE, item
+
+    def _read_items(self, numbers: Collection[int], origin: DomainId) -> dict[int, _Item]:
+        sql = (
+            "SELECT i.num, i.id, i.offset, i.length, i.plain_bytes, i.data_key, c.id, c.created_ns,"
+            " c.condemned IS NOT NULL FROM item i JOIN container c ON c.num = i.num >> 16"
+            " WHERE c.origin = ? AND i.num IN ({})"
+        )
+        items = {}
+        ordered = sorted(numbers)
         for start in range(0, len(ordered), _BATCH):
             batch = ordered[start : start + _BATCH]
             with self._file.using() as db:
-                rows = db.execute(sql.format(",".join("?" * len(batch))), (origin, *batch)).fetchall()
-            yield from rows
+                for number, *row in db.execute(sql.format(",".join("?" * len(batch))), (origin, *batch)):
+                    items[number] = _Item._make(row)
+        return items
 
-    def _add_items(self, db: sqlite3.Connection, container: int, contents: Contents) -> None:
-        rest = iter(contents.items)
-        while items := list(islice(rest, _ROWS)):
-            (last,) = db.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'item'").fetchone()
-            db.executemany(
-                "INSERT INTO item (num, id, container, offset, length, plain_bytes, data_key)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (number, item.id, container, item.offset, item.length, item.plain_bytes, item.data_key)
-                    for number, item in enumerate(items, last + 1)
-                ),
-            )
-            rows = sorted(
-                (name, number, position)
-                for number, item in enumerate(items, last + 1)
-                for position, (name, _) in enumerate(item.segments)
-            )
-            db.executemany("INSERT OR IGNORE INTO segment (name, item, position) VALUES (?, ?, ?)", rows)
+    def _empty(self) -> None:
+        self._file.empty()
+        self._places.clear()
+
+
+class _Item(NamedTuple):
+    """A frame or page, and the container that it lies in."""
+
+    id: bytes
+    offset: int
+    length: int
+    plain_bytes: int
+    data_key: DataKeyId
+    container: ContainerId
+    created_ns: int
+    is_condemned: int
+
+
+def _age(place: tuple[_Item, int]) -> tuple[int, bytes, int]:
+    item, _ = place
+    return item.created_ns, item.container, item.offset
+
+
+def _add_items(db: sqlite3.Connection, container: int, contents: Contents) -> bytes:
+    """Enter the items of a container, and give the entries for their names and those of their segments."""
+    first = container << _ITEM_BITS
+    packed = []
+    rest = enumerate(contents.items, first)
+    while items := list(islice(rest, _ROWS)):
+        db.executemany(
+            "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?)",
+            [(number, item.id, item.offset, item.length, item.plain_bytes, item.data_key) for number, item in items],
+        )
+        for number, item in items:
+            place = number << _POSITION_BITS
+            names = {item.id: place | _WHOLE}
+            for position, (name, _) in enumerate(item.segments):
+                names.setdefault(name, place | position)
+            packed.append(pack(names))
+    return b"".join(packed)
 
 
 def open_index(
-    folder: Path, store: Store, entropy: Entropy, *, medium: MediumId, memory_bytes: int = DEFAULT_MEMORY_BYTES
+    folder: Path, store: Store, entropy: Entropy, *, medium: MediumId, limits: IndexLimits | None = None
 ) -> tuple[Index, RefreshReport]:
     """Open a pool's index and bring it up to date with its containers."""
-    index = Index(folder, entropy, medium=medium, memory_bytes=memory_bytes)
+    index = Index(folder, entropy, medium=medium, limits=limits)
     try:
         return index, index.refresh(store)
     except IndexDamagedError:

@@ -120,7 +120,10 @@ class PageReader:
                 return data
             except ObjectMissingError:
                 continue  # collected since the index was read
-            except (IntegrityError, PoolReadError) as error:
+            except PoolReadError as error:
+                failure = error
+            except IntegrityError as error:
+                self._index.distrusted.add(place.container)
                 failure = error
         raise failure
 
@@ -190,6 +193,7 @@ class FrameReader:
             except PoolReadError as error:
                 failure = error
             except IntegrityError as error:
+                self._index.distrusted.add(place.container)
                 failure = _placed(error, frame_id, place.container)
         raise failure
 

@@ -56,9 +56,18 @@ class ContainerSeries:
         self._unsealed: set[bytes] = set()
 
     def lacking(self, ids: list[bytes]) -> list[bytes]:
-        """Tell which ids are neither in the pool nor in the container being filled, in the order asked."""
+        """Tell which ids are neither in the pool nor in the container being filled, in the order asked.
+
+        What lies in containers alone in which damage was read counts as lacking.
+        """
         rest = [item for item in ids if item not in self._unsealed]
-        return self._index.lacking(rest, self._origin)
+        lacking = self._index.lacking(rest, self._origin)
+        distrusted = self._index.distrusted
+        if not distrusted:
+            return lacking
+        missing = set(lacking)
+        places = self._index.locate([FrameId(item) for item in rest], self._origin)
+        return [item for item in rest if item in missing or distrusted.has_all(places.get(item, []))]
 
     def append_frame(self, frame_id: FrameId, data: Buffer) -> None:
         """Append a frame whose id was checked.

@@ -31,6 +31,9 @@ from strongroom.pool.references import Reference
 from strongroom.pool.sink import FrameSink, StoredFrame
 from strongroom.pool.store import Store
 
+_ASKED_SEGMENTS: Final = 512
+_ASKED_BYTES: Final = 4 << 20
+"""So many segments, or bytes of them, are looked up together: an index answers a batch as fast as one question."""
 _MAX_WAITING: Final = 8_192
 """References that wait for one frame; beyond that the frame is closed early, so that memory stays bounded."""
 
@@ -139,7 +142,7 @@ class WriteSession:
             PoolFullError, PoolWriteError: the storage refused.
             ValueError: a stream was not finished, a mistake of the caller.
         """
-        self._require_open()
+        self.require_open()
         if any(writer.is_waiting for writer in self._writers):
             raise ValueError("a stream of the session is not finished")
         self._workers.shutdown()
@@ -160,7 +163,8 @@ class WriteSession:
     def find(self, names: Sequence[SegmentName]) -> dict[SegmentName, SegmentHit]:
         """Find segments that may be referred to.
 
-        They are of this origin, in a container that bears this naming key's mark, under a usable data key.
+        They are of this origin, in a container that bears this naming key's mark and in which no damage was read,
+        under a usable data key.
         """
         found = self._index.find_segments(names, self._origin)
         if not found:
@@ -169,10 +173,13 @@ class WriteSession:
         usable = set(self._usable(keys - {frame.NO_KEY})) if self._is_encrypted else {frame.NO_KEY}
         hits = {}
         for name, candidates in found.items():
-            hit = next((hit for hit in candidates if hit.data_key in usable and self._is_own(hit.container)), None)
+            hit = next((hit for hit in candidates if hit.data_key in usable and self._is_good(hit.container)), None)
             if hit is not None:
                 hits[name] = hit
         return hits
+
+    def _is_good(self, container: ContainerId) -> bool:
+        return self._is_own(container) and not self._index.distrusted.holds(container)
 
     def _is_own(self, container: ContainerId) -> bool:
         """Tell whether a container bears the mark of this naming key: who lacks the key cannot plant names."""
@@ -189,7 +196,7 @@ class WriteSession:
         Raises:
             SessionClosedError: the session was finished or aborted.
         """
-        self._require_open()
+        self.require_open()
         self._room.take(gathered.plain_bytes)
         gathered.stored = self._workers.submit(self._write, gathered)
 
@@ -212,7 +219,12 @@ class WriteSession:
                 for writer in self._writers:
                     writer.forget(SegmentName(name))
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Refuse when the session was finished or aborted.
+
+        Raises:
+            SessionClosedError: it was.
+        """
         if not self._is_open:
             raise SessionClosedError("the writing session is closed")
 
@@ -234,17 +246,19 @@ class SegmentWriter:
         self._session = session
         self._gathered = Gathered()
         self._recent: dict[SegmentName, tuple[Gathered, int]] = {}
+        self._unasked: list[tuple[SegmentName, Buffer]] = []
+        self._unasked_bytes = 0
         self._waiting: deque[Reference | tuple[SegmentName, Gathered, int, int]] = deque()
 
     @property
     def is_waiting(self) -> bool:
         """Whether references have not been given out yet."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._unasked)
 
     def add(self, segments: Sequence[Buffer]) -> tuple[list[SegmentName], list[Reference]]:
         """Store the next segments of the stream, those that are new.
 
-        Batches of some MiB are best. Segments are held, and must not change, until their references come out.
+        Segments are held, and must not change, until their references come out.
 
         Args:
             segments: 1 byte to 4 MiB each, in the order of the stream.
@@ -256,32 +270,18 @@ class SegmentWriter:
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
             SessionClosedError: the session was finished or aborted.
+            ValueError: a segment has another length; a mistake of the caller.
         """
+        self._session.require_open()
+        for segment in segments:
+            if not 1 <= len(segment) <= MAX_SEGMENT_BYTES:
+                raise ValueError(f"a segment of {len(segment)} bytes cannot be")
         names = [self._session.name(segment) for segment in segments]
-        # in this order: a name leaves ``_recent`` only after the index has it
-        recent = {name: self._recent.get(name) for name in names}
-        hits = self._session.find([name for name, place in recent.items() if place is None])
-        for name, segment in zip(names, segments, strict=True):
-            hit = hits.get(name)
-            if hit is not None:
-                self._waiting.append(
-                    Reference(
-                        name,
-                        hit.frame,
-                        hit.data_key,
-                        hit.frame_length,
-                        hit.frame_bytes,
-                        hit.position,
-                        len(segment),
-                    )
-                )
-                continue
-            place = recent[name]
-            if place is None:
-                place = recent[name] = self._gather(name, segment)
-            self._waiting.append((name, place[0], place[1], len(segment)))
-        if len(self._waiting) > _MAX_WAITING:
-            self._close_frame()
+        self._unasked += zip(names, segments, strict=True)
+        self._unasked_bytes += sum(map(len, segments))
+        if len(self._unasked) < _ASKED_SEGMENTS and self._unasked_bytes < _ASKED_BYTES:
+            return names, []
+        self._ask()
         return names, self._certain(most_waiting=_MAX_WAITING)
 
     def refer(self, references: list[Reference]) -> list[Reference]:
@@ -297,6 +297,7 @@ class SegmentWriter:
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
         """
+        self._ask()
         if not self._waiting:
             return references
         self._waiting += references
@@ -310,6 +311,7 @@ class SegmentWriter:
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
         """
+        self._ask()
         self._close_frame()
         return self._certain(most_waiting=0)
 
@@ -317,10 +319,31 @@ class SegmentWriter:
         """Drop a name that the index knows by now."""
         self._recent.pop(name, None)
 
+    def _ask(self) -> None:
+        """Look up the segments that came; those that are nowhere go into frames."""
+        if not self._unasked:
+            return
+        asked, self._unasked, self._unasked_bytes = self._unasked, [], 0
+        # in this order: a name leaves ``_recent`` only after the index has it
+        recent = {name: self._recent.get(name) for name, _ in asked}
+        hits = self._session.find([name for name, place in recent.items() if place is None])
+        for name, segment in asked:
+            length = len(segment)
+            hit = hits.get(name)
+            if hit is not None:
+                self._waiting.append(
+                    Reference(name, hit.frame, hit.data_key, hit.frame_length, hit.frame_bytes, hit.position, length)
+                )
+                continue
+            place = recent[name]
+            if place is None:
+                place = recent[name] = self._gather(name, segment)
+            self._waiting.append((name, place[0], place[1], length))
+        if len(self._waiting) > _MAX_WAITING:
+            self._close_frame()
+
     def _gather(self, name: SegmentName, segment: Buffer) -> tuple[Gathered, int]:
         length = len(segment)
-        if not 1 <= length <= MAX_SEGMENT_BYTES:
-            raise ValueError(f"a segment of {length} bytes cannot be")
         limit = self._session.limits.frame_bytes
         if self._gathered.plain_bytes + length > limit + limit // 2:
             self._close_frame()

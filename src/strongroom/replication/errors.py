@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from strongroom.core.errors import (
     AuthorityError,
@@ -119,6 +120,16 @@ class OwnPoolError(ResourceError):
     default_hint = "verify the image on the side that says this: 'strongroom image verify'"
 
 
+class OwnTroubleError(UnavailableError):
+    """Something of this side's own failed: its database, its index, its storage; the image is not at fault."""
+
+    code = "replication.own-trouble"
+    default_hint = (
+        "look at the log of the media server on the side that says this;"
+        " when the cause is gone, the job goes on by itself where it was"
+    )
+
+
 _BY_CODE: dict[str, type[StrongroomError]] = {
     error.code: error
     for error in (
@@ -134,6 +145,7 @@ _BY_CODE: dict[str, type[StrongroomError]] = {
         NoSpaceError,
         QuotaError,
         OwnPoolError,
+        OwnTroubleError,
     )
 }
 
@@ -162,14 +174,33 @@ def cut(body: memoryview, lengths: Sequence[int]) -> list[bytes]:
         raise ProtocolError(error.message) from error
 
 
+@contextmanager
+def judging() -> Iterator[None]:
+    """Check here what a sender gave: what does not hold is the image's fault. Nothing that fails elsewhere is.
+
+    Raises:
+        BadImageError: in place of any other error of integrity; a breach of the protocol stays one.
+    """
+    try:
+        yield
+    except (ProtocolError, BadImageError):
+        raise
+    except IntegrityError as error:
+        raise BadImageError(error.message) from error
+
+
 def as_refusal(error: StrongroomError) -> StrongroomError:
-    """Turn what went wrong with an image on its way in into a word of the protocol."""
+    """Turn what went wrong with an image on its way in into what the sender is told.
+
+    A word of the protocol stays, also one that came from the own primary as a record. So does what may be tried later.
+    Whatever else failed is trouble of our own, which no image is to be given up for.
+    """
     if isinstance(error, PoolFullError):
         refusal: StrongroomError = NoSpaceError(error.message)
-    elif isinstance(error, IntegrityError) and not isinstance(error, ProtocolError | BadImageError):
-        refusal = BadImageError(error.message)
-    else:
+    elif error.code in _BY_CODE or error.retry == "later":
         return error
+    else:
+        refusal = OwnTroubleError(f"{error.code}: {error.message}")
     refusal.__cause__ = error
     return refusal
 

@@ -30,7 +30,11 @@ class TargetPool(Protocol):
         """Tell which of these have no generation here that the origin signed, in the order given."""
 
     def put_envelope(self, envelope: bytes) -> None:
-        """Make an envelope durable; it was checked."""
+        """Make an envelope durable; it was checked, but for what only the pool can compare it with.
+
+        Raises:
+            DamagedError: it disagrees with an envelope that is here.
+        """
 
     def envelope_contents(
         self, origin: DomainId, group: KeyGroupId, envelopes: Collection[EnvelopeId]
@@ -86,7 +90,8 @@ class ReceivingAuthority(Protocol):
 
         Raises:
             AlreadyHeldError: it is here, complete.
-            StrongroomError: it may not come; the code is one of the protocol's refusals.
+            StrongroomError: it may not come, and the code is one of the protocol's refusals; or the primary has trouble
+                of its own.
         """
 
     def commit(self, receiving: Receiving, tags: Sequence[KeyTag], frames: int, frame_bytes: int) -> None:
@@ -97,6 +102,9 @@ class ReceivingAuthority(Protocol):
             tags: key tags that wrap the image's data keys.
             frames: how many frames this session brought.
             frame_bytes: their bytes.
+
+        Raises:
+            StrongroomError: as :meth:`begin`.
         """
 
     def receipt(self, receiving: Receiving) -> bytes | None:

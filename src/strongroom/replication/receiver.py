@@ -147,10 +147,11 @@ class ReceiverSession:
         if not isinstance(message, messages.Offer):
             raise self._unexpected(message)
         data = bytes(body)
-        hop_length = signed.length_at(hop.HOP, data)
-        sent_hop, copy_data = data[:hop_length], data[hop_length:]
-        copy = copy_header.verify(copy_data, pinned=self._peer)
-        self._check_hop(sent_hop, message.sending, copy)
+        with errors.judging():
+            hop_length = signed.length_at(hop.HOP, data)
+            sent_hop, copy_data = data[:hop_length], data[hop_length:]
+            copy = copy_header.verify(copy_data, pinned=self._peer)
+            self._check_hop(sent_hop, message.sending, copy)
         offered = Offered(self._peer, message.credential, message.secret, message.sending, sent_hop, copy)
         self.receiving = self._authority.begin(offered)
         self._pool = self._open_pool(self.receiving.medium)
@@ -198,7 +199,8 @@ class ReceiverSession:
         return self._next_key_page()
 
     def _take_key_page(self, data: bytes) -> None:
-        ids = key_page.decode(data, self._key_pages.popleft())
+        with errors.judging():
+            ids = key_page.decode(data, self._key_pages.popleft())
         if self._envelopes and ids[0] <= self._envelopes[-1]:
             raise errors.BadImageError("the key pages do not name ascending envelopes")
         self._envelopes.extend(ids)
@@ -217,14 +219,15 @@ class ReceiverSession:
             raise self._unexpected(message)
         image = self._copy.image.payload
         for data in errors.cut(body, message.lengths):
-            payload = signed.verify(key_envelope.KEY_ENVELOPE, data, pinned=self._origin).payload
-            if (payload.envelope, payload.origin, payload.group) != (
-                self._lacking.popleft(),
-                self._origin,
-                image.key_group,
-            ):
-                raise errors.BadImageError("a key envelope is not one of this image, its origin and its key group")
-            self._pool.put_envelope(data)
+            with errors.judging():
+                payload = signed.verify(key_envelope.KEY_ENVELOPE, data, pinned=self._origin).payload
+                if (payload.envelope, payload.origin, payload.group) != (
+                    self._lacking.popleft(),
+                    self._origin,
+                    image.key_group,
+                ):
+                    raise errors.BadImageError("a key envelope is not one of this image, its origin and its key group")
+                self._pool.put_envelope(data)  # compares it with the envelopes that are here
             self.received.envelopes += 1
             self._asked_envelopes -= 1
         if self._asked_envelopes:
@@ -279,7 +282,8 @@ class ReceiverSession:
     def _check_frame(self, data: bytes, leaf: manifest_page.Leaf, index: int) -> None:
         """Compare a frame with all that its leaf page says of it."""
         row = leaf.frames[index]
-        head = frame.check(data, FrameId(row.frame))
+        with errors.judging():
+            head = frame.check(data, FrameId(row.frame))
         if (head.data_key, len(data), head.plain_bytes) != (row.data_key, row.stored_bytes, row.plain_bytes):
             raise errors.BadImageError(f"the frame '{row.frame.hex()}' is not what its page says")
         if head.cipher != self._copy.image.payload.cipher:
@@ -334,7 +338,8 @@ class ReceiverSession:
 
     def _examine(self, data: bytes, expected: _Expected) -> None:
         """Check a page against what its parent says, and note what is below."""
-        page = manifest_page.decode(data, expected.page)
+        with errors.judging():
+            page = manifest_page.decode(data, expected.page)
         what = f"page '{expected.page.hex()}'"
         if expected.level not in (None, page.level):
             raise errors.BadImageError(f"the {what} has level {page.level} instead of {expected.level}")

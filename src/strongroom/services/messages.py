@@ -17,6 +17,7 @@ from strongroom.formats.hop import HOP
 from strongroom.formats.journal import BATCH
 from strongroom.formats.key_envelope import KEY_ENVELOPE
 from strongroom.formats.records import Bytes16, Bytes32, Count
+from strongroom.pki.ca import MAX_CERTIFICATE_BYTES
 
 MAX_RECORD_BYTES: Final = 8 << 20
 CONTENT_TYPE: Final = "application/vnd.strongroom.record"
@@ -47,17 +48,18 @@ class PreviousImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redeem(msgspec.Struct, frozen=True, kw_only=True):
-    """A client has shown a grant."""
+    """A client has shown a grant; over TLS also its certificate, DER."""
 
     job: Count
     grant: _Secret32
+    shown: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE_BYTES)] | None = None
 
     def __repr__(self) -> str:
         return f"Redeem(job={self.job}, ***)"
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the media server may do for a job: write an image, or read one."""
+    """What the media server may do for a job: write an image, or read one; ``client`` is the host that it is for."""
 
     job: Count
     kind: str
@@ -69,6 +71,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     tags: Annotated[list[Bytes32], msgspec.Meta(max_length=MAX_TAGS)] = []
     previous: PreviousImage | None = None
     paths: list[bytes] = []
+    client: Bytes16 | None = None
 
 
 class IssueKeys(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from strongroom.settings.errors import NoHomeError, SettingsError
 from strongroom.settings.home import Home
 
-DEFAULT_PORT: Final = 8710
 _ADDRESS: Final = re.compile(r"^(?P<host>\[[0-9A-Fa-f:]+\]|[^:\s]+):(?P<port>\d{1,5})$")
 
 
@@ -58,7 +57,7 @@ class PrimarySection(Section):
 class MediaSection(Section):
     """The media server of this host."""
 
-    listen: Address = Field(description="where the primary and media servers of other domains connect")
+    listen: Address = Field(description="where the primary, clients, and media servers of other domains connect")
 
 
 # Not infinite: that is a number to TOML, and no duration.

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from itertools import pairwise
 from typing import Final, TypeVar
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, Engine
 
 from strongroom import audit
@@ -20,11 +17,11 @@ from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, DomainId
 from strongroom.core.secret import Secret
 from strongroom.database import read
-from strongroom.pki import messages, names
+from strongroom.pki import messages
+from strongroom.pki.bootstrap import check_issued
 from strongroom.pki.ca import load_certificate
-from strongroom.pki.crl import require_signed_by
-from strongroom.pki.errors import NotStrongroomError, UnknownIssuerError
-from strongroom.pki.keys import load_key, make_host_key, make_request, public_bytes
+from strongroom.pki.errors import NotStrongroomError
+from strongroom.pki.keys import make_host_key, make_request
 from strongroom.trust import call, store
 from strongroom.trust.errors import NotPossibleError
 from strongroom.trust.home import OurDomain
@@ -35,34 +32,6 @@ RENEW_BEFORE: Final = timedelta(days=30)
 """A third of the time for which a foreign primary's certificate is issued: two thirds may pass, one is to try again."""
 
 T = TypeVar("T")
-
-
-def check_issued(chain: Sequence[bytes], roots: Sequence[x509.Certificate], key: Secret, ours: OurDomain) -> None:
-    """Take a certificate only if it is for our key and our host, and leads to a root of the peer.
-
-    Args:
-        chain: DER, ours first, without the root.
-        roots: at least one.
-        key: that we asked for.
-        ours: this domain.
-
-    Raises:
-        UnknownIssuerError: it is another's, or leads elsewhere.
-        CertificateDamagedError: it cannot be read.
-    """
-    certificates = [load_certificate(item) for item in chain]
-    for lower, upper in pairwise(certificates):
-        require_signed_by(lower, upper)
-    top = certificates[-1]
-    require_signed_by(top, next((root for root in roots if root.subject == top.issuer), roots[0]))
-    public = certificates[0].public_key()
-    if not isinstance(public, ec.EllipticCurvePublicKey) or public_bytes(public) != public_bytes(
-        load_key(key).public_key()
-    ):
-        raise UnknownIssuerError("the certificate in the answer is for another key")
-    identity = names.read_identity(certificates[0])
-    if (identity.home, identity.host, identity.primary_of) != (ours.domain, ours.host, None):
-        raise UnknownIssuerError("the certificate in the answer is for another host")
 
 
 def keep_with_key(engine: Engine, keys: CredentialKeys, identity: bytes, key: Secret, deed: Callable[[], T]) -> T:
@@ -111,7 +80,8 @@ def renew_if_due(
     key = make_host_key()
     with call.connect(peer, held, keys) as channel:
         chain = _asked(channel.post(messages.RENEW_PATH, messages.RenewRequest(request=make_request(key))), peer)
-    check_issued(chain, [load_certificate(root) for root in peer.roots], key, ours)
+    roots = [load_certificate(root) for root in peer.roots]
+    check_issued(chain, roots, key, home=ours.domain, host=ours.host)
     identity = entropy.bytes(UUID_BYTES)
 
     def keep(connection: Connection) -> None:

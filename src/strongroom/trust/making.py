@@ -38,7 +38,7 @@ from strongroom.formats.errors import DamagedError
 from strongroom.formats.peer_messages import DomainRecord, TrustAnswer, TrustRequest
 from strongroom.formats.trust_binding import TRUST_BINDING, TrustBinding
 from strongroom.pki import bootstrap, registry, revocation
-from strongroom.pki.bootstrap import PinnedDomain
+from strongroom.pki.bootstrap import PinnedDomain, check_issued
 from strongroom.pki.ca import to_der
 from strongroom.pki.channel import Address, Channel, first_words
 from strongroom.pki.enrol import Application, Registrar
@@ -48,7 +48,7 @@ from strongroom.pki.keys import make_host_key, make_request
 from strongroom.pki.roles import HostState, Role
 from strongroom.trust import call, home, store
 from strongroom.trust.call import DOMAIN_PATH, TRUST_PATH, RefusedThereError
-from strongroom.trust.certificates import check_issued, keep_with_key
+from strongroom.trust.certificates import keep_with_key
 from strongroom.trust.errors import NewerIncarnationError, NonceReusedError, TrustToItselfError, WrongDomainError
 from strongroom.trust.home import OurDomain
 from strongroom.trust.state import Added, Asked, Asking, Decision, Trust, apply
@@ -179,7 +179,7 @@ class TrustMaker:
             answer = self._post(channel, address, pinned, request)
         if answer.nonce != signed.verify(TRUST_BINDING, request.binding).payload.nonce:
             raise DamagedError("the answer is to another request")
-        check_issued(answer.chain, [pinned.root], key, self._ours)
+        check_issued(answer.chain, [pinned.root], key, home=self._ours.domain, host=self._ours.host)
         # The statement that came with the answer: made later than the one before it, and by the same rules.
         statement = signed.verify(DOMAIN_STATEMENT, answer.statement, pinned=pinned.domain).payload
         require_root(statement, to_der(pinned.root))

@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.client.owners import Owners
 from strongroom.client.previous import Previous, previous_files
+from strongroom.client.problems import READ_ANEW, Trouble
 from strongroom.core.errors import IntegrityError
 from strongroom.formats import entries, image_stream
 from strongroom.formats.image_stream import Known
@@ -76,6 +77,28 @@ def test_c2_record_that_is_not_the_whole_truth_does_not_count(file: Path, flag: 
     known = record_of(file)
     known.flags = flag
     assert Previous([known], None).find(bytes(file), file.stat()) is None
+
+
+def test_unchanged_file_whose_contents_the_pool_lost_is_told_and_read_anew_p1(file: Path) -> None:
+    known, told = record_of(file), list[Trouble]()
+    known.flags = image_stream.CONTENTS_LOST
+    assert Previous([known], None, told.append).find(bytes(file), file.stat()) is None
+    assert [(one.path, one.code) for one in told] == [(bytes(file), READ_ANEW)]
+
+
+def test_changed_file_whose_contents_the_pool_lost_is_not_told_p1(file: Path) -> None:
+    known, told = record_of(file), list[Trouble]()
+    known.flags, known.size = image_stream.CONTENTS_LOST, known.size + 1
+    assert Previous([known], None, told.append).find(bytes(file), file.stat()) is None
+    assert told == []
+
+
+def test_c2_previous_files_say_why_they_end_early_p1(file: Path) -> None:
+    told: list[Trouble] = []
+    why = image_stream.problem(bytes(file), "pool.frame-missing", "gone")
+    pieces = [image_stream.MAGIC, image_stream.known([record_of(file)]), why, image_stream.end(1, 8, 1)]
+    assert len(list(previous_files(pieces, told.append))) == 1
+    assert [(one.code, one.message) for one in told] == [(READ_ANEW, "gone [pool.frame-missing]")]
 
 
 def test_c2_previous_files_out_of_order_are_refused(file: Path) -> None:

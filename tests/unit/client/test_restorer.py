@@ -30,8 +30,10 @@ class SomeEntropy:
         return b"\7" * count
 
 
-def entry(path: bytes, kind: int = entries.REGULAR, size: int = 0, target: bytes | None = None) -> Entry:
-    return Entry(kind, path, 0o755, os.getuid(), os.getgid(), b"", b"", 5, 5, 1, 1, size, target)
+def entry(
+    path: bytes, kind: int = entries.REGULAR, size: int = 0, target: bytes | None = None, mode: int = 0o755
+) -> Entry:
+    return Entry(kind, path, mode, os.getuid(), os.getgid(), b"", b"", 5, 5, 1, 1, size, target)
 
 
 def image(*files: Entry, data: bytes = b"") -> Image:
@@ -199,6 +201,37 @@ def test_c3_file_does_not_keep_an_access_list_that_its_folder_gave_it(tmp_path: 
     restore(image(entry(b"/a")).restore_stream(), tmp_path)
     assert "system.posix_acl_access" not in os.listxattr(tmp_path / "a")
     assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o755
+
+
+def test_c3_new_folder_and_what_is_in_it_keep_no_access_list_that_the_target_gave_them(tmp_path: Path) -> None:
+    subprocess.run(["setfacl", "-d", "-m", "u:1234:rwx", tmp_path], check=True)
+    tree = (entry(b"/d", entries.FOLDER, mode=0o750), entry(b"/d/a", mode=0o640), entry(b"/d/b", mode=0o4755))
+    restore(image(*tree).restore_stream(), tmp_path)
+    for name, mode in (("d", 0o750), ("d/a", 0o640), ("d/b", 0o4755)):
+        assert os.listxattr(tmp_path / name) == []
+        assert (tmp_path / name).stat().st_mode & 0o7777 == mode
+
+
+@pytest.mark.parametrize("masked", [0, 0o077])
+def test_c3_modes_of_files_do_not_depend_on_the_umask(tmp_path: Path, masked: int) -> None:
+    modes = (0o666, 0o4711, 0o400, 0o1777)
+    tree = [entry(b"/d", entries.FOLDER), *(entry(b"/d/%d" % mode, mode=mode) for mode in sorted(modes, key=str))]
+    before = os.umask(masked)
+    try:
+        restore(image(*tree, entry(b"/e/f", mode=0o644)).restore_stream(), tmp_path / "t")
+        assert os.umask(masked) == masked
+    finally:
+        os.umask(before)
+    assert all((tmp_path / "t/d" / str(mode)).stat().st_mode & 0o7777 == mode for mode in modes)
+    assert (tmp_path / "t/e").stat().st_mode & 0o777 == 0o777 & ~masked
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to a group that it is not in")
+def test_c3_file_in_a_folder_that_passes_on_its_group_gets_its_own(tmp_path: Path) -> None:
+    os.chown(tmp_path, -1, 1234)
+    tmp_path.chmod(0o2755)
+    restore(image(entry(b"/d", entries.FOLDER), entry(b"/d/a"), entry(b"/d/b")).restore_stream(), tmp_path)
+    assert {(tmp_path / "d" / name).stat().st_gid for name in "ab"} == {0}
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can make files of others, and become another user")

@@ -118,7 +118,7 @@ def test_an_acknowledgement_is_a_step_of_its_own() -> None:
     [
         ("fsync /h/pools/main/incoming/0a1b", "pool: bytes are made stable"),
         ("link /h/pools/main/containers/ab/abcd", "pool: the object gets its name"),
-        ("fsync /h/pools/main/images/ab", "pool: the name of an image is made stable"),
+        ("fsync /h/pools/main/images/ab", "pool: the name of an image, or its absence, is made stable"),
         ("fdatasync /h/catalog.db-wal", "catalog: a transaction is made stable"),
         ("write ", "something for a socket or a pipe"),
     ],

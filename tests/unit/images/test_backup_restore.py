@@ -16,7 +16,7 @@ from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
 from strongroom.formats.image_stream import Known
 from strongroom.images import restore
-from strongroom.images.previous import previous_listing
+from strongroom.images.previous_listing import previous_listing
 from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
@@ -137,7 +137,7 @@ def test_the_heir_of_an_unselected_name_gets_the_contents(vault: Vault, tmp_path
 def test_previous_files_come_without_contents(vault: Vault, tree: Path) -> None:
     image, _, totals = vault.back_up(tree)
     with vault.reading(image) as stored:
-        blocks = list(image_stream.read_blocks(previous_listing(stored)))
+        blocks = list(image_stream.read_blocks(previous_listing(stored, vault.pool, vault.usable())))
     found = [known for block in blocks if isinstance(block, image_stream.KnownFiles) for known in block.files]
     assert len(found) == totals.files
     with vault.reading(image) as stored:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from strongroom.core.clock import ManualClock
-from strongroom.pki.channel import Address, AddressError
+from strongroom.pki.channel import DEFAULT_PORT, Address, AddressError
 from strongroom.pki.errors import CertificateDamagedError, HostNameError
 from strongroom.pki.names import HostNames, read_domain, read_identity
-from strongroom.settings.domain import DEFAULT_PORT
 from tests.support.domains import CA
 
 NOW = ManualClock().now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,24 @@ import pytest
 from strongroom.core.ids import ContainerId, FrameId
 from strongroom.formats.container import HEADER_BYTES, Content, FooterBuilder, Header, encode_header
 from strongroom.formats.frame import MAX_FRAME_BYTES, ROW
-from strongroom.pool import names
+from strongroom.pool import index, names
 from strongroom.pool.errors import IndexBusyError, PoolFullError, PoolWriteError
 from strongroom.pool.index import FILE_NAME, Index
+from strongroom.pool.places import IndexLimits
 from strongroom.pool.references import Reference
 from strongroom.pool.writer import WriterLimits
+from tests.support import index_facts
 from tests.support.pool import DOMAIN, MEDIUM, OTHER_DOMAIN, Pool
 
 SMALL = WriterLimits(frame_bytes=4_000, container_bytes=20_000)
 RANDOM = random.Random(3)  # noqa: S311 - test data
 
 
-@pytest.fixture
-def pool(tmp_path: Path) -> Pool:
+@pytest.fixture(params=[None, 30], ids=["table", "runs"])
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pool:
+    """A pool whose index is a table in memory, or runs on the disk."""
+    if request.param is not None:
+        monkeypatch.setattr(index, "IndexLimits", partial(IndexLimits, table_entries=request.param))
     return Pool.create(tmp_path / "pool")
 
 
@@ -33,16 +39,7 @@ def write(pool: Pool, count: int = 40) -> list[Reference]:
 
 
 def facts(pool: Pool) -> list[tuple[object, ...]]:
-    """Everything that the index knows, without its own numbers."""
-    with closing(sqlite3.connect(pool.folder.index_path / FILE_NAME)) as db:
-        return sorted(
-            db.execute(
-                "SELECT c.id, c.origin, c.content, c.size_bytes, c.created_ns, i.id, i.offset, i.length,"
-                " i.plain_bytes, i.data_key, s.name, s.position FROM container c"
-                " JOIN item i ON i.container = c.num LEFT JOIN segment s ON s.item = i.num"
-            ).fetchall(),
-            key=repr,
-        )
+    return index_facts.facts(pool.folder.index_path)
 
 
 def test_a_rebuilt_index_equals_the_one_that_was_kept(pool: Pool) -> None:
@@ -230,7 +227,7 @@ def test_a_pool_opens_when_there_is_no_room_for_the_index_to_grow(pool: Pool) ->
     small = Index(pool.folder.index_path, pool.entropy, medium=MEDIUM)
     with small._file.using() as db:
         (pages,) = db.execute("PRAGMA page_count").fetchone()
-        db.execute(f"PRAGMA max_page_count = {pages + 3}")
+        db.execute(f"PRAGMA max_page_count = {pages}")
     report = small.refresh(pool.store)
     assert report.problems
     assert "no room" in report.problems[0][1]

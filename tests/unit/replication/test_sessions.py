@@ -10,19 +10,24 @@ import pytest
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from strongroom.core.errors import StrongroomError
+from strongroom.core.errors import IntegrityError, StrongroomError, from_document, to_document
 from strongroom.core.ids import PageId
+from strongroom.database.errors import DatabaseBusyError, DatabaseDamagedError, DatabaseNewerError
 from strongroom.formats import image_stream, key_envelope, manifest_page, signed
 from strongroom.formats import replication_messages as messages
+from strongroom.formats.errors import DamagedError
 from strongroom.formats.fragment import Fragment
 from strongroom.images.restore import restore_stream
 from strongroom.images.verify import verify_image
 from strongroom.pool.containers import list_containers
+from strongroom.pool.errors import BucketDeniedError, FrameMissingError
 from strongroom.pool.incoming import INCOMING
 from strongroom.pool.writer import WriterLimits
 from strongroom.replication import errors
 from strongroom.replication.pools import SendingPool
+from strongroom.replication.ports import Offered, Receiving
 from strongroom.replication.sender import SenderSession
+from strongroom.services.record_http import InternalError
 from tests.support.images import OTHER, fixed
 from tests.support.replication import CREDENTIAL, Authority, Wire, make_hop, replicate
 from tests.support.vault import Vault, random_bytes
@@ -152,6 +157,104 @@ def test_the_receipt_comes_when_the_image_is_there_already(
     assert isinstance(done.sender.failure, errors.AlreadyHeldError)
     assert done.sender.failure.receipt == b"the receipt"
     assert is_empty(target)
+
+
+# -- a receiver with trouble of its own
+
+TROUBLES = [
+    DatabaseDamagedError("database: database disk image is malformed"),
+    DatabaseNewerError("a newer program wrote the database"),
+    DamagedError("a row of ours is cut short"),
+    BucketDeniedError("the object storage refuses the key"),
+    FrameMissingError("a frame is not where the index says"),
+    InternalError("'/v1/media/receive' failed"),
+]
+
+
+def as_record(error: StrongroomError) -> StrongroomError:
+    """What the media server makes of an error that its primary answers with."""
+    return from_document(to_document(error))
+
+
+class FailingAtTheEnd(Authority):
+    """A primary that fails when everything is stored."""
+
+    def commit(self, *_: object) -> None:
+        assert self.refusal is not None
+        raise self.refusal
+
+    def begin(self, offered: Offered) -> Receiving:
+        self.offers.append(offered)
+        return Receiving(fixed("session", 16), self.vault.medium)
+
+
+@pytest.mark.parametrize("authority", [Authority, FailingAtTheEnd])
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda error: error.code)
+def test_trouble_of_the_receivers_own_is_told_as_such_and_may_pass(
+    source: Vault, images: list[Fragment], target: Vault, trouble: StrongroomError, authority: type[Authority]
+) -> None:
+    """Its primary cannot read its catalog, say, and answers so: that is no word about the image."""
+    done = replicate(source, images[0], target, authority=authority(target, refusal=as_record(trouble)))
+    failure = done.sender.failure
+    assert isinstance(failure, errors.OwnTroubleError)
+    assert (failure.code, failure.retry) == ("replication.own-trouble", "later")
+    assert failure.hint
+    assert trouble.code in failure.message
+    assert trouble.message in failure.message
+    assert replicate(source, images[0], target).receiver.finished  # when it has passed
+
+
+def test_what_a_primary_finds_wrong_with_an_image_stays_that(
+    source: Vault, images: list[Fragment], target: Vault
+) -> None:
+    refusal = as_record(errors.BadImageError("hop 2 does not name the hop before it"))
+    assert type(refusal) is IntegrityError
+    done = replicate(source, images[0], target, authority=Authority(target, refusal=refusal))
+    assert isinstance(done.sender.failure, errors.BadImageError)
+    assert done.sender.failure.retry == "never"
+    assert "hop 2" in done.sender.failure.message
+
+
+def test_what_a_primary_says_may_be_tried_later_keeps_its_name(
+    source: Vault, images: list[Fragment], target: Vault
+) -> None:
+    refusal = as_record(DatabaseBusyError("another transaction was in the way"))
+    done = replicate(source, images[0], target, authority=Authority(target, refusal=refusal))
+    assert done.sender.failure is not None
+    assert (done.sender.failure.code, done.sender.failure.retry) == ("database.busy", "later")
+
+
+def test_an_envelope_here_that_cannot_be_read_is_not_the_images_fault(
+    source: Vault, images: list[Fragment], target: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise DamagedError("an envelope of ours is cut short")
+
+    monkeypatch.setattr(type(target.pool.envelopes), "data_keys", damaged)
+    done = replicate(source, images[0], target)
+    assert isinstance(done.sender.failure, errors.OwnTroubleError)
+    assert done.sender.failure.retry == "later"
+
+
+def test_an_envelope_that_claims_keys_of_another_is_the_images_fault(
+    source: Vault, images: list[Fragment], target: Vault
+) -> None:
+    """Only the pool can tell: it holds the envelope that has these data keys already."""
+    replicate(source, images[0], target)
+    (held,) = target.pool.envelopes.for_frames()
+    data = target.pool.envelopes.read_newest(held.envelope, source.id)
+    assert data is not None
+    keys = signed.verify(key_envelope.KEY_ENVELOPE, data).payload.keys
+
+    def claiming(message: messages.AnyMessage, body: bytes) -> bytes:
+        assert isinstance(message, messages.Envelopes)
+        asked = signed.verify(key_envelope.KEY_ENVELOPE, body[: message.lengths[0]]).payload
+        claims = signed.sign(key_envelope.KEY_ENVELOPE, replace(asked, keys=keys), source.domain.signer)
+        return messages.encode(messages.Envelopes(lengths=[len(claims)]), [claims])
+
+    done = replicate(source, images[1], target, wire=Wire(tamper=change(messages.Envelopes, claiming)))
+    assert isinstance(done.sender.failure, errors.BadImageError)
+    assert "claims a data key" in done.sender.failure.message
 
 
 # -- a sender that lies

@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.database import transact
 from strongroom.services import messages
+from strongroom.services.primary.client_hosts import Client
 from strongroom.services.primary.errors import GrantError, NotYoursError
 from tests.support.images import fixed
 from tests.support.primaries import OpenPrimary
@@ -38,7 +39,9 @@ def test_commit_that_is_asked_for_again_gives_the_same_fragment(north: OpenPrima
 
 
 def test_grant_is_that_of_its_job_and_is_not_shown(north: OpenPrimary) -> None:
-    begun = transact(north.primary.engine, lambda c: north.clients.start_backup(c, "files1", [b"/home"], "daily"))
+    begun = transact(
+        north.primary.engine, lambda c: north.clients.start_backup(c, Client("files1"), [b"/home"], "daily")
+    )
     said = messages.Redeem(job=begun.job, grant=begun.grant.reveal())
     assert repr(begun.grant.reveal()) not in repr(said)
     assert north.clients.redeem(north.host, said).image == begun.image

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.core.errors import from_document, to_document
+from strongroom.core.secret import Secret
 from strongroom.database import read, transact
+from strongroom.database.errors import DatabaseDamagedError
 from strongroom.jobs import Job, JobEngine, JobFilter, JobState
 from strongroom.lifecycle.tables import ReplicationState
+from strongroom.replication import targets
+from strongroom.replication.errors import as_refusal, from_message, to_message
 from strongroom.services.primary.image_work import REPLICATE
 from strongroom.trust.state import Decision
-from tests.support.images import TARGET
+from tests.support.images import TARGET, fixed
 from tests.support.primaries import OpenPrimary
 
 
@@ -92,6 +97,31 @@ def test_resuming_a_job_sends_a_refused_image_again(north: OpenPrimary) -> None:
     run_one(north)
     again = north.replication(image, TARGET.id)
     assert (again.attempts, again.sending) == (2, refused.sending)
+
+
+def test_promise_stays_when_the_target_has_trouble_of_its_own(
+    north: OpenPrimary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database cannot be read; the word comes over the line, and from our media server as a record."""
+    trouble = as_refusal(DatabaseDamagedError("database: database disk image is malformed"))
+    told = from_document(to_document(from_message(to_message(trouble))))
+
+    def refused(*_: object) -> None:
+        raise told
+
+    monkeypatch.setattr(north.media, "send_image", refused)
+    north.trust(TARGET.id)
+    north.add_target(TARGET.id)
+    with read(north.primary.engine) as connection:
+        key_name = targets.of_domain(connection, TARGET.id).key_name
+    north.primary.keys.keep(key_name, Secret(fixed("secret")))
+    image = north.back_up()
+    north.acknowledge(image)
+    job = run_one(north)
+    assert job.state is JobState.WAITING
+    row = north.replication(image, TARGET.id)
+    assert (row.state, row.error_code) == (ReplicationState.FAILED, "replication.own-trouble")
+    assert row.retry_at is not None
 
 
 def test_job_whose_image_was_sent_already_is_done(north: OpenPrimary) -> None:

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from strongroom.catalog import rows
 from strongroom.catalog.expiry import expire_copy, forget_copy
 from strongroom.catalog.model import CopyKey, CopyState
-from strongroom.core.errors import StrongroomError
+from strongroom.core.errors import StrongroomError, from_document, to_document
 from strongroom.core.ids import HostId
 from strongroom.database import transact
+from strongroom.database.errors import DatabaseDamagedError
 from strongroom.formats import signed
 from strongroom.formats.hop import HOP
 from strongroom.formats.receipt import RECEIPT, check_answers
-from strongroom.replication.errors import AlreadyHeldError, BadImageError
+from strongroom.replication.errors import AlreadyHeldError, BadImageError, OwnTroubleError, as_refusal
 from strongroom.services import messages
 from strongroom.services.primary import media_desk
 from strongroom.services.primary.errors import ImageBusyError, NotYoursError
@@ -110,6 +113,39 @@ def test_no_receipt_says_that_another_header_of_the_same_identity_is_here(
     with pytest.raises(BadImageError):
         north.receiving.begin(north.host, twin)
     assert len(north.receipts) == 1
+
+
+def test_offer_whose_hops_do_not_hold_is_a_bad_image(north: OpenPrimary, offer: messages.Receive) -> None:
+    changed = replace(offer, copy_header=offer.copy_header[:-1] + bytes([offer.copy_header[-1] ^ 1]))
+    with pytest.raises(BadImageError):
+        north.receiving.begin(north.host, changed)
+    second = replace(signed.verify(HOP, offer.hop).payload, previous=fixed("no hop of this image"))
+    with pytest.raises(BadImageError, match="does not name the hop before it"):
+        north.receiving.begin(north.host, replace(offer, hop=signed.sign(HOP, second, ORIGIN.signer)))
+
+
+def test_image_of_which_another_header_came_meanwhile_is_a_bad_image(
+    north: OpenPrimary, offer: messages.Receive
+) -> None:
+    session = north.receiving.begin(north.host, offer)
+    transact(north.primary.engine, lambda c: rows.write_image(c, ORIGIN.image(files=8)))  # as an import does
+    with pytest.raises(BadImageError, match="has the header"):
+        north.commit_received(session)
+
+
+def test_database_that_cannot_be_read_is_no_word_about_the_image(north: OpenPrimary, offer: messages.Receive) -> None:
+    path = Path(north.primary.engine.url.database or "")
+    north.primary.engine.dispose()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
+    with pytest.raises(DatabaseDamagedError) as failed:
+        north.receiving.begin(north.host, offer)
+    north.primary.engine.dispose()
+    path.write_bytes(whole)
+    told = as_refusal(from_document(to_document(failed.value)))  # as the media server hears it, and tells the sender
+    assert isinstance(told, OwnTroubleError)
+    assert "database.damaged" in told.message
+    north.commit_received(north.receiving.begin(north.host, offer))
 
 
 def test_media_server_acknowledges_only_copies_of_the_pool_that_it_names(north: OpenPrimary) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import accumulate
 from typing import Annotated, Final
 
 from fastapi import Path, Query
@@ -13,7 +14,7 @@ from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, number
 from strongroom.api.routing import Routes
 from strongroom.api.security import PartsDep
 from strongroom.catalog.file_list import FileEntry
-from strongroom.catalog.file_search import LONGEST_PATTERN, find_files, list_folder, list_tops
+from strongroom.catalog.file_search import LONGEST_PATTERN, PAGE_BYTES, Found, find_files, list_folder, list_tops
 from strongroom.catalog.images import get_image
 from strongroom.core.clock import from_ns
 from strongroom.core.ids import ImageId
@@ -82,11 +83,21 @@ def list_files(
             found = find_files(
                 connection, parts.file_lists, pattern, images=[name], after=(name, behind), limit=limit + 1
             )
-    shown = found[:limit]
+    shown = _page(found, limit)
     return Page(
         items=[_shown(one.entry) for one in shown],
-        next=str(shown[-1].row) if len(found) > limit else None,
+        next=str(shown[-1].row) if len(found) > len(shown) else None,
     )
+
+
+def _page(found: list[Found], limit: int) -> list[Found]:
+    """Take what one answer holds: it ends before its paths are too many bytes, of which JSON makes several times more.
+
+    What was found goes beyond that bound, unless it is all there is; so there is a next page then.
+    """
+    sizes = accumulate(one.bytes for one in found)
+    most = sum(1 for size in sizes if size <= PAGE_BYTES)
+    return found[: min(limit, max(1, most))]
 
 
 def _shown(entry: FileEntry) -> FileShown:

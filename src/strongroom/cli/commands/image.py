@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 import click
 
+from strongroom.cli.client_host import door_of, takes_client_home, this_client
 from strongroom.cli.jobs import job_id, wait_for
 from strongroom.cli.session import Session, verb
 from strongroom.cli.terminal import encode_path, path_of, safe, size, sized
 from strongroom.core.errors import InputError, StrongroomError
+from strongroom.core.ids import to_text
 
 _FILE_COLUMNS = [("type", "TYPE"), ("size", "SIZE"), ("mtime", "MODIFIED"), ("path", "PATH")]
 _FILES_IN_PAGE = 1_000  # as many as the server gives: an image may have a million
@@ -127,7 +129,8 @@ def release(session: Session, image: str) -> None:
 @click.argument("image")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--copy", type=click.IntRange(1), metavar="N", help="This copy; without it, the best one.")
-def mount(session: Session, image: str, folder: Path, copy: int | None) -> None:
+@takes_client_home
+def mount(session: Session, image: str, folder: Path, copy: int | None, client_home: Path | None) -> None:
     """Show an IMAGE below an empty FOLDER, read-only, until it is unmounted.
 
     Stays in the foreground; Ctrl-C or 'fusermount3 -u FOLDER' ends it. Only what is read is decrypted. Needs FUSE.
@@ -143,10 +146,13 @@ def mount(session: Session, image: str, folder: Path, copy: int | None) -> None:
     body: dict[str, object] = {"image": image, "mount": True}
     if copy is not None:
         body["copy"] = copy
+    here = this_client(session, client_home)
+    if here is not None:
+        body["host"] = to_text(here.host)
     given = session.api.post("/restores", body)
     job = job_id(given)
     token = Secret(str(given["token"]).encode("ascii"))
-    with working_for(session, job), MountChannel(Path(given["media_socket"]), job, token) as channel:
+    with working_for(session, job), MountChannel(door_of(given, here), job, token) as channel:
         opened = channel.opened
         mounted = MountedImage(channel.ask)
         told: set[str] = set()

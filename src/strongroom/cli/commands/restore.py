@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from strongroom.cli.client_host import door_of, takes_client_home, this_client
 from strongroom.cli.exits import WITH_PROBLEMS, leave
 from strongroom.cli.session import Session, verb
 from strongroom.cli.terminal import encode_path, safe, size
@@ -41,6 +42,7 @@ class TargetExistsError(RefusedError):
 )
 @click.option("--copy", type=click.IntRange(1), metavar="N", help="From this copy; without it, from the best one.")
 @click.option("--owners-by-name", is_flag=True, help="Give files to owners by name, where this host knows the name.")
+@takes_client_home
 def command(
     session: Session,
     image: str,
@@ -50,6 +52,7 @@ def command(
     overwrite: str,
     copy: int | None,
     owners_by_name: bool,
+    client_home: Path | None,
 ) -> None:
     """Restore an IMAGE, or the PATHs of it with all below them.
 
@@ -61,6 +64,7 @@ def command(
     from strongroom.cli.troubles import Troubles
     from strongroom.client.restorer import Overwrite
     from strongroom.client.selection import Selection
+    from strongroom.core.ids import to_text
     from strongroom.core.secret import Secret
 
     to_stdout = tar is not None and str(tar) == "-"
@@ -72,11 +76,14 @@ def command(
         body["paths_b64"] = [encode_path(path) for path in wanted]
     if copy is not None:
         body["copy"] = copy
+    here = this_client(session, client_home)
+    if here is not None:
+        body["host"] = to_text(here.host)
     given = session.api.post("/restores", body)
     order = Order(
         job=str(given["job"]),
         token=Secret(str(given["token"]).encode("ascii")),
-        media_socket=Path(given["media_socket"]),
+        media=door_of(given, here),
         selection=selection,
     )
     troubles = Troubles(session.out)

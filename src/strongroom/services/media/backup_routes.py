@@ -18,7 +18,6 @@ from aiohttp import ClientError, web
 from strongroom.core.errors import ResourceError, StrongroomError
 from strongroom.core.ids import KeyGroupId, KeyTag, MediumId, to_text
 from strongroom.core.secret import Secret
-from strongroom.formats import image_stream
 from strongroom.formats.algorithms import Chunker, Cipher
 from strongroom.formats.segment import (
     ENTRIES_CHUNKS,
@@ -30,12 +29,13 @@ from strongroom.formats.segment import (
 from strongroom.images.backup import BackupResult, BackupSession
 from strongroom.images.keys import IssuedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.previous import previous_listing
-from strongroom.images.stored_image import StoredImage
+from strongroom.images.previous_listing import nothing_known, previous_listing
 from strongroom.pki.errors import UnreachableError
+from strongroom.pool.keys import KeysUsable
 from strongroom.pool.manifest import StreamRoot
 from strongroom.services import messages
 from strongroom.services.media.beat import write_fragment
+from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import ClientGoneError, StoppingError
 from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import JobKeys
@@ -54,9 +54,11 @@ class BackupRoutes:
 
     Args:
         server: what they work with.
+        door: tells who calls.
     """
 
     server: MediaServer
+    door: Door
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -67,24 +69,25 @@ class BackupRoutes:
 
     async def _previous(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"previous-{job}") as thread:
-            image = await thread.start(lambda: self._open_previous(job, grant))
+            spec = await thread.start(lambda: self.server.redeem(job, grant, BACKUP, caller))
+            pool = await thread.start(lambda: self.server.pools.current(MediumId(spec.medium)))
+            image, refused = await thread.start(lambda: self.server.open_previous(spec, pool))
             with self.server.sessions.of(job):
                 if image is None:
-                    return await stream_out(request, iter([image_stream.MAGIC, image_stream.end(0, 0, 0)]), thread)
+                    return await stream_out(request, nothing_known(refused), thread)
                 try:
-                    return await stream_out(request, previous_listing(image), thread)
+                    return await stream_out(request, previous_listing(image, pool, _usable(spec, pool)), thread)
                 finally:
                     await thread.start(image.close)
 
-    def _open_previous(self, job: int, grant: Secret) -> StoredImage | None:
-        spec = self.server.redeem(job, grant, BACKUP)
-        return self.server.open_previous(spec, self.server.pools.current(MediumId(spec.medium)))
-
     async def _backup(self, request: web.Request) -> web.Response:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"backup-{job}") as thread:
-            backup = _Backup(self.server, await thread.start(lambda: self.server.redeem(job, grant, BACKUP)))
+            spec = await thread.start(lambda: self.server.redeem(job, grant, BACKUP, caller))
+            backup = _Backup(self.server, spec, caller)
             try:
                 with self.server.sessions.of(job):
                     await thread.start(backup.open)
@@ -129,10 +132,11 @@ def _gone(job: int) -> ClientGoneError:
 class _Backup:
     """One backup; everything runs in its own thread."""
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, caller: Caller) -> None:
         self._server = server
         self._spec = spec
-        self._reporter = Reporter(server, spec.job)
+        self._caller = caller
+        self._reporter = Reporter(server, spec.job, caller.check)
         self._resources = ExitStack()
         self._session: BackupSession | None = None
         self._ended = False
@@ -143,10 +147,8 @@ class _Backup:
         spec = self._spec
         pool = self._server.pools.current(MediumId(spec.medium))
         self._followed = self._server.pools.followed(pool.medium)
-        group = KeyGroupId(spec.group)
-        tags = [KeyTag(tag) for tag in spec.tags]
         is_encrypted = spec.cipher != Cipher.NONE
-        previous = self._server.open_previous(spec, pool)
+        previous, _ = self._server.open_previous(spec, pool)
         if previous is not None:
             self._resources.enter_context(previous)
         self._session = self._resources.enter_context(
@@ -154,7 +156,7 @@ class _Backup:
                 pool,
                 namer=SegmentNamer(self._naming_key(pool) if is_encrypted else clear_naming_key(pool.medium)),
                 keys=IssuedKeys(JobKeys(self._server.patient, spec.job), pool.envelopes) if is_encrypted else None,
-                usable=lambda keys: pool.envelopes.usable(keys, origin=pool.domain, group=group, tags=tags),
+                usable=_usable(spec, pool),
                 previous=previous,
             )
         )
@@ -177,6 +179,7 @@ class _Backup:
     def finish(self) -> dict[str, Any]:
         """Make an image of it; give what the client hears."""
         result = self._opened().finish()
+        self._caller.check()  # who was revoked meanwhile has no image made
         told = self._server.patient.commit(_commit(self._spec.job, result, self._followed))
         self._ended = True  # from here on the image is there, or the beat goes on with it
         waits_for = ""
@@ -239,6 +242,12 @@ class _Backup:
         if answer.envelope is not None:
             pool.envelopes.put(answer.envelope)  # before the first name, so that the next backup finds this one's
         return Secret(answer.key)
+
+
+def _usable(spec: messages.JobSpec, pool: OpenPool) -> KeysUsable:
+    """Tell which data keys the image of a job may refer to."""
+    group, tags = KeyGroupId(spec.group), [KeyTag(tag) for tag in spec.tags]
+    return lambda keys: pool.envelopes.usable(keys, origin=pool.domain, group=group, tags=tags)
 
 
 def _commit(job: int, result: BackupResult, followed: int) -> messages.CommitBackup:

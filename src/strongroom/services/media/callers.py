@@ -16,14 +16,16 @@ from cryptography import x509
 
 from strongroom.core.clock import Clock
 from strongroom.core.errors import StrongroomError
-from strongroom.core.ids import DomainId
+from strongroom.core.ids import DomainId, to_text
 from strongroom.kms import durable
-from strongroom.pki.ca import load_certificate
+from strongroom.pki.ca import load_certificate, to_der
 from strongroom.pki.crl import MAX_CRL_BYTES, CRLStore
 from strongroom.pki.errors import CertificateDamagedError, CRLOlderError, UnknownIssuerError
 from strongroom.pki.names import CertificateIdentity, read_identity
 from strongroom.pki.tls import peer_certificate
-from strongroom.services.media.errors import NotForeignError, NotOurPrimaryError
+from strongroom.services.line import watch_line
+from strongroom.services.media.clients import Caller
+from strongroom.services.media.errors import NotForeignError, NotOurClientError, NotOurPrimaryError
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +114,20 @@ class Callers:
         if identity.home == self._domain:
             raise NotForeignError("images are not replicated within one domain")
         return identity
+
+    def client(self, request: web.Request) -> Caller:
+        """Tell which host of this domain brings a grant; whether it is a client, and the grant's, the primary says.
+
+        Raises:
+            NoCertificateError, RevokedError, CRLMissingError, CRLExpiredError: nobody can say who calls.
+            NotOurClientError: it is no host of this domain, or its primary.
+        """
+        identity = self._identify(request)
+        if identity.home != self._domain or identity.primary_of is not None:
+            raise NotOurClientError(f"the host '{to_text(identity.host)}' is no client of this domain")
+        if request.transport is not None:
+            watch_line(request.transport.get_extra_info("socket"))
+        return Caller(identity.host, to_der(_certificate_of(request)), self.check_of(request))
 
     def check_of(self, request: web.Request) -> Callable[[], None]:
         """Give a check that the caller's certificate still counts, good also for what it sent before it hung up.

@@ -68,6 +68,20 @@ class NotForeignError(AuthorityError):
     code = "media.not-foreign"
 
 
+class NotOurClientError(AuthorityError):
+    """A client's work was asked for by a host that is none of this domain's clients."""
+
+    code = "media.not-our-client"
+    default_hint = "enrol the host as a client of the domain whose media server this is: 'strongroom host enrol'"
+
+
+class WrongClientError(AuthorityError):
+    """A grant was brought by another client than the one that the primary names for its job."""
+
+    code = "media.wrong-client"
+    default_hint = "run it on the host that it was begun for; bring primary and media server to the same release"
+
+
 class WrongTargetError(AuthenticationError):
     """What answers at the target's address is not a host of the target."""
 

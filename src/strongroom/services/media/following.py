@@ -1,6 +1,6 @@
 """Other media servers of the same pool: what they stored, condemned and removed is taken in before each piece of work.
 
-Source: ``docs/reference/protocols/media-server.md`` and ADR 0015.
+Source: ``docs/reference/protocols/media-server.md`` and ADR 0014.
 """
 
 from __future__ import annotations

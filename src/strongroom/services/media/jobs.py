@@ -24,7 +24,8 @@ from strongroom.images.stored_image import StoredImage, envelopes_of
 from strongroom.pki.errors import UnreachableError
 from strongroom.services import messages
 from strongroom.services.media.attending import Sessions
-from strongroom.services.media.errors import CancelledError, NoGrantError, WrongJobError
+from strongroom.services.media.clients import Caller
+from strongroom.services.media.errors import CancelledError, NoGrantError, WrongClientError, WrongJobError
 from strongroom.services.media.pools import Pools
 from strongroom.services.media.primary import ImageKeys, PatientPrimary, PrimaryClient
 
@@ -57,39 +58,44 @@ class MediaServer:
     patient: PatientPrimary
     sessions: Sessions
 
-    def redeem(self, job: int, grant: Secret, kind: str) -> messages.JobSpec:
+    def redeem(self, job: int, grant: Secret, kind: str, caller: Caller) -> messages.JobSpec:
         """Learn from the primary what a client may have done.
 
         Raises:
             WrongJobError: the grant is for other work.
+            WrongClientError: it is for another client.
             StrongroomError: the primary refused it, or is not there.
         """
-        spec = self.primary.redeem(job, grant)
+        spec = self.primary.redeem(job, grant, caller.certificate)
+        if spec.client != caller.host:  # a primary of an earlier release does not look at the certificate
+            raise WrongClientError(f"the job {job} is another client's")
         if spec.kind != kind:
             raise WrongJobError(f"the job {job} is a '{spec.kind}', not a '{kind}'")
         return spec
 
-    def open_previous(self, spec: messages.JobSpec, pool: OpenPool) -> StoredImage | None:
-        """Open the image that a backup may refer to; ``None`` if there is none that it may.
+    def open_previous(
+        self, spec: messages.JobSpec, pool: OpenPool
+    ) -> tuple[StoredImage | None, StrongroomError | None]:
+        """Open the image that a backup may refer to; none if there is none that it may, and why it cannot be read.
 
         It must be as encrypted as the new one, and all its data keys must have a wrap that is in use: else its
         contents are read and stored anew.
         """
         if spec.previous is None:
-            return None
+            return None, None
         image = ImageId(spec.previous.image)
         try:
             fragment = pool.fragments.read(image, spec.previous.copy)
             if not _may_be_referred_to(pool, fragment, spec):
-                return None
+                return None, None
         except StrongroomError as error:
             logger.warning(
                 "the previous image is of no use: %s",
                 error.message,
                 extra={"event": "previous-unusable", "job": spec.job, "image": image.hex(), "code": error.code},
             )
-            return None
-        return StoredImage(pool, fragment, ImageKeys(self.patient, spec.job, image))
+            return None, error
+        return StoredImage(pool, fragment, ImageKeys(self.patient, spec.job, image)), None
 
     def fail(self, job: int, error: StrongroomError) -> None:
         """Tell the primary that a job failed; if it cannot be told, it ends the job that nobody attends to."""
@@ -105,11 +111,12 @@ class MediaServer:
 
 
 class Reporter:
-    """Tells the primary every few seconds how far a job is; for the job's thread."""
+    """Tells the primary every few seconds how far a job is, and whether to go on; for the job's thread."""
 
-    def __init__(self, server: MediaServer, job: int) -> None:
+    def __init__(self, server: MediaServer, job: int, check: Callable[[], None]) -> None:
         self._server = server
         self._job = job
+        self._check = check
         self._last = server.clock.monotonic()
 
     def report(self, progress: Callable[[], tuple[int, int]]) -> None:
@@ -122,12 +129,13 @@ class Reporter:
 
         Raises:
             CancelledError: the job is to stop.
-            StrongroomError: the job has ended.
+            StrongroomError: the job has ended, or its client may not be served any more.
         """
         now = self._server.clock.monotonic()
         if now - self._last < _REPORT_SECONDS:
             return
         self._last = now
+        self._check()
         files, done = progress()
         try:
             go_on = self._server.primary.progress(messages.Advance(job=self._job, bytes=done, files=files))

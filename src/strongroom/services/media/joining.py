@@ -19,12 +19,11 @@ from strongroom.core.ids import DomainId
 from strongroom.core.secret import Secret
 from strongroom.pki import bootstrap, messages
 from strongroom.pki.ca import to_der
-from strongroom.pki.channel import Address
+from strongroom.pki.channel import DEFAULT_PORT, Address
 from strongroom.pki.fingerprint import Fingerprint
 from strongroom.pki.roles import Role
 from strongroom.services.identity import Identities
 from strongroom.services.media.server import CERTIFICATES
-from strongroom.settings.domain import DEFAULT_PORT
 from strongroom.settings.home import Home
 from strongroom.settings.media_host import check_joined, write_joined
 

@@ -26,6 +26,7 @@ from strongroom.images.ranges import Ranges
 from strongroom.images.stored_image import StoredImage
 from strongroom.images.tree import ImageTree, Node, without_extents
 from strongroom.services import messages
+from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import ClientGoneError, NotMountedError, StoppingError, UnknownWorkError
 from strongroom.services.media.jobs import MOUNT, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import ImageKeys
@@ -47,15 +48,17 @@ class _Mount:
         server: what it works with.
         spec: what may be read.
         grant: the client's, of which the digest is kept.
+        caller: the client.
     """
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec, grant: Secret) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, grant: Secret, caller: Caller) -> None:
         pool = server.pools.current(MediumId(spec.medium))
         image = ImageId(spec.image)
         self._digest = hashlib.sha256(grant.reveal()).digest()
+        self._host = caller.host
         self._server = server
         self._spec = spec
-        self._reporter = Reporter(server, spec.job)
+        self._reporter = Reporter(server, spec.job, caller.check)
         self._lock = threading.Lock()
         self._busy = 0
         self._closed = False
@@ -71,9 +74,9 @@ class _Mount:
         self._ranges = Ranges(self._image, self.tree)
         logger.info("a mount began", extra={"event": "mount-began", "job": spec.job, "image": to_text(image)})
 
-    def is_of(self, grant: Secret) -> bool:
-        """Tell whether a client shows the grant that began this."""
-        return hmac.compare_digest(self._digest, hashlib.sha256(grant.reveal()).digest())
+    def is_of(self, grant: Secret, caller: Caller) -> bool:
+        """Tell whether the client that began this asks, and with the grant that began it."""
+        return caller.host == self._host and hmac.compare_digest(self._digest, hashlib.sha256(grant.reveal()).digest())
 
     def call(self, question: Callable[[_Mount], bytes]) -> bytes:
         """Answer a question, unless the mount has ended.
@@ -155,9 +158,11 @@ class MountRoutes:
 
     Args:
         server: what they work with.
+        door: tells who calls.
     """
 
     server: MediaServer
+    door: Door
     _mounts: dict[int, _Mount] = field(default_factory=dict)
 
     def table(self) -> list[web.RouteDef]:
@@ -169,11 +174,13 @@ class MountRoutes:
 
     async def _mount(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"mount-{job}") as thread:
-            spec = await thread.start(lambda: self.server.redeem(job, grant, MOUNT))
+            spec = await thread.start(lambda: self.server.redeem(job, grant, MOUNT, caller))
             try:
                 with self.server.sessions.of(job):
-                    return await self._hold(request, spec, grant, thread)
+                    opened = await thread.start(lambda: _Mount(self.server, spec, grant, caller))
+                    return await self._hold(request, opened, spec.job, thread)
             except asyncio.CancelledError:
                 thread.later(lambda: self.server.fail(job, StoppingError("the media server was stopped")))
                 raise
@@ -182,13 +189,10 @@ class MountRoutes:
                 await thread.start(lambda: self.server.fail(job, failed))
                 raise
 
-    async def _hold(
-        self, request: web.Request, spec: messages.JobSpec, grant: Secret, thread: JobThread
-    ) -> web.StreamResponse:
-        """Open the image, and keep it open until its client, or anybody else, ends it."""
-        opened = await thread.start(lambda: _Mount(self.server, spec, grant))
+    async def _hold(self, request: web.Request, opened: _Mount, job: int, thread: JobThread) -> web.StreamResponse:
+        """Keep the image open until its client, or anybody else, ends it."""
         try:
-            self._mounts[spec.job] = opened
+            self._mounts[job] = opened
             word = mount.encode(mount.Opened(files=opened.tree.files, content=opened.tree.content))
             response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
             try:
@@ -209,13 +213,14 @@ class MountRoutes:
                 raise
             return response
         finally:
-            self._mounts.pop(spec.job, None)
+            self._mounts.pop(job, None)
             thread.later(opened.close)
 
     async def _answer(self, request: web.Request) -> web.Response:
         job, grant = job_of(request)
+        caller = self.door(request)
         opened = self._mounts.get(job)
-        if opened is None or not opened.is_of(grant):
+        if opened is None or not opened.is_of(grant, caller):
             raise NotMountedError(f"no image is open for the job {job}, or the grant is not its own")
         body = await read_body(request, mount.MAX_QUESTION_BYTES)
         found = await asyncio.to_thread(opened.call, _question(request.match_info["question"], body))

@@ -76,9 +76,9 @@ class PrimaryClient:
         """Have containers condemned, reprieved or removed in a pool's log; give those of which it is so."""
         return self._ask("mark-containers", said, upkeep_messages.Marked).names
 
-    def redeem(self, job: int, grant: Secret) -> messages.JobSpec:
-        """Learn what a client that showed a grant may have done."""
-        return self._ask("redeem", messages.Redeem(job=job, grant=grant.reveal()), messages.JobSpec)
+    def redeem(self, job: int, grant: Secret, shown: bytes | None) -> messages.JobSpec:
+        """Learn what a client that showed a grant, and over TLS a certificate, may have done."""
+        return self._ask("redeem", messages.Redeem(job=job, grant=grant.reveal(), shown=shown), messages.JobSpec)
 
     def issue_keys(self, job: int, count: int) -> messages.IssuedKeys:
         """Get fresh data keys."""

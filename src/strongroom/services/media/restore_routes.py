@@ -1,20 +1,26 @@
-"""``GET /v1/restore/JOB``: a client gets an image, or some of its files, as an image stream."""
+"""``GET /v1/restore/JOB``: a client gets an image, or some of its files, as an image stream.
+
+With ``?holes=1`` the stream says in front of a file's contents where its holes are.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import ImageId, MediumId, to_text
+from strongroom.images.holes import Holes
 from strongroom.images.restore import restore_stream
 from strongroom.images.selection import Selection
 from strongroom.images.stored_image import StoredImage
 from strongroom.services import messages
+from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import StoppingError
 from strongroom.services.media.jobs import RESTORE, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import ImageKeys
@@ -29,9 +35,11 @@ class RestoreRoutes:
 
     Args:
         server: what it works with.
+        door: tells who calls.
     """
 
     server: MediaServer
+    door: Door
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
@@ -39,9 +47,10 @@ class RestoreRoutes:
 
     async def _restore(self, request: web.Request) -> web.StreamResponse:
         job, grant = job_of(request)
+        caller = self.door(request)
         async with JobThread(f"restore-{job}") as thread:
-            spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE))
-            restore = _Restore(self.server, spec)
+            spec = await thread.start(lambda: self.server.redeem(job, grant, RESTORE, caller))
+            restore = _Restore(self.server, spec, caller, with_holes=request.query.get("holes") == "1")
             try:
                 with self.server.sessions.of(job):
                     response = await stream_out(request, restore.pieces(), thread)
@@ -61,11 +70,12 @@ class RestoreRoutes:
 class _Restore:
     """One restore; everything runs in its own thread."""
 
-    def __init__(self, server: MediaServer, spec: messages.JobSpec) -> None:
+    def __init__(self, server: MediaServer, spec: messages.JobSpec, caller: Caller, *, with_holes: bool) -> None:
         self._server = server
         self._spec = spec
-        self._reporter = Reporter(server, spec.job)
-        self._image: StoredImage | None = None
+        self._with_holes = with_holes
+        self._reporter = Reporter(server, spec.job, caller.check)
+        self._opened = ExitStack()
         self._sent_bytes = 0
 
     def pieces(self) -> Iterator[bytes]:
@@ -74,9 +84,13 @@ class _Restore:
         pool = self._server.pools.current(MediumId(spec.medium))
         image = ImageId(spec.image)
         fragment = pool.fragments.read(image, spec.copy)
-        self._image = StoredImage(pool, fragment, ImageKeys(self._server.patient, spec.job, image))
+        keys = ImageKeys(self._server.patient, spec.job, image)
+        opened = self._opened.enter_context(StoredImage(pool, fragment, keys))
         logger.info("a restore began", extra={"event": "restore-began", "job": spec.job, "image": to_text(image)})
-        for piece in restore_stream(self._image, Selection(spec.paths)):
+        holes = None
+        if self._with_holes:
+            holes = self._opened.enter_context(Holes(opened, pool.store.index_path))
+        for piece in restore_stream(opened, Selection(spec.paths), holes):
             self._sent_bytes += len(piece)
             yield piece
             self._reporter.report(lambda: (0, self._sent_bytes))
@@ -91,5 +105,4 @@ class _Restore:
 
     def close(self) -> None:
         """Let go of the image."""
-        if self._image is not None:
-            self._image.close()
+        self._opened.close()

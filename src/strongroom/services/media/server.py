@@ -27,6 +27,7 @@ from strongroom.services.media.attending import Attending, Sessions
 from strongroom.services.media.backup_routes import BackupRoutes
 from strongroom.services.media.beat import Beat
 from strongroom.services.media.callers import Callers
+from strongroom.services.media.clients import Door, HelloRoute, of_this_host
 from strongroom.services.media.collecting import CollectRoute
 from strongroom.services.media.errors import NoIdentityError
 from strongroom.services.media.jobs import MediaServer
@@ -215,7 +216,7 @@ async def _listen(peer: web.AppRunner, clients: web.AppRunner, home: Home, setti
 
 
 def _peer_runner(parts: _Parts) -> web.AppRunner:
-    """Make the listener for the own primary and for other domains' media servers."""
+    """Make the listener for the own primary, other domains' media servers, and clients on other hosts."""
     application = web.Application(middlewares=[tell_errors])
     work = WorkRoutes(
         parts.server,
@@ -226,16 +227,20 @@ def _peer_runner(parts: _Parts) -> web.AppRunner:
         ScrubRoute(parts.server),
         parts.took_certificate,
     )
-    application.add_routes([*work.table(), *parts.receive.table()])
-    return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS)
+    application.add_routes([*work.table(), *parts.receive.table(), *_client_routes(parts.server, parts.callers.client)])
+    return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS, read_bufsize=_READ_BYTES)
 
 
 def _client_runner(parts: _Parts) -> web.AppRunner:
     """Make the listener for clients of this host."""
     application = web.Application(middlewares=[tell_errors])
-    for routes in (BackupRoutes(parts.server), RestoreRoutes(parts.server), MountRoutes(parts.server)):
-        application.add_routes(routes.table())
+    application.add_routes(_client_routes(parts.server, of_this_host))
     return web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS, read_bufsize=_READ_BYTES)
+
+
+def _client_routes(server: MediaServer, door: Door) -> list[web.RouteDef]:
+    routes = (HelloRoute(door), BackupRoutes(server, door), RestoreRoutes(server, door), MountRoutes(server, door))
+    return [route for some in routes for route in some.table()]
 
 
 def _primary_address(settings: MediaHost) -> Address:

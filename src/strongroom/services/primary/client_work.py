@@ -32,9 +32,9 @@ from strongroom.catalog.copies import (
     renew_lease,
     session_epoch,
 )
-from strongroom.catalog.images import ImageFilter, find_images, get_image
+from strongroom.catalog.images import get_image
 from strongroom.catalog.media import get_medium
-from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Medium, Readability
+from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState, Image, Medium
 from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
 from strongroom.core.ids import UUID_BYTES, HostId, ImageId, KeyGroupId, KeyTag, MediumId, from_text, to_text
@@ -50,13 +50,14 @@ from strongroom.lifecycle.policy import Backup, Fixed
 from strongroom.services import messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.attendance import Attendance
+from strongroom.services.primary.client_hosts import Client, require_shown
+from strongroom.services.primary.copies_to_read import previous_copy, readable_copy
 from strongroom.services.primary.errors import (
     EndlessLockError,
     GrantError,
     InterruptedWorkError,
     NoBackupOperationError,
     NoPathsError,
-    NotReadableError,
     NotYoursError,
 )
 from strongroom.services.primary.headers import BackupFacts, fragment_to_write, sign_backup
@@ -113,7 +114,7 @@ class ClientWork:
     def start_backup(
         self,
         connection: Connection,
-        client: str,
+        client: Client,
         paths: Sequence[bytes],
         slp: str,
         *,
@@ -146,11 +147,11 @@ class ClientWork:
         now = self._primary.clock.now()
         salt = self._primary.entropy.bytes(UUID_BYTES)
         image = image_id_of(self._primary.domain, salt)
-        backup_id = f"{client}_{int(now.timestamp())}"
+        backup_id = f"{client.name}_{int(now.timestamp())}"
         job = driven.begin(
             connection,
             self._primary.jobs,
-            NewJob(BACKUP, subject=backup_id, params={"client": client, "slp": slp, "image": to_text(image)}),
+            NewJob(BACKUP, subject=backup_id, params={"client": client.name, "slp": slp, "image": to_text(image)}),
             now,
         )
         session = self._primary.entropy.bytes(UUID_BYTES)
@@ -165,11 +166,12 @@ class ClientWork:
             deadline=now + LEASE,
             job=job,
         )
-        previous = self._previous(connection, client, pool.medium, group)
+        previous = previous_copy(connection, self._primary.ours, client, pool.medium, group)
         details = {
             "salt": salt.hex(),
             "backup_id": backup_id,
-            "client": client,
+            "client": client.name,
+            "client_host": None if client.host is None else client.host.hex(),
             "started_ns": to_ns(now),
             "slp": slp,
             "slp_version": policy.version,
@@ -190,9 +192,19 @@ class ClientWork:
         paths: Sequence[bytes],
         *,
         kind: str = RESTORE,
+        client: HostId | None = None,
         silent: Collection[HostId] = (),
     ) -> StartedRestore:
         """Begin a restore or mount of a copy of this domain; the first that can be read, if none is named.
+
+        Args:
+            connection: of the transaction that makes the job.
+            image: which.
+            copy: its number.
+            paths: what is wanted of it; nothing stands for everything.
+            kind: restore or mount.
+            client: the registered host that gets it; ``None`` for the media server's own host.
+            silent: media servers that are chosen last.
 
         Raises:
             ImageNotFoundError: there is no such image.
@@ -200,7 +212,7 @@ class ClientWork:
             NoMediaServerError: nobody serves its pool.
         """
         found = get_image(connection, image)
-        chosen = self._readable_copy(found, copy)
+        chosen = readable_copy(self._primary.domain, found, copy)
         medium = get_medium(connection, chosen.medium)
         host = self._host_of(connection, medium, silent)
         now = self._primary.clock.now()
@@ -210,7 +222,11 @@ class ClientWork:
             NewJob(kind, subject=found.backup_id, params={"image": to_text(image), "copy": chosen.key.number}),
             now,
         )
-        details = {"paths": [base64.b64encode(path).decode("ascii") for path in paths], "cipher": chosen.cipher}
+        details = {
+            "client_host": None if client is None else client.hex(),
+            "paths": [base64.b64encode(path).decode("ascii") for path in paths],
+            "cipher": chosen.cipher,
+        }
         grant = self._grant(connection, job, kind, host, chosen.medium, chosen.key, None, found.key_group, details)
         return StartedRestore(job, grant, host, found, chosen)
 
@@ -222,12 +238,15 @@ class ClientWork:
         Raises:
             GrantError: there is no such grant.
             NotYoursError: the job is another media server's.
+            AuthenticationError: another client brings it than the one that the job is for.
         """
 
         def deed(connection: Connection) -> messages.JobSpec:
             row = self._row(connection, host, said.job)
             if not hmac.compare_digest(bytes(row.digest), hashlib.sha256(said.grant).digest()):
                 raise GrantError("the grant is not this job's")
+            client = _client_of(row)
+            require_shown(connection, self._primary.domain, client, said.shown, now=self._primary.clock.now())
             previous = None
             if row.details.get("previous"):
                 image, number = row.details["previous"]
@@ -243,6 +262,7 @@ class ClientWork:
                 tags=list(self._usable_tags(KeyGroupId(row.key_group))) if row.kind == BACKUP else [],
                 previous=previous,
                 paths=[base64.b64decode(path) for path in row.details["paths"]],
+                client=client,
             )
 
         return transact(self._primary.engine, deed)
@@ -282,7 +302,7 @@ class ClientWork:
                 salt=bytes.fromhex(details["salt"]),
                 backup_id=details["backup_id"],
                 client=details["client"],
-                client_host=self._primary.ours.host,
+                client_host=_client_of(row) or self._primary.ours.host,
                 started_ns=details["started_ns"],
                 slp=details["slp"],
                 slp_version=details["slp_version"],
@@ -444,43 +464,6 @@ class ClientWork:
             return []
         return sorted(self._primary.kms.management.decryptable())[:1_024]
 
-    def _previous(
-        self, connection: Connection, client: str, medium: MediumId, group: KeyGroupId
-    ) -> tuple[CopyKey, int] | None:
-        """Find the newest backup of this client in the same pool and key group that can be read now.
-
-        Returns:
-            The copy, and when its backup began, ns.
-        """
-        page = find_images(connection, ImageFilter(client=client, origin=self._primary.domain, medium=medium), limit=20)
-        for image in page.images:
-            if image.key_group != group:
-                continue
-            for copy in image.copies:
-                here = copy.medium == medium and copy.state is CopyState.COMPLETE
-                if here and copy.readability is Readability.READABLE:
-                    return copy.key, image.started_ns
-        return None
-
-    def _readable_copy(self, image: Image, number: int | None) -> Copy:
-        here = [
-            copy
-            for copy in image.copies
-            if copy.key.domain == self._primary.domain
-            and copy.state is CopyState.COMPLETE
-            and (number is None or copy.key.number == number)
-        ]
-        for copy in here:
-            if copy.readability is Readability.READABLE:
-                return copy
-        missing = sorted({tag.hex() for copy in here for tag in copy.unknown_tags})
-        if missing:
-            raise NotReadableError(f"the image '{to_text(image.image)}' waits for the key {', '.join(missing)}")
-        raise NotReadableError(
-            f"no copy of the image '{to_text(image.image)}' in this domain can be read",
-            hint="see its copies with 'strongroom image show'",
-        )
-
     def _grant(
         self,
         connection: Connection,
@@ -509,3 +492,9 @@ class ClientWork:
             )
         )
         return Secret(grant)
+
+
+def _client_of(row: Row[Any]) -> HostId | None:
+    """Tell which registered host a job is for; ``None`` for the media server's own."""
+    text = row.details.get("client_host")  # jobs that were open at an upgrade have none
+    return None if text is None else HostId(bytes.fromhex(text))

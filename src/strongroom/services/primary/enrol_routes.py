@@ -1,4 +1,7 @@
-"""Routes of the peer listener by which hosts come to their certificates: ``/v1/enrol`` with a token, ``/v1/renew``."""
+"""Routes of the peer listener by which hosts come to their certificates.
+
+``/v1/enrol`` and ``/v1/reissue`` with a token, ``/v1/renew`` with the present certificate.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class EnrolRoutes:
 
     Args:
         registrar: admits hosts.
-        limit: for the route that needs no certificate.
+        limit: for the routes that need no certificate.
     """
 
     registrar: Registrar
@@ -44,7 +47,11 @@ class EnrolRoutes:
 
     def table(self) -> list[web.RouteDef]:
         """Give the routes."""
-        return [web.post(messages.ENROL_PATH, self._enrol), web.post(messages.RENEW_PATH, self._renew)]
+        return [
+            web.post(messages.ENROL_PATH, self._enrol),
+            web.post(messages.REISSUE_PATH, self._reissue),
+            web.post(messages.RENEW_PATH, self._renew),
+        ]
 
     async def _enrol(self, request: web.Request) -> web.Response:
         self.limit.count(request.remote or "")
@@ -64,6 +71,14 @@ class EnrolRoutes:
         )
         actor = Actor(ActorKind.ANONYMOUS, "", request.remote or "")
         return _issued(await asyncio.to_thread(self.registrar.enrol, application, actor))
+
+    async def _reissue(self, request: web.Request) -> web.Response:
+        self.limit.count(request.remote or "")
+        said = _decode(await read_body(request, messages.MAX_MESSAGE_BYTES), messages.ReissueRequest)
+        token = Secret(said.token.encode("utf-8"))
+        host, home = HostId(from_text(said.host)), DomainId(bytes.fromhex(said.home))
+        actor = Actor(ActorKind.ANONYMOUS, "", request.remote or "")
+        return _issued(await asyncio.to_thread(self.registrar.reissue, token, said.request, host, home, actor))
 
     async def _renew(self, request: web.Request) -> web.Response:
         transport = request.transport

@@ -26,6 +26,20 @@ class NotYoursError(AuthorityError):
     code = "work.not-yours"
 
 
+class NotAClientError(AuthorityError):
+    """A host that is not registered as a client of this domain wants to do a client's work."""
+
+    code = "work.not-a-client"
+    default_hint = "enrol it with a token of the purpose 'enrol-host' and the role 'client': 'strongroom host enrol'"
+
+
+class WrongClientError(AuthorityError):
+    """A grant was brought by another host than the one that its job is for."""
+
+    code = "work.wrong-client"
+    default_hint = "run the backup or restore on the host that is to be backed up or to get the files"
+
+
 class InterruptedWorkError(UnavailableError):
     """Nobody serves the client of a job any more: its media server was ended, or the client never came."""
 

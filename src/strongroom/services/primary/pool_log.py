@@ -2,7 +2,7 @@
 
 One row for each object that somebody has not heard of yet, and for each container that is condemned; its number tells
 when the row changed last, and rises over all rows of a pool. A media server takes in what is behind the number that
-it knows, before each piece of work. Source: ``docs/reference/protocols/media-server.md`` and ADR 0015.
+it knows, before each piece of work. Source: ``docs/reference/protocols/media-server.md`` and ADR 0014.
 
     (none) ──stored──► stored ◄──reprieve── condemned ──remove──► removed
                           └──────condemn───────►┘

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,15 +14,12 @@ from sqlalchemy import Connection, exists, select
 from strongroom.api.ports import (
     CheckFacts,
     CredentialFacts,
-    DataGrant,
     HeldCertificate,
     ImportPolicyCheck,
     LockFacts,
     NewBucket,
     NewCredential,
     PoolFacts,
-    StartedBackup,
-    StartedRestore,
     StorageOffer,
     TargetFacts,
 )
@@ -32,7 +28,7 @@ from strongroom.catalog.errors import CopyNotFoundError
 from strongroom.catalog.expiry import lock_copy
 from strongroom.catalog.images import get_image
 from strongroom.catalog.media import add_medium, get_medium, note_locks
-from strongroom.catalog.model import CopyState, Image, Medium, Readability
+from strongroom.catalog.model import CopyState, Medium, Readability
 from strongroom.catalog.tables import copies, file_lists
 from strongroom.core.clock import from_ns, to_ns
 from strongroom.core.errors import StrongroomError
@@ -60,7 +56,6 @@ from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
 from strongroom.services import messages, upkeep_messages
 from strongroom.services.primary import bucket_keys, pool_servers, pools
-from strongroom.services.primary.client_work import MOUNT, RESTORE, ClientWork
 from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.errors import (
     NoMediaServerError,
@@ -324,56 +319,6 @@ def _checks(told: messages.PoolState | None) -> CheckFacts | None:
         return None
     oldest = told.checks.oldest_ns
     return CheckFacts(None if oldest is None else from_ns(oldest), told.checks.unchecked, told.checks.damaged)
-
-
-class Backups:
-    """Backups of this domain's clients."""
-
-    def __init__(self, primary: Primary, work: ClientWork, media: MediaClients) -> None:
-        self._primary = primary
-        self._work = work
-        self._media = media
-
-    def start(self, _actor: Actor, client: str | None, paths: Sequence[bytes], slp: str) -> StartedBackup:
-        """Begin a backup."""
-        name = client or socket.gethostname()
-        silent = self._media.silent()
-        begun = transact(self._primary.engine, lambda c: self._work.start_backup(c, name, paths, slp, silent=silent))
-        grant = _grant(self._primary, begun.grant, begun.host)
-        return StartedBackup(begun.job, begun.image, grant, begun.previous_started)
-
-
-class Restores:
-    """Restores and mounts on this domain's clients."""
-
-    def __init__(self, primary: Primary, work: ClientWork, media: MediaClients) -> None:
-        self._primary = primary
-        self._work = work
-        self._media = media
-
-    def is_of_here(self, image: Image) -> bool:
-        """Tell whether an image is of the client on which it would be restored: the primary's own host."""
-        return image.domain == self._primary.domain and image.client == socket.gethostname()
-
-    def start(
-        self, _actor: Actor, image: ImageId, copy: int | None, paths: Sequence[bytes], *, mount: bool
-    ) -> StartedRestore:
-        """Begin a restore or mount."""
-        kind = MOUNT if mount else RESTORE
-        silent = self._media.silent()
-        begun = transact(
-            self._primary.engine,
-            lambda c: self._work.start_restore(c, image, copy, paths, kind=kind, silent=silent),
-        )
-        grant = _grant(self._primary, begun.grant, begun.host)
-        return StartedRestore(begun.job, grant, begun.image.files, begun.image.content_bytes)
-
-
-def _grant(primary: Primary, grant: Secret, host: HostId) -> DataGrant:
-    """Tell a client which socket of this machine its media server listens at."""
-    with read(primary.engine) as connection:
-        told = connection.execute(select(media_beats.c.socket).where(media_beats.c.host == host)).scalar_one_or_none()
-    return DataGrant(Secret(grant.reveal().hex().encode()), told or str(primary.home.media_socket))
 
 
 class Imports:

@@ -27,7 +27,7 @@ from strongroom.catalog.copies import (
     renew_lease,
     session_epoch,
 )
-from strongroom.catalog.errors import LeaseLostError
+from strongroom.catalog.errors import ConflictError, LeaseLostError, TextError
 from strongroom.catalog.images import get_image
 from strongroom.catalog.model import CameBy, Copy, CopyKey, CopyState
 from strongroom.catalog.rows import find_copy, get_copy, load_copies
@@ -37,6 +37,7 @@ from strongroom.core.ids import UUID_BYTES, DomainId, HostId, ImageId, MediumId,
 from strongroom.database import transact
 from strongroom.formats import copy_header, hop, signed
 from strongroom.formats.copy_header import CheckedCopy
+from strongroom.formats.errors import OutOfBoundsError
 from strongroom.formats.fragment import Fragment
 from strongroom.formats.hop import HOP, Hop
 from strongroom.formats.image_header import ImageHeader, header_digest
@@ -104,7 +105,8 @@ class Receiving:
             ImageBusyError: it is being written into another pool.
             AlreadyHeldError: it is here; its receipt goes out again.
         """
-        offer = self._check_offer(said)
+        with errors.judging():
+            offer = self._check_offer(said)
 
         def deed(connection: Connection) -> messages.Receiving | bytes:
             sender = DomainId(said.sender)
@@ -134,7 +136,12 @@ class Receiving:
         return outcome
 
     def commit(self, host: HostId, said: messages.CommitReceived) -> messages.FragmentToWrite:
-        """Sign the headers of an image that is stored, or give the same fragment again."""
+        """Sign the headers of an image that is stored, or give the same fragment again.
+
+        Raises:
+            BadImageError: no copy header of ours can hold what came with the image, the catalog cannot take its header,
+                or has another one of this image.
+        """
 
         def deed(connection: Connection) -> messages.FragmentToWrite:
             row = connection.execute(
@@ -148,19 +155,22 @@ class Receiving:
             if signed_before is not None:
                 return fragment_to_write(medium.medium, key, signed_before)
             sent = copy_header.verify(bytes(row.copy_header), pinned=DomainId(row.sender))
-            fragment = sign_received(
-                self._primary,
-                medium,
-                sent,
-                bytes(row.hop),
-                copy=row.copy,
-                slp=row.slp,
-                slp_version=row.slp_version,
-                retention=timedelta(seconds=row.retention_seconds),
-                tags=tuple(said.tags),
-            )
-            require_followed(connection, medium.medium, session_epoch(connection, row.session), said.followed)
-            commit_copy(connection, row.session, [fragment], now=self._primary.clock.now(), known=None)
+            try:
+                fragment = sign_received(
+                    self._primary,
+                    medium,
+                    sent,
+                    bytes(row.hop),
+                    copy=row.copy,
+                    slp=row.slp,
+                    slp_version=row.slp_version,
+                    retention=timedelta(seconds=row.retention_seconds),
+                    tags=tuple(said.tags),
+                )
+                require_followed(connection, medium.medium, session_epoch(connection, row.session), said.followed)
+                commit_copy(connection, row.session, [fragment], now=self._primary.clock.now(), known=None)
+            except (OutOfBoundsError, ConflictError, TextError) as error:
+                raise errors.BadImageError(error.message) from error
             connection.execute(
                 update(receiving_sessions)
                 .where(receiving_sessions.c.session == row.session)

@@ -36,6 +36,7 @@ from strongroom.people.roles import UserRole
 from strongroom.people.users import Grant
 from strongroom.pki import registry, tokens
 from strongroom.pki.ca import Authority, IssuerKind, make_issuer, make_root, to_der
+from strongroom.pki.channel import DEFAULT_PORT
 from strongroom.pki.enrol import Application, Issued, Registrar
 from strongroom.pki.fingerprint import Fingerprint, fingerprint_of
 from strongroom.pki.roles import Role
@@ -43,7 +44,7 @@ from strongroom.pki.tokens import Purpose, TokenOrder
 from strongroom.services.identity import Identities
 from strongroom.services.primary import service_keys
 from strongroom.services.primary.service_keys import ServiceKeys
-from strongroom.settings.domain import DEFAULT_PORT, check_listen, write_settings
+from strongroom.settings.domain import check_listen, write_settings
 from strongroom.settings.home import Home
 
 ARCHIVE_CERTIFICATE = "archive-certificate"
