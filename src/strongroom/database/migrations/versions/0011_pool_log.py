@@ -1,6 +1,6 @@
 """Several media servers of a pool: which, where they are reached, and what they must hear of each other.
 
-Revision ID: 0013
+Revision ID: 0011
 Revises: 0010
 """
 
