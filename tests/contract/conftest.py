@@ -8,28 +8,37 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from strongroom.database import open_engine, upgrade
-from tests.support.databases import KINDS, empty_database
+from strongroom.database import open_engine
+from tests.support.databases import KINDS, empty_database, made_database
 
 
 @pytest.fixture(params=KINDS)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database."""
-    server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with empty_database(request.param, tmp_path, server) as url:
-        yield url
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of database."""
+    return str(request.param)
 
 
 @pytest.fixture
-def empty(database_url: str) -> Iterator[Engine]:
+def server_url(request: pytest.FixtureRequest, kind: str) -> str:
+    """A database on the server of this kind; nothing where there is none."""
+    return str(request.getfixturevalue("postgresql_url")) if kind == "postgresql" else ""
+
+
+@pytest.fixture
+def empty(kind: str, server_url: str, tmp_path: Path) -> Iterator[Engine]:
     """An engine of an empty database."""
-    engine = open_engine(database_url)
+    with empty_database(kind, tmp_path, server_url) as url:
+        yield from _engine_of(url)
+
+
+@pytest.fixture
+def database(kind: str, server_url: str, tmp_path: Path) -> Iterator[Engine]:
+    """An engine of a database with the tables of the product."""
+    with made_database(kind, tmp_path, server_url) as url:
+        yield from _engine_of(url)
+
+
+def _engine_of(url: str) -> Iterator[Engine]:
+    engine = open_engine(url)
     yield engine
     engine.dispose()
-
-
-@pytest.fixture
-def database(empty: Engine) -> Engine:
-    """An engine of a database with the tables of the product."""
-    upgrade(empty)
-    return empty

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 
 from strongroom.core.errors import StrongroomError, UnavailableError
 from strongroom.core.ids import DomainId
-from strongroom.database import open_engine, read, transact, upgrade
+from strongroom.database import open_engine, read, transact
 from strongroom.formats import peer_messages as wire
 from strongroom.formats.peer_messages import ExchangeRecord, Message, SLPCheck, SLPChecked
 from strongroom.trust import home, store
@@ -21,7 +21,7 @@ from strongroom.trust.errors import OutboxFullError
 from strongroom.trust.exchange import MAX_WAITING, Handler, Reply, answer_to
 from strongroom.trust.state import Added, Asked, Decision, Suspended, TrustState
 from strongroom.trust.tables import peer_handled, peer_messages
-from tests.support.databases import KINDS, empty_database
+from tests.support.databases import KINDS, made_database
 from tests.support.trust import Primary
 
 ACTIVE = frozenset({TrustState.ACTIVE})
@@ -37,7 +37,6 @@ class Pair:
         engines = [open_engine(url) for url in urls]
         for engine in engines:
             stack.callback(engine.dispose)
-            upgrade(engine)
         more = {"slp.check": Handler(ACTIVE, self.check), "slp.checked": Handler(ACTIVE, lambda *_: ())}
         self.a, self.b = (Primary(name, engine, more=more) for name, engine in zip("AB", engines, strict=True))
         transact(self.a.engine, lambda c: self.add(c, self.a, self.b))
@@ -98,7 +97,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, postgresql_url: str) ->
         for name in ("a", "b"):
             folder = tmp_path / name
             folder.mkdir()
-            urls.append(stack.enter_context(empty_database(request.param, folder, postgresql_url)))
+            urls.append(stack.enter_context(made_database(request.param, folder, postgresql_url)))
         yield Pair(urls, stack)
 
 

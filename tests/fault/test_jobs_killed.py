@@ -17,11 +17,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from strongroom.database import is_sqlite, open_engine, read, transact, upgrade, write
+from strongroom.database import is_sqlite, open_engine, read, transact, write
 from strongroom.jobs import JobId, JobState, JobStore, NewJob
 from strongroom.settings.system import SystemClock
 from tests.fault.jobs_worker import harvest
-from tests.support.databases import KINDS, empty_database
+from tests.support.databases import KINDS, made_database
 
 WORKER = Path(__file__).parent / "jobs_worker.py"
 SHORT_TRANSACTIONS = "&options=" + quote("-c idle_in_transaction_session_timeout=800")
@@ -61,14 +61,13 @@ class Worker:
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with empty_database(request.param, tmp_path, server) as made:
+    with made_database(request.param, tmp_path, server) as made:
         yield made
 
 
 @pytest.fixture
 def database(url: str) -> Iterator[Engine]:
     engine = open_engine(url)
-    upgrade(engine)
     with write(engine) as connection:
         harvest.create(connection)
     yield engine

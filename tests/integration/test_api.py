@@ -18,20 +18,21 @@ from strongroom.cli.api_client import ApiClient
 from strongroom.cli.main import main
 from strongroom.core.errors import AuthenticationError, NotFoundError
 from strongroom.core.secret import Secret
-from strongroom.database import open_engine, upgrade
+from strongroom.database import open_engine
 from strongroom.people.roles import UserRole
 from strongroom.people.users import Grant
 from strongroom.pki.ca import load_certificate
 from strongroom.pki.fingerprint import fingerprint_of
 from tests.support.api import PASSWORD, Stage
+from tests.support.databases import copy_tables
 from tests.support.trust import Listener
 
 
 @contextmanager
 def stage_in(folder: Path, name: str) -> Iterator[Stage]:
     folder.mkdir()
+    copy_tables(folder / "catalog.db")
     engine = open_engine(f"sqlite:///{folder / 'catalog.db'}")
-    upgrade(engine)
     try:
         yield Stage(engine, folder, name)
     finally:

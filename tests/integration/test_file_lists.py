@@ -30,7 +30,8 @@ from strongroom.catalog.model import CameBy
 from strongroom.core.clock import from_ns
 from strongroom.core.ids import ImageId
 from strongroom.core.secret import Secret
-from strongroom.database import open_engine, read, upgrade, write
+from strongroom.database import open_engine, read, write
+from tests.support.databases import copy_tables
 from tests.support.images import NS, ORIGIN, T0, FixedEntropy, fixed, image_id
 
 NOW, LATER = from_ns(T0 + 120 * NS), from_ns(T0 + 7200 * NS)
@@ -50,8 +51,8 @@ def entries(paths: tuple[bytes, ...] = PATHS) -> Iterator[FileEntry]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
+    copy_tables(tmp_path / "strongroom.db")
     engine = open_engine(f"sqlite:///{tmp_path / 'strongroom.db'}")
-    upgrade(engine)
     yield engine
     engine.dispose()
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from strongroom.core.errors import RefusedError, StrongroomError
 from strongroom.core.ids import HostId, from_text, to_text
 from strongroom.core.secret import Secret
-from strongroom.database import open_engine, read, transact, upgrade
+from strongroom.database import open_engine, read, transact
 from strongroom.pki import bootstrap, keys, messages, registry, revocation, tls
 from strongroom.pki.ca import Authority, to_der
 from strongroom.pki.channel import Address, open_channel
@@ -41,6 +41,7 @@ from strongroom.pki.errors import (
 from strongroom.pki.fingerprint import Fingerprint, read_pin
 from strongroom.pki.roles import Role
 from strongroom.settings.system import SystemClock
+from tests.support.databases import copy_tables
 from tests.support.domains import ADMIN, CA, Domain
 
 CLOCK = SystemClock()
@@ -150,8 +151,8 @@ def serving(listener: Listener) -> Iterator[Listener]:
 
 @pytest.fixture
 def domain(tmp_path: Path) -> Iterator[Domain]:
+    copy_tables(tmp_path / "db")
     engine = open_engine(f"sqlite:///{tmp_path / 'db'}")
-    upgrade(engine)
     yield Domain(1, engine, CLOCK)
     engine.dispose()
 

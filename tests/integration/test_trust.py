@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 
 import strongroom.trust.tables as t
 from strongroom.core.errors import StrongroomError
-from strongroom.database import DatabaseFullError, open_engine, read, transact, upgrade
+from strongroom.database import DatabaseFullError, open_engine, read, transact
 from strongroom.formats import peer_messages as wire
 from strongroom.formats.peer_messages import ExchangeRecord
 from strongroom.pki import keys, messages, registry, revocation, tokens
@@ -32,6 +32,7 @@ from strongroom.trust.check import Leg, TrustChecker, Verdict
 from strongroom.trust.decisions import Dependant, TrustDesk
 from strongroom.trust.making import Invitation
 from strongroom.trust.state import Broken, TrustState
+from tests.support.databases import copy_tables
 from tests.support.trust import ADMIN, ENTROPY, Listener, Primary
 
 
@@ -44,9 +45,9 @@ class Two:
         self.at_b = stack.enter_context(Listener(self.b)).address
 
     def _primary(self, name: str, folder: Path, stack: ExitStack) -> Primary:
+        copy_tables(folder / f"{name}.db")
         engine = open_engine(f"sqlite:///{folder / name}.db")
         stack.callback(engine.dispose)
-        upgrade(engine)
         return Primary(name, engine)
 
     def make(self) -> None:

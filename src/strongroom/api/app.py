@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from fastapi import FastAPI
@@ -41,7 +42,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     for routes in ALL:
         app.include_router(routes.router, prefix=PREFIX)
-    app.state.openapi = describe()
+    app.state.describe = describe  # a second of work, when somebody asks for it
     problems.install(app, parts.entropy)
     app.add_middleware(BodyLimit)
     app.add_middleware(NotKept)
@@ -71,8 +72,9 @@ class NotKept:
         await self._app(scope, receive, marked)
 
 
+@functools.cache
 def describe() -> dict[str, Any]:
-    """Make the OpenAPI document of all routes; it is the same for every domain."""
+    """Make the OpenAPI document of all routes, which nobody changes; it is the same for every domain."""
     app = FastAPI(openapi_url=None)
     for routes in ALL:
         app.include_router(routes.router, prefix=PREFIX)

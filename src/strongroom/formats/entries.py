@@ -293,7 +293,7 @@ def decode_all(bodies: list[bytes]) -> list[Record]:
         DamagedError, NewerFormatError: as :func:`decode` of the first that is not right.
     """
     found: list[Record] = []
-    for is_file, run in itertools.groupby(bodies, lambda body: _type_of(body) <= BLOCK_DEVICE):
+    for is_file, run in itertools.groupby(bodies, _is_file):
         together = list(run)
         found += decode_files(together) if is_file else map(decode, together)
     return found
@@ -325,6 +325,14 @@ def shown(path: bytes) -> str:
     """Write a path for a message: quoted, other bytes than text escaped, cut when it is very long."""
     text = path[:200].decode("utf-8", "backslashreplace")
     return repr(text + "…" if len(path) > len(path[:200]) else text)
+
+
+def _is_file(body: bytes) -> bool:
+    """Tell whether a record is of a file; no for what has no type, which :func:`decode` refuses in its turn."""
+    try:
+        return _type_of(body) <= BLOCK_DEVICE
+    except DamagedError:
+        return False
 
 
 def _type_of(body: bytes) -> int:

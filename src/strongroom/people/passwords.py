@@ -8,6 +8,7 @@ memory of everything else.
 
 from __future__ import annotations
 
+import base64
 import threading
 import unicodedata
 from typing import Final
@@ -41,6 +42,14 @@ def hash_password(password: Secret, entropy: Entropy) -> str:
     )
     with _turns:
         return kdf.derive_phc_encoded(_normal(password))
+
+
+def hash_of_nobody(entropy: Entropy) -> str:
+    """Make what no password matches, though comparing takes as long: salt and hash are drawn, not computed."""
+    salt, drawn = (
+        base64.b64encode(entropy.bytes(count)).decode("ascii").rstrip("=") for count in (SALT_BYTES, HASH_BYTES)
+    )
+    return f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${salt}${drawn}"
 
 
 def matches(password: Secret, kept: str) -> bool:

@@ -24,7 +24,7 @@ from strongroom.people.errors import (
     SessionUnknownError,
     SignInError,
 )
-from strongroom.people.passwords import hash_password, matches
+from strongroom.people.passwords import hash_of_nobody, matches
 from strongroom.people.roles import ALL_PERMISSIONS, PERMISSIONS
 from strongroom.people.tables import people_sessions, people_system_accounts, people_users
 from strongroom.people.users import EVERYWHERE, Grant, UserId, grants_of
@@ -81,7 +81,7 @@ class Door:
         self._clock = clock
         self._entropy = entropy
         # Compared with when there is no such user, so that the answer takes as long.
-        self._nobody = hash_password(Secret(entropy.bytes(SESSION_BYTES).hex().encode()), entropy)
+        self._nobody = hash_of_nobody(entropy)
 
     def sign_in(self, name: str, password: Secret, address: str) -> Secret:
         """Begin a session by name and password.

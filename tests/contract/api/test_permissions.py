@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Connection, Engine, text
 
 from strongroom import audit
+from strongroom.api.app import describe
 from strongroom.api.routes import ALL
 from strongroom.api.routing import PERMISSION_KEY
 from strongroom.database import is_sqlite, read, transact
@@ -72,9 +73,7 @@ HOSTILE_PARTS: Final = ["a\0b", "ü\u202e", "x" * 3_000, str(2**70), "-1", "..",
 
 def operations(stage: Stage) -> list[tuple[str, str, dict[str, Any]]]:
     return [
-        (method, path, operation)
-        for path, item in stage.app.state.openapi["paths"].items()
-        for method, operation in item.items()
+        (method, path, operation) for path, item in describe()["paths"].items() for method, operation in item.items()
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from strongroom.core.secret import Secret
 from strongroom.people.errors import WeakPasswordError
-from strongroom.people.passwords import check_strength, hash_password, matches
+from strongroom.people.passwords import check_strength, hash_of_nobody, hash_password, matches
 from tests.support.domains import ENTROPY
 
 
@@ -18,6 +18,14 @@ def test_kept_form_is_argon2id_with_its_parameters_and_fits_only_its_password() 
     assert matches(Secret("Ka\u0308se und Brot".encode()), kept)
     assert not matches(Secret(b"Kase und Brot"), kept)
     assert not matches(Secret(b"\xff"), kept)
+
+
+def test_what_is_kept_of_nobody_looks_like_any_other_and_is_compared_as_one() -> None:
+    kept, nobody = hash_password(Secret(b"correct horse"), ENTROPY), hash_of_nobody(ENTROPY)
+    assert [len(part) for part in kept.split("$")] == [len(part) for part in nobody.split("$")]
+    assert kept.split("$")[:4] == nobody.split("$")[:4]
+    assert hash_of_nobody(ENTROPY) != nobody
+    assert not matches(Secret(b"correct horse"), nobody)  # and not an error: it was computed with these parameters
 
 
 @pytest.mark.parametrize(

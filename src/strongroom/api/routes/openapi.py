@@ -12,9 +12,9 @@ routes = Routes("openapi")
 
 
 @routes.get("/openapi.json", ANYBODY)
-async def show_openapi(request: Request) -> JSONResponse:
+def show_openapi(request: Request) -> JSONResponse:
     """Fetch the OpenAPI document.
 
     It describes this interface, and nothing of this domain.
     """
-    return JSONResponse(request.app.state.openapi)
+    return JSONResponse(request.app.state.describe())
