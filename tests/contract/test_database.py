@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 import strongroom.audit.tables
 import strongroom.catalog.tables
@@ -39,6 +40,7 @@ from strongroom.database import (
     write,
 )
 from strongroom.database.columns import ColumnValueError
+from strongroom.database.migrate import MIGRATIONS
 
 things = sa.Table(
     "things",
@@ -58,6 +60,13 @@ def engine(empty: sa.Engine) -> sa.Engine:
     with write(empty) as connection:
         things.create(connection)
     return empty
+
+
+def test_names_of_the_revisions_are_those_that_alembic_knows() -> None:
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    names = {script.name.partition("_")[0] for script in (MIGRATIONS / "versions").glob("[0-9]*.py")}
+    assert {script.revision for script in scripts.walk_revisions()} == names
+    assert scripts.get_current_head() == latest_version()
 
 
 def test_schema_after_all_revisions_is_that_of_the_tables(database: sa.Engine) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, Engine
 
@@ -264,9 +265,19 @@ class _Targets:
 
 
 class Stage:
-    """One primary with its application, and a client for it."""
+    """One primary with its application, and a client for it.
 
-    def __init__(self, engine: Engine, folder: Path, name: str = "here", *, port: int = 1) -> None:
+    Args:
+        engine: of a database with the tables of the product.
+        folder: for the keystore and the file lists.
+        name: of the domain.
+        port: at which its peer listener is said to be.
+        app: the application of a stage that is over, made this one's: what FastAPI works out for it takes a while.
+    """
+
+    def __init__(
+        self, engine: Engine, folder: Path, name: str = "here", *, port: int = 1, app: FastAPI | None = None
+    ) -> None:
         self.engine = engine
         self.primary = Primary(name, engine, port=port)
         self.kms = KmsHome(folder, name)
@@ -298,7 +309,8 @@ class Stage:
             entropy=ENTROPY,
             started=self.primary.clock.now() - timedelta(minutes=1),
         )
-        self.app = create_app(self.parts)
+        self.app = app or create_app(self.parts)
+        self.app.state.parts = self.parts
         self.stranger = TestClient(self.app, base_url="https://testserver", raise_server_exceptions=False)
 
     def add_user(

@@ -69,6 +69,7 @@ class _Served:
     def __init__(self, postgresql_url: str) -> None:
         self._server = postgresql_url
         self._tables: list[str] = []
+        self._triggers: list[tuple[str, str]] = []
         self._first_rows: dict[str, list[str]] = {}
         self._free: list[str] = []
 
@@ -82,17 +83,17 @@ class _Served:
         url = _url_of(self._server, name)
         _make_tables(url)
         with _connect(url) as connection:
-            self._tables = _tables_of(connection)
+            self._tables, self._triggers = _tables_of(connection), _triggers_of(connection)
             rows = ((table, _rows_of(connection, table)) for table in self._tables)
             self._first_rows = {table: found for table, found in rows if found}
         return url
 
     def give_back(self, url: str) -> None:
-        """Make a database what it was; one with other tables than it had is used no more."""
+        """Make a database what it was; one with other tables or triggers than it had is used no more."""
         with _connect(url) as connection:
             others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             connection.execute(sa.text(f"{others} AND pid <> pg_backend_pid()"))
-            if _tables_of(connection) != self._tables:
+            if (_tables_of(connection), _triggers_of(connection)) != (self._tables, self._triggers):
                 return
             # without triggers, those of foreign keys and those that keep records from being changed
             connection.execute(sa.text("SET session_replication_role = replica"))
@@ -114,6 +115,11 @@ def _served(postgresql_url: str) -> _Served:
 def _tables_of(connection: sa.Connection) -> list[str]:
     found = sa.text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
     return list(connection.execute(found).scalars())
+
+
+def _triggers_of(connection: sa.Connection) -> list[tuple[str, str]]:
+    found = sa.text("SELECT tgname, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgname")
+    return [(row.tgname, row.tgenabled) for row in connection.execute(found)]
 
 
 def _rows_of(connection: sa.Connection, table: str) -> list[str]:

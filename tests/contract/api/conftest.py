@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from tests.support.api import Stage
 
 
+@pytest.fixture(scope="session")
+def apps() -> list[FastAPI]:
+    """Applications that no test uses."""
+    return []
+
+
 @pytest.fixture
-def stage(database: Engine, tmp_path: Path) -> Stage:
+def stage(database: Engine, tmp_path: Path, apps: list[FastAPI]) -> Iterator[Stage]:
     """One primary."""
-    return Stage(database, tmp_path)
+    made = Stage(database, tmp_path, app=apps.pop() if apps else None)
+    yield made
+    apps.append(made.app)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from strongroom.core import errors
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
 ALL = list(commands())
-ALONE = {("demo",), ("host", "enrol"), ("init",), ("inspect",), ("serve",)}
+ALONE = {("demo",), ("host", "enrol"), ("init",), ("inspect",), ("join",), ("serve",)}
 """They ask no domain as somebody who is signed in: they make, run or join one, or need none."""
 HEAVY = ("alembic", "cryptography", "fastapi", "msgspec", "pyarrow", "pydantic", "rich", "sqlalchemy", "uvicorn")
 PROMISED = """

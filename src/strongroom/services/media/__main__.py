@@ -9,7 +9,7 @@ from pathlib import Path
 
 from strongroom.core.errors import StrongroomError
 from strongroom.services import logs
-from strongroom.services.media.server import serve
+from strongroom.services.loading import loading
 from strongroom.services.stopping import from_arguments
 from strongroom.settings.home import Home
 from strongroom.settings.media_host import MediaHost
@@ -18,16 +18,15 @@ from strongroom.settings.system import SystemClock, SystemEntropy
 logger = logging.getLogger(__name__)
 
 
-async def _serve(home: Home) -> None:
-    await serve(home, MediaHost.load(home), SystemClock(), SystemEntropy(), from_arguments())
-
-
 def main() -> int:
     """Run the process."""
+    with loading():
+        from strongroom.services.media.server import serve
     home = Home(Path(sys.argv[1]))
     logs.set_up(home.logs / "media.log")
     try:
-        asyncio.run(_serve(home))
+        settings = MediaHost.load(home)
+        asyncio.run(serve(home, settings, SystemClock(), SystemEntropy(), from_arguments()))
     except StrongroomError as error:
         logger.critical("the media server cannot serve", extra={"event": "cannot-serve", "code": error.code})
         print(f"strongroom: error: {error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - talk to people

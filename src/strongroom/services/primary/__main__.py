@@ -10,29 +10,18 @@ from pathlib import Path
 
 from strongroom.core.errors import StrongroomError
 from strongroom.services import logs
-from strongroom.services.primary.opening import open_primary
-from strongroom.services.primary.running import Running
-from strongroom.services.stopping import Stopping, from_arguments
-from strongroom.settings.domain import DomainSettings
+from strongroom.services.loading import loading
+from strongroom.services.stopping import from_arguments
 from strongroom.settings.home import Home
-from strongroom.settings.system import SystemClock, SystemEntropy
 
 logger = logging.getLogger(__name__)
-
-
-async def serve(home: Home, stopping: Stopping) -> None:
-    """Serve until told to stop."""
-    stopping.install()
-    primary = open_primary(home, DomainSettings.load(home), SystemClock(), SystemEntropy())
-    try:
-        await Running(primary).run(stopping)
-    finally:
-        primary.engine.dispose()
 
 
 def main() -> int:
     """Run the process."""
     faulthandler.enable()  # a crash of a library leaves its stack on stderr
+    with loading():
+        from strongroom.services.primary.serving import serve
     home = Home(Path(sys.argv[1]))
     logs.set_up(home.logs / "primary.log")
     try:

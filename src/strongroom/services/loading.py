@@ -1,0 +1,21 @@
+"""What a role's process does while it loads its code."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Look for no garbage meanwhile, and never again among what was loaded, which stays.
+
+    A primary loads some 700,000 objects; looking through them again and again takes an eighth of its start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
