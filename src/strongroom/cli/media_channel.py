@@ -6,12 +6,12 @@ Source: ``docs/reference/protocols/image-stream.md``. The grant of the job stand
 from __future__ import annotations
 
 import http.client
-import select
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
 from strongroom.cli.api_client import UnreachableServerError, read_json
+from strongroom.cli.chunked_body import ChunkedBody, LocalBody
 from strongroom.cli.media_door import MediaDoor
 from strongroom.client.problems import StreamLostError
 from strongroom.core.secret import Secret
@@ -69,21 +69,9 @@ class MediaChannel:
             StreamLostError: the connection broke, and no answer says why.
             StrongroomError: what the media server refused, also in the middle.
         """
-        headers = {"Transfer-Encoding": "chunked", "Content-Type": "application/octet-stream"}
-        connection = self._begin("POST", path, headers)
-        lost: OSError | None = None
-        has_answered = select.poll()
-        has_answered.register(connection.sock, select.POLLIN)
-        for block in blocks:
-            # A server that will not read on says so at once; to send it all the rest would be in vain.
-            if has_answered.poll(0):
-                lost = ConnectionError("it answered before it had everything")
-                break
-            lost = _send(connection, b"%x\r\n%b\r\n" % (len(block), block)) if block else None
-            if lost is not None:
-                break
-        if lost is None:
-            lost = _send(connection, b"0\r\n\r\n")
+        kind = LocalBody if self._door.is_local else ChunkedBody
+        connection = self._begin("POST", path, {"Content-Type": "application/octet-stream", **kind.headers})
+        lost = _send(kind(connection), blocks)
         # A server that stops reading has said why before: the answer waits in the socket.
         try:
             document = read_json(connection.getresponse())
@@ -124,9 +112,18 @@ class MediaChannel:
             yield piece
 
 
-def _send(connection: http.client.HTTPConnection, data: bytes) -> OSError | None:
+def _send(body: ChunkedBody, blocks: Iterable[bytes]) -> OSError | None:
+    """Send a body; give what stopped that. What goes wrong while the blocks are made is raised."""
+    for block in blocks:
+        try:
+            if not body.is_wanted():
+                return ConnectionError("it answered before it had everything")
+            if block:
+                body.send(block)
+        except OSError as error:
+            return error
     try:
-        connection.send(data)
+        body.end()
     except OSError as error:
         return error
     return None

@@ -15,7 +15,15 @@ from strongroom.cli.api_client import UnixConnection, UnreachableServerError
 
 
 class MediaDoor(Protocol):
-    """How a media server is reached."""
+    """How a media server is reached.
+
+    Attributes:
+        is_local: whether it is on this host, so that what is sent goes through the kernel alone.
+    """
+
+    @property
+    def is_local(self) -> bool:
+        """See above."""
 
     def open(self, timeout: float) -> http.client.HTTPConnection:
         """Open a connection.
@@ -34,6 +42,7 @@ class SocketDoor:
     """The socket of the media server of this host; who may open it, the file system says."""
 
     path: Path
+    is_local: bool = True
 
     def open(self, timeout: float) -> http.client.HTTPConnection:
         """Open a connection over the socket."""

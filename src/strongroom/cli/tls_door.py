@@ -47,6 +47,7 @@ class TLSDoor:
     context: ssl.SSLContext
     host: HostId
     certificates: Collection[str]
+    is_local: bool = False
 
     def open(self, timeout: float) -> http.client.HTTPConnection:
         """Open a connection over TLS; each side has seen who the other is when this returns.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,7 @@ from strongroom.services.media.clients import Caller, Door
 from strongroom.services.media.errors import ClientGoneError, StoppingError
 from strongroom.services.media.jobs import BACKUP, JobThread, MediaServer, Reporter, job_of
 from strongroom.services.media.primary import JobKeys
+from strongroom.services.media.socket_body import SocketBody, ask_handler, let_come
 from strongroom.services.media.streaming import stream_out
 from strongroom.services.record_http import InternalError
 
@@ -64,7 +66,7 @@ class BackupRoutes:
         """Give the routes."""
         return [
             web.get("/v1/backup/{job}/previous", self._previous),
-            web.post("/v1/backup/{job}", self._backup),
+            web.post("/v1/backup/{job}", self._backup, expect_handler=ask_handler),
         ]
 
     async def _previous(self, request: web.Request) -> web.StreamResponse:
@@ -91,7 +93,7 @@ class BackupRoutes:
             try:
                 with self.server.sessions.of(job):
                     await thread.start(backup.open)
-                    await _feed(request, backup, thread)
+                    await _take_body(request, backup, thread)
                     return web.json_response(await thread.start(backup.finish))
             except asyncio.CancelledError:
                 # the server stops; the thread ends what it is at, and then this
@@ -108,21 +110,37 @@ class BackupRoutes:
                 thread.later(backup.end)
 
 
+async def _take_body(request: web.Request, backup: _Backup, thread: JobThread) -> None:
+    """Have the job's thread take the image stream, which it reads by itself if the client lets it."""
+    if not SocketBody.is_possible(request):
+        await _feed(request, backup, thread)
+        return
+    with SocketBody(request) as body:
+        try:
+            await thread.start(lambda: backup.take(body.pieces()))
+        except asyncio.CancelledError:
+            body.interrupt()
+            raise
+
+
 async def _feed(request: web.Request, backup: _Backup, thread: JobThread) -> None:
     """Give the body to the job's thread in pieces of some size: one is stored while the next one comes."""
+    await let_come(request)
     under_way: asyncio.Future[None] | None = None
-    gathered = bytearray()
+    gathered: list[bytes] = []
+    length = 0
     async for part in request.content.iter_any():
-        gathered += part
-        if len(gathered) < _FEED_BYTES and not (under_way is None or under_way.done()):
+        gathered.append(part)
+        length += len(part)
+        if length < _FEED_BYTES and not (under_way is None or under_way.done()):
             continue
         if under_way is not None:
             await under_way
-        under_way = thread.start(partial(backup.feed, bytes(gathered)))
-        gathered.clear()
+        under_way = thread.start(partial(backup.feed, b"".join(gathered)))
+        gathered, length = [], 0
     if under_way is not None:
         await under_way
-    await thread.start(partial(backup.feed, bytes(gathered)))
+    await thread.start(partial(backup.feed, b"".join(gathered)))
 
 
 def _gone(job: int) -> ClientGoneError:
@@ -170,7 +188,12 @@ class _Backup:
             },
         )
 
-    def feed(self, data: bytes) -> None:
+    def take(self, pieces: Iterable[memoryview]) -> None:
+        """Take the whole stream."""
+        for piece in pieces:
+            self.feed(piece)
+
+    def feed(self, data: bytes | memoryview) -> None:
         """Take a piece of the stream."""
         session = self._opened()
         session.feed(data)
