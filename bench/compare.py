@@ -117,7 +117,9 @@ def _backup(work: str, program: Program, corpus: Path, results: Results) -> None
 
 def _restore(name: str, program: Program, corpus: Path, target: Path, results: Results) -> None:
     measure.quiet()
-    _note(results, f"{name} restore", program.name, program.restore(target))
+    cost = program.restore(target)
+    cost.wall += measure.put_on_disk(target)  # some programs end before, some after that
+    _note(results, f"{name} restore", program.name, cost)
     (restored,) = (path for path in (target / corpus.name, target / str(corpus).lstrip("/")) if path.is_dir())
     subprocess.run(["diff", "-r", "--no-dereference", corpus, restored], check=True)
     shutil.rmtree(target)

@@ -92,6 +92,13 @@ def watched(servers: Iterable[int] = ()) -> Iterator[Cost]:
     cost.peak_bytes = max([cost.peak_bytes, *map(peak_bytes, family)])
 
 
+def put_on_disk(path: Path) -> float:
+    """Wait until everything on a file system is on stable storage; give the seconds that took."""
+    began = time.monotonic()
+    subprocess.run(["sync", "-f", path], check=True)
+    return time.monotonic() - began
+
+
 def quiet(seconds: float = 30.0, share: float = 0.1) -> None:
     """Put everything on the disk, and wait until the machine has little else to do; no longer than so many seconds."""
     os.sync()
