@@ -9,6 +9,8 @@ from strongroom.formats.image_stream import MAX_BLOCK_BYTES
 
 _RECORD_BYTES: Final = 512 << 10
 _PIECE_BYTES: Final = 256 << 10
+_SAME_FILES: Final = 4_096
+"""After so many unchanged files the media server hears of them: it copies their records while the walk goes on."""
 
 
 class BlockWriter:
@@ -26,6 +28,8 @@ class BlockWriter:
         self._records: list[bytes] = []
         self._record_bytes = 0
         self._runs: list[tuple[int, int]] = []
+        self._same_files = 0
+        self._is_due = False
 
     def data(self, data: bytes) -> None:
         """Add contents, at most one block of them."""
@@ -58,16 +62,19 @@ class BlockWriter:
 
     def same(self, number: int, count: int) -> None:
         """Say that the next files are those of the previous image from this number on."""
-        if self._runs:
-            first, before = self._runs[-1]
-            if first + before == number:
-                self._runs[-1] = (first, before + count)
-                return
+        if not self._runs and (self._records or self._data):
+            self.flush()
+        first, before = self._runs[-1] if self._runs else (-1, 0)
+        if first + before == number:
+            self._runs[-1] = (first, before + count)
+        else:
             if len(self._runs) == image_stream.MAX_RUNS:
                 self._flush_same()
-        elif self._records or self._data:
-            self.flush()
-        self._runs.append((number, count))
+            self._runs.append((number, count))
+        self._same_files += count
+        if self._same_files >= _SAME_FILES:
+            self._flush_same()
+            self._is_due = True
 
     def problem(self, path: bytes, code: str, message: str) -> None:
         """Add a problem; it stands where it was found, not in the order of the records."""
@@ -90,8 +97,9 @@ class BlockWriter:
 
     def take(self) -> list[bytes]:
         """Give what is ready to be sent, in pieces of some size, and forget it; little is kept until there is more."""
-        if self._ready_bytes < _PIECE_BYTES and not self._is_ended:
+        if self._ready_bytes < _PIECE_BYTES and not (self._is_due or self._is_ended):
             return []
+        self._is_due = False
         pieces: list[bytes] = []
         small: list[bytes] = []
         for part in self._ready:
@@ -114,6 +122,7 @@ class BlockWriter:
         if self._runs:
             self._add(image_stream.same(self._runs))
             self._runs.clear()
+            self._same_files = 0
 
     def _flush_data(self) -> None:
         if self._data:
