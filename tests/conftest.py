@@ -25,18 +25,6 @@ hypothesis.settings.register_profile("search", derandomize=False, print_blob=Tru
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "strongroom"))
 
 
-# Modules here start domains or servers for all of their tests: one worker gets such a module whole.
-WHOLE = frozenset({"docs", "fault", "integration", "scenarios"})
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests belong together, for ``--dist loadgroup``."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in WHOLE:
-            item.add_marker(pytest.mark.xdist_group(f"{folder}/{item.path.stem}"))
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Make or find the folders of the run's servers, each of which starts when a test first wants it."""
     told = getattr(config, "workerinput", None)
