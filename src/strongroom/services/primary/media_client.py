@@ -6,8 +6,8 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -33,6 +33,7 @@ from strongroom.services.record_http import RecordClient, lines_of
 from strongroom.settings.domain import split_address
 
 T = TypeVar("T", bound=msgspec.Struct)
+U = TypeVar("U", messages.SendUpdate, upkeep_messages.CollectUpdate, upkeep_messages.ScrubUpdate)
 
 LONG_SECONDS = 24 * 3600.0
 SILENCE_SECONDS = 120.0
@@ -222,16 +223,8 @@ class MediaClients:
         Raises:
             StrongroomError: what the media server refused with.
         """
-        with (
-            self._working(host),
-            self._client(host).stream(
-                "/v1/work/collect-pool", messages.encode(request), timeout=SILENCE_SECONDS
-            ) as response,
-        ):
-            for data in lines_of(response):
-                told = messages.decode(data, upkeep_messages.CollectUpdate)
-                if told.document is not None:
-                    raise from_document(told.document)
+        with closing(self._updates(host, "collect-pool", request, upkeep_messages.CollectUpdate)) as updates:
+            for told in updates:
                 if told.collected is not None:
                     return told.collected
                 context.progress(bytes_done=told.done, bytes_total=told.total, message=told.message)
@@ -246,13 +239,8 @@ class MediaClients:
         Raises:
             StrongroomError: what the media server refused with.
         """
-        with self._client(host).stream(
-            "/v1/work/scrub-pool", messages.encode(request), timeout=SILENCE_SECONDS
-        ) as response:
-            for data in lines_of(response):
-                told = messages.decode(data, upkeep_messages.ScrubUpdate)
-                if told.document is not None:
-                    raise from_document(told.document)
+        with closing(self._updates(host, "scrub-pool", request, upkeep_messages.ScrubUpdate)) as updates:
+            for told in updates:
                 if told.scrubbed is not None:
                     return told.scrubbed
                 context.progress(bytes_done=told.done, bytes_total=told.total, message=told.message)
@@ -265,16 +253,8 @@ class MediaClients:
         Raises:
             StrongroomError: what the media server, or the target, refused with.
         """
-        with (
-            self._working(host),
-            self._client(host).stream(
-                "/v1/work/send-image", messages.encode(request), timeout=SILENCE_SECONDS
-            ) as response,
-        ):
-            for data in lines_of(response):
-                told = messages.decode(data, messages.SendUpdate)
-                if told.document is not None:
-                    raise from_document(told.document)
+        with closing(self._updates(host, "send-image", request, messages.SendUpdate)) as updates:
+            for told in updates:
                 if told.sent is not None:
                     return told.sent
                 context.progress(bytes_done=told.bytes, files=told.frames)
@@ -292,6 +272,23 @@ class MediaClients:
     def _ask(self, host: HostId, call: str, message: msgspec.Struct, kind: type[T], timeout: float = 60.0) -> T:
         with self._working(host):
             return self._client(host).ask(f"/v1/work/{call}", message, kind, timeout=timeout)
+
+    def _updates(self, host: HostId, call: str, message: msgspec.Struct, kind: type[U]) -> Generator[U]:
+        """Ask for long work, and give what the media server says of it; close it, and the work ends.
+
+        Raises:
+            StrongroomError: what the media server refused with, also in the middle.
+        """
+        asked = messages.encode(message)
+        with (
+            self._working(host),
+            self._client(host).stream(f"/v1/work/{call}", asked, timeout=SILENCE_SECONDS) as response,
+        ):
+            for data in lines_of(response):
+                told = messages.decode(data, kind)
+                if told.document is not None:
+                    raise from_document(told.document)
+                yield told
 
     @contextmanager
     def _working(self, host: HostId) -> Iterator[None]:
