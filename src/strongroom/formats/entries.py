@@ -229,11 +229,16 @@ def decode_files(bodies: list[bytes]) -> list[Entry]:
     Raises:
         DamagedError, NewerFormatError: as :func:`decode` of the first that is not right.
     """
-    if max(map(len, bodies)) <= MAX_RECORD_BYTES:
-        found = records.decode_list(bodies, Entry)
-        if found is not None and _are_plain(found):
-            return found
-    return [_decode_file(body) for body in bodies]
+    found = _decode_plain(bodies)
+    return [_decode_file(body) for body in bodies] if found is None else found
+
+
+def _decode_plain(bodies: list[bytes]) -> list[Entry] | None:
+    """Read records of files in one call; ``None`` when one is of another type, or must be looked at by itself."""
+    if not bodies or max(map(len, bodies)) > MAX_RECORD_BYTES:
+        return None
+    found = records.decode_list(bodies, Entry)
+    return found if found is not None and _are_plain(found) else None
 
 
 def _decode_file(body: bytes) -> Entry:
@@ -261,7 +266,7 @@ def _are_plain(found: list[Entry]) -> bool:
     return True
 
 
-def cut(data: bytes | bytearray) -> tuple[list[bytes], int]:
+def cut(data: bytes) -> tuple[list[bytes], int]:
     """Cut records apart that each have their length before them.
 
     Returns:
@@ -271,18 +276,18 @@ def cut(data: bytes | bytearray) -> tuple[list[bytes], int]:
         DamagedError: a record claims more than its bound.
     """
     bodies: list[bytes] = []
-    view = memoryview(data)
+    length_at = _U32.unpack_from
     at, end = 0, len(data)
     while end - at >= _U32.size:
-        (length,) = _U32.unpack_from(data, at)
+        (length,) = length_at(data, at)
         if length > MAX_RECORD_BYTES:
             raise DamagedError(f"an entry claims {length} bytes, more than its bound {MAX_RECORD_BYTES}")
         body_at = at + _U32.size
-        if end - body_at < length:
+        body_end = body_at + length
+        if body_end > end:
             break
-        at = body_at + length
-        bodies.append(bytes(view[body_at:at]))
-    view.release()
+        bodies.append(data[body_at:body_end])
+        at = body_end
     return bodies, at
 
 
@@ -292,6 +297,9 @@ def decode_all(bodies: list[bytes]) -> list[Record]:
     Raises:
         DamagedError, NewerFormatError: as :func:`decode` of the first that is not right.
     """
+    plain = _decode_plain(bodies)
+    if plain is not None:
+        return [*plain]
     found: list[Record] = []
     for is_file, run in itertools.groupby(bodies, _is_file):
         together = list(run)

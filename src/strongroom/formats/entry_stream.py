@@ -5,13 +5,42 @@ Source: ``docs/reference/formats/entries.md``.
 
 from __future__ import annotations
 
-from typing import Final
+import operator
+from itertools import islice
+from typing import Final, TypeGuard
 
 from strongroom.formats import entries
 from strongroom.formats.entries import End, Entry, MoreAttributes, MoreExtents, Record, shown, walk_key
 from strongroom.formats.errors import DamagedError
 
 _FOLLOWED: Final = entries.EXTENTS_FOLLOW | entries.ATTRIBUTES_FOLLOW
+
+
+def stands_alone(record: Record) -> TypeGuard[Entry]:
+    """Tell whether a record is of a file, and none that belong to it follow."""
+    return type(record) is Entry and not record.flags & _FOLLOWED
+
+
+class RecordCutter:
+    """Cuts a stream of entries into records as it comes; keeps one incomplete record in memory and no more.
+
+    Attributes:
+        rest: the beginning of a record that is not whole yet.
+    """
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
+        """Take the next bytes, and give the records that are whole now, without their lengths.
+
+        Raises:
+            DamagedError: a record claims more than its bound.
+        """
+        data = b"".join((self.rest, data))
+        bodies, used = entries.cut(data)
+        self.rest = data[used:]
+        return bodies
 
 
 class EntriesReader:
@@ -23,7 +52,7 @@ class EntriesReader:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
-        self._rest = bytearray()
+        self._cutter = RecordCutter()
         self._sequence = Sequence(with_extents=True)
         self._end: End | None = None
 
@@ -34,17 +63,14 @@ class EntriesReader:
             DamagedError: against the page, within a record or between records.
             NewerFormatError: a record of a type that this program does not know.
         """
-        rest = self._rest
-        rest += data
-        if self._end is not None and rest:
+        if self._end is not None and data:
             raise DamagedError("something follows the end of the entries")
-        self.bodies, used = entries.cut(rest)
-        del rest[:used]
+        self.bodies = self._cutter.feed(data)
         found = entries.decode_all(self.bodies)
         self._sequence.take_all(found)
         for record in found[-1:]:
             self._end = record if isinstance(record, End) else None
-        if self._end is not None and rest:
+        if self._end is not None and self._cutter.rest:
             raise DamagedError("something follows the end of the entries")
         return found
 
@@ -84,8 +110,10 @@ class Sequence:
         Raises:
             DamagedError: one may not come where it is.
         """
+        if self._take_plain(found):
+            return
         for record in found:
-            if type(record) is Entry and not record.flags & _FOLLOWED:
+            if stands_alone(record):
                 self.settle()
                 self._take_entry(record)
                 if self._with_extents and self._extended != record.size:
@@ -93,6 +121,30 @@ class Sequence:
                 self._entry = None  # nothing may follow it, and nothing is left to look at
             else:
                 self.take(record)
+
+    def _take_plain(self, found: list[Record]) -> bool:
+        """Take files of which each is right and nothing follows; ``False``, and nothing taken, if one is not so."""
+        files: list[Entry] = [record for record in found if stands_alone(record)]
+        if not files or len(files) != len(found):
+            return False
+        keys = [walk_key(file.path) for file in files]
+        if self._key is not None and keys[0] <= self._key:
+            return False
+        if not all(map(operator.lt, keys, islice(keys, 1, None))):
+            return False
+        for file in files:
+            extents = file.extents
+            if not extents:
+                if file.size and self._with_extents:
+                    return False
+            elif not self._with_extents or sum([extent[2] for extent in extents]) != file.size:
+                return False
+        self.settle()
+        self._entry = None
+        self._key = keys[-1]
+        self.files += len(files)
+        self.content += sum([file.size for file in files])
+        return True
 
     def take_run(self, first: bytes, last: bytes, files: int, content: int) -> None:
         """Take files of another stream that is right, whole with all that follows each.

@@ -125,11 +125,25 @@ def decode_list(bodies: list[bytes], kind: type[T]) -> list[T] | None:
     Returns:
         The records; ``None`` when :func:`decode` must look at each, because one may be against a rule.
     """
+    found = decode_beginnings(bodies, kind)
+    return found if found is not None and list(map(_encoder.encode, found)) == bodies else None
+
+
+def decode_beginnings(bodies: list[bytes], kind: type[T]) -> list[T] | None:
+    """Read the first elements of many arrays in one call; what follows them is looked at by nobody.
+
+    Args:
+        bodies: records that are arrays, each of bounded length.
+        kind: a msgspec struct that is an array of fewer elements.
+
+    Returns:
+        The structs; ``None`` when an array is of another type.
+    """
     try:
         found: list[T] = _decoder(list[kind]).decode(_ARRAY_32.pack(0xDD, len(bodies)) + b"".join(bodies))  # type: ignore[valid-type]
     except (msgspec.DecodeError, RecursionError):
         return None
-    return found if list(map(_encoder.encode, found)) == bodies else None
+    return found
 
 
 def decode_plain(data: bytes | memoryview, *, max_bytes: int, what: str, most: int = MAX_INTEGER) -> object:

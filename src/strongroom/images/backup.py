@@ -280,7 +280,8 @@ class BackupSession:
         if self._previous is None:
             raise NotSameError("the client refers to a previous image, and there is none")
         for part in self._previous.run(first, count):
-            self._sequence.take_run(part.first, part.last, part.files, part.content)
+            if part.files:
+                self._sequence.take_run(part.first, part.last, part.files, part.content)
             self._same += part.content
             self._previous.note(part.references)
             self._payload.refer(part.references)

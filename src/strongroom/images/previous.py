@@ -5,22 +5,23 @@ What of it may be referred to, the client was told before (``images.previous_lis
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from strongroom.core.ids import DataKeyId, FrameId
 from strongroom.formats import frame
-from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtents, Record
+from strongroom.formats.entries import End, Entry, Extent, MoreAttributes, MoreExtents, Record
+from strongroom.formats.entry_stream import stands_alone
 from strongroom.images.errors import NotSameError
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.stored_files import LostSegment, PayloadCursor
+from strongroom.images.stored_files import PayloadCursor, Source
 from strongroom.images.stored_image import StoredImage
 from strongroom.pool.keys import KeysUsable
 from strongroom.pool.references import Reference
 
 _CHECKED_AT_ONCE: Final = 4_096
-_RECORDS_AT_ONCE: Final = 1_024
 
 
 Referred: TypeAlias = dict[FrameId, DataKeyId]
@@ -49,18 +50,18 @@ def not_to_refer_to(referred: Referred, pool: OpenPool, usable: KeysUsable | Non
 
 @dataclass(slots=True)
 class PreviousRun:
-    """Records of files that stand one behind the other, with all that follows each.
+    """Records of files that stand one behind the other, with what follows each.
 
     Attributes:
         records: as they are stored.
-        files: how many files they are.
+        files: how many files begin here; none where a long file goes on.
         content: sum of their sizes.
         first: path of the first.
         last: path of the last.
         references: what their contents refer to, in order.
     """
 
-    records: list[bytes] = field(default_factory=list)
+    records: list[bytes]
     files: int = 0
     content: int = 0
     first: bytes = b""
@@ -78,10 +79,14 @@ class PreviousFiles:
     """
 
     def __init__(self, image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> None:
-        self._records = image.stored_records()
-        self._record: tuple[Record, bytes] | None = None
+        self._batches = image.stored_records()
+        self._records: list[Record] = []
+        self._bodies: list[bytes] = []
+        self._at = 0  # of the next record
+        self._others: deque[int] = deque()  # where a record is not that of a file which nothing follows
         self._cursor = PayloadCursor(image.readable_payload())
-        self._number = -1  # of the last file that was passed
+        self._last: Reference | None = None  # what the last extent lies in
+        self._number = 0  # of the next file
         self._pool = pool
         self._usable = usable
         self._referred: Referred = {}
@@ -96,51 +101,87 @@ class PreviousFiles:
         Raises:
             NotSameError: there are not so many, or one behind the first was asked for before.
         """
-        if self._number < 0:
-            self._record = next(self._records, None)  # not before: a client may know that they cannot be read
-        if first <= self._number:
+        if first < self._number:
             raise NotSameError(f"the file {first} of the previous image was passed before")
-        while self._number < first - 1:
-            self._pass_file(None)
-        part = PreviousRun()
-        while self._number < first + count - 1:
-            self._pass_file(part)
-            if len(part.records) >= _RECORDS_AT_ONCE or len(part.references) >= _RECORDS_AT_ONCE:
-                yield part
-                part = PreviousRun()
-        if part.files:
-            yield part
+        for _ in self._take(first, is_wanted=False):
+            pass  # what is lost of these does not matter
+        yield from self._take(first + count, is_wanted=True)
 
-    def _pass_file(self, part: PreviousRun | None) -> None:
-        """Take the next file into a part, or leave it out: what is lost of it does not matter then."""
-        found = self._record
-        if found is None or not isinstance(found[0], Entry):
-            raise NotSameError(f"the previous image has no file {self._number + 1}")
-        (entry, body) = found[0], found[1]
-        if part is not None:
-            part.first = part.first or entry.path
-            part.last = entry.path
-            part.files += 1
-            part.content += entry.size
-        found = self._take_record(body, entry.extents, part)
-        while found is not None and isinstance(found[0], MoreExtents | MoreAttributes):
-            more, body = found
-            found = self._take_record(body, more.extents if isinstance(more, MoreExtents) else [], part)
-        self._record = found
-        self._number += 1
+    def _take(self, until: int, *, is_wanted: bool) -> Iterator[PreviousRun]:
+        """Go on to a file."""
+        while self._number < until:
+            self._fill()
+            end = self._others[0] if self._others else len(self._records)
+            if self._at < end:
+                yield self._take_plain(min(end, self._at + until - self._number), is_wanted=is_wanted)
+            else:
+                yield self._take_other(is_wanted=is_wanted)
+                while self._fill() and isinstance(self._records[self._at], MoreExtents | MoreAttributes):
+                    yield self._take_other(is_wanted=is_wanted)
 
-    def _take_record(self, body: bytes, extents: list[Extent], part: PreviousRun | None) -> tuple[Record, bytes] | None:
-        if part is not None:
-            part.records.append(body)
+    def _take_plain(self, end: int, *, is_wanted: bool) -> PreviousRun:
+        """Take files that nothing follows."""
+        files = cast("list[Entry]", self._records[self._at : end])
+        found = PreviousRun(
+            self._bodies[self._at : end],
+            len(files),
+            sum([file.size for file in files]),
+            files[0].path,
+            files[-1].path,
+        )
+        for file in files:
+            if file.extents:
+                self._refer(file.extents, found.references, is_wanted=is_wanted)
+        self._at = end
+        self._number += len(files)
+        return found
+
+    def _take_other(self, *, is_wanted: bool) -> PreviousRun:
+        """Take one record, be it of a file or what follows one."""
+        record = self._records[self._at]
+        found = PreviousRun([self._bodies[self._at]])
+        if isinstance(record, Entry):
+            found.files, found.content = 1, record.size
+            found.first = found.last = record.path
+            self._number += 1
+        elif isinstance(record, End):
+            raise NotSameError(f"the previous image has no file {self._number}")
+        if isinstance(record, Entry | MoreExtents):
+            self._refer(record.extents, found.references, is_wanted=is_wanted)
+        self._at += 1
+        self._others.popleft()
+        return found
+
+    def _fill(self) -> bool:
+        """Have a record at hand; ``False`` when there is none."""
+        while self._at == len(self._records):
+            batch = next(self._batches, None)
+            if batch is None:
+                return False
+            self._records, self._bodies = batch
+            self._at = 0
+            self._others = deque(at for at, record in enumerate(self._records) if not stands_alone(record))
+        return True
+
+    def _refer(self, extents: list[Extent], references: list[Reference], *, is_wanted: bool) -> None:
+        """Note what extents lie in."""
+        last = self._last
         for extent in extents:
-            reference = self._cursor.find(extent)
-            if part is None or reference is None:
+            name, offset, length = extent
+            if last is not None and last.name == name and offset + length <= last.length:
+                reference: Source = last
+            else:
+                reference = self._cursor.find(extent)
+            if reference is None:
                 continue
-            if isinstance(reference, LostSegment):
+            last = reference if isinstance(reference, Reference) else None
+            if not is_wanted:
+                continue
+            if last is None:
                 raise NotSameError("contents of the previous image are lost")
-            if not part.references or part.references[-1] is not reference:
-                part.references.append(reference)
-        return next(self._records, None)
+            if not references or references[-1] is not last:
+                references.append(last)
+        self._last = last
 
     def note(self, references: list[Reference]) -> None:
         """Note that the new image refers to frames.

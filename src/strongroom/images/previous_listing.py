@@ -12,12 +12,13 @@ from typing import Final
 
 from strongroom.core.errors import IntegrityError, KeyUnavailableError, NotFoundError, StrongroomError
 from strongroom.core.ids import DataKeyId, FrameId
-from strongroom.formats import image_stream
+from strongroom.formats import entries, image_stream, records
 from strongroom.formats.entries import Entry
+from strongroom.formats.entry_stream import RecordCutter
 from strongroom.formats.image_stream import Known
 from strongroom.images.open_pool import OpenPool
 from strongroom.images.previous import Referred, not_to_refer_to
-from strongroom.images.stored_files import LostSegment, StoredFile
+from strongroom.images.stored_files import LostSegment, StoredFile, together
 from strongroom.images.stored_image import StoredImage
 from strongroom.pool.errors import PoolReadError
 from strongroom.pool.keys import KeysUsable
@@ -39,25 +40,23 @@ def previous_listing(image: StoredImage, pool: OpenPool, usable: KeysUsable) -> 
         usable: tells which data keys may be referred to.
     """
     yield image_stream.MAGIC
-    files = content = listed_bytes = problems = 0
-    known: list[Known] = []
+    files = content = problems = 0
+    last = b"/"
     try:
-        for found in _known_files(image, pool, usable if image.is_encrypted else None):
-            files += 1
-            content += found.size
-            known.append(found)
-            listed_bytes += len(found.path) + len(found.target or b"")
-            if len(known) == _FILES_AT_ONCE or listed_bytes >= image_stream.MAX_BLOCK_BYTES // 4:
-                yield image_stream.known(known)
-                known, listed_bytes = [], 0
+        for known in _known_files(image, pool, usable if image.is_encrypted else None):
+            if not known:
+                continue
+            files += len(known)
+            content += sum([file.size for file in known])
+            last = known[-1].path
+            for part in _in_blocks(known):
+                yield image_stream.known(part)
     except _UNREADABLE as error:
         problems = 1
         failed: StrongroomError = error
-    if known:
-        yield image_stream.known(known)
     if problems:
         message = f"names and attributes of the previous image cannot be read from here on: {failed.message}"
-        yield image_stream.problem(known[-1].path if known else b"/", failed.code, message)
+        yield image_stream.problem(last, failed.code, message)
     yield image_stream.end(files, content, problems)
 
 
@@ -69,21 +68,43 @@ def nothing_known(why: StrongroomError | None = None) -> Iterator[bytes]:
     yield image_stream.end(0, 0, int(why is not None))
 
 
-def _known_files(image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> Iterator[Known]:
+def _in_blocks(known: list[Known]) -> Iterator[list[Known]]:
+    """Cut where a block would be longer than its bound: every file may have a path of 64 KiB, and a link's target."""
+    if sum([len(file.path) + len(file.target or b"") for file in known]) < image_stream.MAX_BLOCK_BYTES // 4:
+        yield known
+    else:
+        yield from ([file] for file in known)
+
+
+def _known_files(image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> Iterator[list[Known]]:
     if _is_whole(image, pool, usable):
-        return _held_back(Known.of(record) for record in image.records() if isinstance(record, Entry))
+        return _held_back(_plainly(image))
     return _held_back(_marked(image, pool, usable))
 
 
-def _held_back(files: Iterator[Known]) -> Iterator[Known]:
+def _held_back(files: Iterator[list[Known]]) -> Iterator[list[Known]]:
     """Give each file when the next one is there: what belongs to the last one before damage may be lost with it."""
-    before = next(files, None)
+    before: list[Known] = []
     for known in files:
-        if before is not None:
-            yield before
-        before = known
-    if before is not None:
-        yield before
+        if known:
+            yield before + known[:-1]
+            before = known[-1:]
+    yield before
+
+
+def _plainly(image: StoredImage) -> Iterator[list[Known]]:
+    """Give the files as their records have them.
+
+    Only the elements that a client compares are read. Whoever refers to a file has its whole record checked
+    (``images.previous``), and the client checks the order.
+    """
+    cutter = RecordCutter()
+    for data in together(image.stored_entries()):
+        bodies = cutter.feed(data)
+        known = records.decode_beginnings(bodies, Known)
+        if known is None:
+            known = [Known.of(record) for record in entries.decode_all(bodies) if isinstance(record, Entry)]
+        yield known
 
 
 def _is_whole(image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> bool:
@@ -102,7 +123,7 @@ def _is_whole(image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> 
     return not damaged and not not_to_refer_to(referred, pool, usable)
 
 
-def _marked(image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> Iterator[Known]:
+def _marked(image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> Iterator[list[Known]]:
     """Give the files, marked where needed, in batches that are bounded by the frames that their contents lie in."""
     batch: list[tuple[Known, Referred]] = []
     frames = 0
@@ -115,12 +136,12 @@ def _marked(image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> It
             batch.append((known, referred))
             frames += len(referred)
             if frames >= _FRAMES_AT_ONCE or len(batch) == _FILES_AT_ONCE:
-                yield from _mark(batch, pool, usable)
+                yield _mark(batch, pool, usable)
                 batch, frames = [], 0
     except _UNREADABLE:
-        yield from _mark(batch, pool, usable)
+        yield _mark(batch, pool, usable)
         raise
-    yield from _mark(batch, pool, usable)
+    yield _mark(batch, pool, usable)
 
 
 def _frames_of(file: StoredFile, pool: OpenPool, usable: KeysUsable | None) -> tuple[Referred, bool]:
@@ -140,7 +161,7 @@ def _frames_of(file: StoredFile, pool: OpenPool, usable: KeysUsable | None) -> t
     return ({} if is_lost else referred), is_lost
 
 
-def _mark(batch: list[tuple[Known, Referred]], pool: OpenPool, usable: KeysUsable | None) -> Iterator[Known]:
+def _mark(batch: list[tuple[Known, Referred]], pool: OpenPool, usable: KeysUsable | None) -> list[Known]:
     all_of_them: Referred = {}
     for _, referred in batch:
         all_of_them.update(referred)
@@ -148,4 +169,4 @@ def _mark(batch: list[tuple[Known, Referred]], pool: OpenPool, usable: KeysUsabl
     for known, referred in batch:
         if not lost.isdisjoint(referred):
             known.flags |= image_stream.CONTENTS_LOST
-        yield known
+    return [known for known, _ in batch]

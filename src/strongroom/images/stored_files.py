@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from strongroom.core.errors import StrongroomError
 from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtents, Record
@@ -16,6 +16,28 @@ from strongroom.formats.entry_stream import EntriesReader
 from strongroom.images.errors import BrokenImageError
 from strongroom.pool.manifest import PageDamage
 from strongroom.pool.references import Reference
+
+_TOGETHER_BYTES: Final = 256 << 10
+
+
+def together(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Give segments of the entries joined, a hundred thousands of bytes at a time: each call for one has its price.
+
+    What came before an error is given before it.
+    """
+    gathered: list[bytes | memoryview] = []
+    length = 0
+    try:
+        for chunk in chunks:
+            gathered.append(chunk)
+            length += len(chunk)
+            if length >= _TOGETHER_BYTES:
+                yield b"".join(gathered)
+                gathered, length = [], 0
+    except StrongroomError:
+        yield b"".join(gathered)
+        raise
+    yield b"".join(gathered)
 
 
 def read_records(chunks: Iterable[bytes | memoryview]) -> Iterator[Record]:
@@ -25,8 +47,8 @@ def read_records(chunks: Iterable[bytes | memoryview]) -> Iterator[Record]:
         DamagedError: a record, or what holds between records, is not as the page says, or the stream breaks off.
     """
     reader = EntriesReader()
-    for chunk in chunks:
-        yield from reader.feed(chunk)
+    for data in together(chunks):
+        yield from reader.feed(data)
     reader.finish()
 
 
@@ -42,11 +64,11 @@ Source: TypeAlias = Reference | LostSegment | None
 """Where a piece of a file comes from; ``None`` for a hole."""
 
 
-def read_stored(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[Record, bytes]]:
-    """Read the records of a whole stream, each with its bytes; raises as :func:`read_records`."""
+def read_stored(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[list[Record], list[bytes]]]:
+    """Read the records of a whole stream, some at a time, and their bytes; raises as :func:`read_records`."""
     reader = EntriesReader()
-    for chunk in chunks:
-        yield from zip(reader.feed(chunk), reader.bodies, strict=True)
+    for data in together(chunks):
+        yield reader.feed(data), reader.bodies
     reader.finish()
 
 

@@ -115,7 +115,7 @@ class StoredImage:
             BrokenImageError, DamagedError: the image is not as its pages and header say.
             FrameMissingError, PageMissingError, PoolReadError: a part of it cannot be read.
         """
-        for record in read_records(self.frames.read(self.references(self.roots.entries))):
+        for record in read_records(self.stored_entries()):
             if isinstance(record, End) and record != self._totals:
                 raise BrokenImageError(
                     f"the entries end with {record.files} files of {record.content} bytes,"
@@ -123,9 +123,18 @@ class StoredImage:
                 )
             yield record
 
-    def stored_records(self) -> Iterator[tuple[Record, bytes]]:
-        """Give the records of the entries, checked, each with its bytes as stored; raises as :meth:`records`."""
-        return read_stored(self.frames.read(self.references(self.roots.entries)))
+    def stored_records(self) -> Iterator[tuple[list[Record], list[bytes]]]:
+        """Give the records of the entries, checked, some at a time, and their bytes as stored.
+
+        Raises:
+            KeyUnavailableError, BrokenImageError, DamagedError: as :meth:`records`.
+            FrameMissingError, PageMissingError, PoolReadError: as :meth:`records`.
+        """
+        return read_stored(self.stored_entries())
+
+    def stored_entries(self) -> Iterator[memoryview]:
+        """Give the bytes of the entries, segment by segment; raises as :meth:`records`, but for what they say."""
+        return self.frames.read(self.references(self.roots.entries))
 
     def files(self) -> Iterator[StoredFile]:
         """Give the files with the references of their contents; contents are not read, nor their keys asked for."""
