@@ -82,7 +82,7 @@ def back_up(
 ) -> Image:
     """Back up into memory."""
     old = [Known.of(file.entry) for file in previous.files] if previous is not None else []
-    sender = Sender(Previous(old, read_again_from_ns), readers=readers)
+    sender = Sender(Previous([old], read_again_from_ns), readers=readers)
     walker = Walker(sender.report, exclude=Exclude(exclude), one_file_system=one_file_system)
     return keep(sender.blocks(walker.walk(roots)), sender.totals, previous)
 

@@ -19,6 +19,7 @@ from strongroom.client.sender import Sender
 from strongroom.client.walker import Walker
 from strongroom.core.clock import to_ns
 from strongroom.core.errors import UnavailableError
+from strongroom.core.garbage import look_seldom
 from strongroom.core.secret import Secret
 
 CLOCK_TICK_NS: Final = 2_000_000_000
@@ -111,6 +112,7 @@ def back_up(order: Order, troubles: Troubles, anew: ReadAnew, progress: Progress
         NotAcknowledgedError: the image is not kept.
         StrongroomError: it was refused, or a connection was lost.
     """
+    look_seldom()
     with contextlib.ExitStack() as open_things:
         previous = None
         if order.previous_started is not None:

@@ -10,7 +10,7 @@ from strongroom.formats.image_stream import MAX_BLOCK_BYTES
 _RECORD_BYTES: Final = 512 << 10
 _PIECE_BYTES: Final = 256 << 10
 _SAME_FILES: Final = 4_096
-"""After so many unchanged files the media server hears of them: it copies their records while the walk goes on."""
+"""After so many unchanged files the media server hears of them."""
 
 
 class BlockWriter:

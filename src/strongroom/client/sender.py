@@ -35,6 +35,8 @@ BATCH_FILES: Final = 256
 BATCH_BYTES: Final = 4 << 20
 _BATCH_FOLDERS: Final = 32
 _BATCH_ITEMS: Final = 1_024
+_RUN_FILES: Final = 4_096
+"""After so many unchanged files the media server hears of them: it copies their records while the walk goes on."""
 READ_BYTES: Final = 4 << 20
 _READ_AHEAD: Final = 2
 OWN_SEGMENTS_BYTES: Final = 32 << 10
@@ -100,15 +102,11 @@ class _Batch:
             self.read_files += 1
             self.read_bytes += item.found.status.st_size
 
-    def add_same(self, number: int, known: Known) -> None:
-        """Add a file that is as in the previous image; nothing of it is needed any more."""
-        run = self.items[-1] if self.items else None
-        if not isinstance(run, _Run) or run.first + run.files != number:
-            run = _Run(number)
-            self.items.append(run)
-        run.files += 1
-        run.regular += known.type == entries.REGULAR
-        run.content += known.size
+    def begin_run(self, number: int) -> _Run:
+        """Add a run of files that are as in the previous image, and is made longer by whoever adds it."""
+        run = _Run(number)
+        self.items.append(run)
+        return run
 
     def is_full(self) -> bool:
         """Tell whether it is time for the next batch; open folders are descriptors, which are few."""
@@ -203,12 +201,24 @@ class Sender:
     def _batches(self, walk: Iterable[Found]) -> Iterator[_Batch]:
         """Group files; a file that is read in ranges is a batch of its own."""
         batch = _Batch()
+        run: _Run | None = None  # the last item of the batch
+        find = self._previous.find
         try:
             for found in walk:
-                previous = self._previous.find(found.path, found.status)
-                if previous is not None and (found.status.st_nlink == 1 or previous[1].type == entries.FOLDER):
-                    batch.add_same(*previous)
-                    continue
+                previous = find(found.path, found.status)
+                if previous is not None:
+                    number, known = previous
+                    if found.status.st_nlink == 1 or known.type == entries.FOLDER:
+                        if run is None or run.first + run.files != number:
+                            run = batch.begin_run(number)
+                        run.files += 1
+                        run.regular += known.type == entries.REGULAR
+                        run.content += known.size
+                        if run.files >= _RUN_FILES or len(batch.items) >= _BATCH_ITEMS:
+                            full, batch, run = batch, _Batch(), None
+                            yield full
+                        continue
+                run = None
                 item = self._classify(found, previous)
                 if item is None:
                     continue

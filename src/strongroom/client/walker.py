@@ -92,18 +92,22 @@ class Walker:
         try:
             while levels:
                 level = levels[-1]
-                if not level.names:
-                    self._leave(levels)
-                    continue
-                name = level.names.pop()
-                path = level.folder.prefix + name
-                if self._exclude(path):
-                    continue
-                found = self._look(level.folder, name, path)
-                if found is not None:
+                folder, names = level.folder, level.names
+                while names:
+                    name = names.pop()
+                    path = folder.prefix + name
+                    if self._exclude(path):
+                        continue
+                    found = self._look(folder, name, path)
+                    if found is None:
+                        continue
                     yield found
                     if stat.S_ISDIR(found.status.st_mode):
                         self._enter(found, device, levels)
+                        if levels[-1] is not level:
+                            break
+                else:
+                    self._leave(levels)
         finally:
             for level in levels:
                 level.folder.leave()

@@ -71,7 +71,10 @@ Extent: TypeAlias = tuple[_SegmentName | None, Count, Count]
 _Extents = Annotated[list[Extent], msgspec.Meta(max_length=MAX_EXTENTS)]
 
 _U32: Final = struct.Struct(">I")
-_MAX_INTEGER: Final = (1 << 63) - 1
+LENGTH_BYTES: Final = _U32.size
+"""Before each record stands its length."""
+MAX_IDENTITY: Final = (1 << 63) - 1
+"""Mask of what a record says of a device or inode number."""
 _LATEST: Final = (1 << 64) - 1
 _ARRAY_16: Final = 0xDC
 """MessagePack: an array, whose count follows in two bytes."""
@@ -143,7 +146,7 @@ def walk_key(path: bytes) -> bytes:
 
 def identity(number: int) -> int:
     """Give what a record says of a device or inode number: its lowest 63 bits. Some file systems use all 64."""
-    return number & _MAX_INTEGER
+    return number & MAX_IDENTITY
 
 
 def moment(nanoseconds: int) -> int:
@@ -161,11 +164,6 @@ def encode(record: Record) -> bytes:
     if len(body) > MAX_RECORD_BYTES:
         raise ValueError(f"an entry would have {len(body)} bytes, more than its bound {MAX_RECORD_BYTES}")
     return _U32.pack(len(body)) + body
-
-
-def with_lengths(bodies: list[bytes]) -> bytes:
-    """Put records together as they stand in a stream, each with its length before it."""
-    return b"".join([part for body in bodies for part in (_U32.pack(len(body)), body)])
 
 
 def encode_with_attributes(entry: Entry, attributes: list[Attribute]) -> bytes:
@@ -270,7 +268,7 @@ def cut(data: bytes) -> tuple[list[bytes], int]:
     """Cut records apart that each have their length before them.
 
     Returns:
-        The bodies of the whole records, and how many bytes they take with their lengths.
+        The bodies of the whole records, and how many bytes they take with their lengths, :data:`LENGTH_BYTES` each.
 
     Raises:
         DamagedError: a record claims more than its bound.

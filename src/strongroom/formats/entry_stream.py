@@ -25,10 +25,12 @@ class RecordCutter:
     """Cuts a stream of entries into records as it comes; keeps one incomplete record in memory and no more.
 
     Attributes:
+        whole: the records that the last :meth:`feed` gave, as they stand in the stream.
         rest: the beginning of a record that is not whole yet.
     """
 
     def __init__(self) -> None:
+        self.whole = b""
         self.rest = b""
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
@@ -39,7 +41,7 @@ class RecordCutter:
         """
         data = b"".join((self.rest, data))
         bodies, used = entries.cut(data)
-        self.rest = data[used:]
+        self.whole, self.rest = data[:used], data[used:]
         return bodies
 
 
@@ -47,11 +49,13 @@ class EntriesReader:
     """Reads a stream of entries; keeps one incomplete record in memory and no more.
 
     Attributes:
-        bodies: the records that the last :meth:`feed` gave, as they stand in the stream without their lengths.
+        bodies: the records that the last :meth:`feed` gave, without their lengths.
+        stored: these records as they stand in the stream.
     """
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.stored = b""
         self._cutter = RecordCutter()
         self._sequence = Sequence(with_extents=True)
         self._end: End | None = None
@@ -66,6 +70,7 @@ class EntriesReader:
         if self._end is not None and data:
             raise DamagedError("something follows the end of the entries")
         self.bodies = self._cutter.feed(data)
+        self.stored = self._cutter.whole
         found = entries.decode_all(self.bodies)
         self._sequence.take_all(found)
         for record in found[-1:]:
@@ -124,7 +129,7 @@ class Sequence:
 
     def _take_plain(self, found: list[Record]) -> bool:
         """Take files of which each is right and nothing follows; ``False``, and nothing taken, if one is not so."""
-        files: list[Entry] = [record for record in found if stands_alone(record)]
+        files = [record for record in found if type(record) is Entry and not record.flags & _FOLLOWED]
         if not files or len(files) != len(found):
             return False
         keys = [walk_key(file.path) for file in files]
@@ -136,6 +141,9 @@ class Sequence:
             extents = file.extents
             if not extents:
                 if file.size and self._with_extents:
+                    return False
+            elif len(extents) == 1 and self._with_extents:
+                if extents[0][2] != file.size:
                     return False
             elif not self._with_extents or sum([extent[2] for extent in extents]) != file.size:
                 return False

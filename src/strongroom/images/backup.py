@@ -285,7 +285,7 @@ class BackupSession:
             self._same += part.content
             self._previous.note(part.references)
             self._payload.refer(part.references)
-            self._write_entry(entries.with_lengths(part.records))
+            self._write_entry(part.records)
 
     def _cut_here(self) -> None:
         """End the segment at hand, so that everything that came has a name."""

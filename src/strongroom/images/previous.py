@@ -53,7 +53,7 @@ class PreviousRun:
     """Records of files that stand one behind the other, with what follows each.
 
     Attributes:
-        records: as they are stored.
+        records: as they are stored, each with its length before it.
         files: how many files begin here; none where a long file goes on.
         content: sum of their sizes.
         first: path of the first.
@@ -61,7 +61,7 @@ class PreviousRun:
         references: what their contents refer to, in order.
     """
 
-    records: list[bytes]
+    records: bytes
     files: int = 0
     content: int = 0
     first: bytes = b""
@@ -81,7 +81,8 @@ class PreviousFiles:
     def __init__(self, image: StoredImage, pool: OpenPool, usable: KeysUsable | None) -> None:
         self._batches = image.stored_records()
         self._records: list[Record] = []
-        self._bodies: list[bytes] = []
+        self._stored = b""
+        self._places: list[int] = []
         self._at = 0  # of the next record
         self._others: deque[int] = deque()  # where a record is not that of a file which nothing follows
         self._cursor = PayloadCursor(image.readable_payload())
@@ -122,16 +123,24 @@ class PreviousFiles:
     def _take_plain(self, end: int, *, is_wanted: bool) -> PreviousRun:
         """Take files that nothing follows."""
         files = cast("list[Entry]", self._records[self._at : end])
+        references: list[Reference] = []
+        name, reach = (None, 0) if self._last is None else (self._last.name, self._last.length)
+        for file in files:
+            extents = file.extents
+            if not extents:
+                continue
+            if len(extents) == 1 and extents[0][0] == name and extents[0][1] + extents[0][2] <= reach and references:
+                continue  # it lies in the segment of the one before, as most small files do
+            self._refer(extents, references, is_wanted=is_wanted)
+            name, reach = (None, 0) if self._last is None else (self._last.name, self._last.length)
         found = PreviousRun(
-            self._bodies[self._at : end],
+            self._stored[self._places[self._at] : self._places[end]],
             len(files),
             sum([file.size for file in files]),
             files[0].path,
             files[-1].path,
+            references,
         )
-        for file in files:
-            if file.extents:
-                self._refer(file.extents, found.references, is_wanted=is_wanted)
         self._at = end
         self._number += len(files)
         return found
@@ -139,7 +148,7 @@ class PreviousFiles:
     def _take_other(self, *, is_wanted: bool) -> PreviousRun:
         """Take one record, be it of a file or what follows one."""
         record = self._records[self._at]
-        found = PreviousRun([self._bodies[self._at]])
+        found = PreviousRun(self._stored[self._places[self._at] : self._places[self._at + 1]])
         if isinstance(record, Entry):
             found.files, found.content = 1, record.size
             found.first = found.last = record.path
@@ -158,9 +167,9 @@ class PreviousFiles:
             batch = next(self._batches, None)
             if batch is None:
                 return False
-            self._records, self._bodies = batch
+            self._records, self._stored, self._places = batch
             self._at = 0
-            self._others = deque(at for at, record in enumerate(self._records) if not stands_alone(record))
+            self._others = deque([at for at, record in enumerate(self._records) if not stands_alone(record)])
         return True
 
     def _refer(self, extents: list[Extent], references: list[Reference], *, is_wanted: bool) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from itertools import accumulate
+from typing import Final, NamedTuple, TypeAlias
 
 from strongroom.core.errors import StrongroomError
-from strongroom.formats.entries import Entry, Extent, MoreAttributes, MoreExtents, Record
+from strongroom.formats.entries import LENGTH_BYTES, Entry, Extent, MoreAttributes, MoreExtents, Record
 from strongroom.formats.entry_stream import EntriesReader
 from strongroom.images.errors import BrokenImageError
 from strongroom.pool.manifest import PageDamage
@@ -64,11 +65,27 @@ Source: TypeAlias = Reference | LostSegment | None
 """Where a piece of a file comes from; ``None`` for a hole."""
 
 
-def read_stored(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[list[Record], list[bytes]]]:
-    """Read the records of a whole stream, some at a time, and their bytes; raises as :func:`read_records`."""
+class StoredRecords(NamedTuple):
+    """Records that stand one behind the other.
+
+    Attributes:
+        records: read and checked.
+        stored: as they are stored, each with its length before it.
+        places: where each begins in :attr:`stored`, and where the last ends.
+    """
+
+    records: list[Record]
+    stored: bytes
+    places: list[int]
+
+
+def read_stored(chunks: Iterable[bytes | memoryview]) -> Iterator[StoredRecords]:
+    """Read the records of a whole stream, some at a time; raises as :func:`read_records`."""
     reader = EntriesReader()
     for data in together(chunks):
-        yield reader.feed(data), reader.bodies
+        records = reader.feed(data)
+        lengths = [len(body) + LENGTH_BYTES for body in reader.bodies]
+        yield StoredRecords(records, reader.stored, list(accumulate(lengths, initial=0)))
     reader.finish()
 
 

@@ -16,7 +16,7 @@ from strongroom.formats.records import check_ascending
 from strongroom.images.errors import BrokenImageError
 from strongroom.images.keys import KeyOpener, OpenedKeys
 from strongroom.images.open_pool import OpenPool
-from strongroom.images.stored_files import StoredFile, read_records, read_stored, stored_files
+from strongroom.images.stored_files import StoredFile, StoredRecords, read_records, read_stored, stored_files
 from strongroom.pool.manifest import (
     FetchPage,
     PageDamage,
@@ -123,8 +123,8 @@ class StoredImage:
                 )
             yield record
 
-    def stored_records(self) -> Iterator[tuple[list[Record], list[bytes]]]:
-        """Give the records of the entries, checked, some at a time, and their bytes as stored.
+    def stored_records(self) -> Iterator[StoredRecords]:
+        """Give the records of the entries, checked, some at a time.
 
         Raises:
             KeyUnavailableError, BrokenImageError, DamagedError: as :meth:`records`.
