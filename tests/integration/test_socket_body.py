@@ -1,15 +1,17 @@
-"""A body that a thread reads from the socket of a local client, as the media server takes a backup (C3)."""
+"""A body that a thread reads from a client's socket, here or over TLS, as the media server takes a backup (C3)."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,14 @@ from aiohttp import web
 from strongroom.cli.api_client import UnixConnection
 from strongroom.cli.chunked_body import ChunkedBody, LocalBody
 from strongroom.core.errors import StrongroomError
+from strongroom.pki.tls import ServerTLS, client_context
 from strongroom.services.media.jobs import JobThread
 from strongroom.services.media.socket_body import PIECE_BYTES, SocketBody, ask_handler, let_come
 from strongroom.services.record_http import tell_errors
+from strongroom.settings.system import SystemClock
+from tests.support.domains import CA
 
-ASKING = dict(LocalBody.headers)
+ASKING = dict(ChunkedBody.headers)
 
 
 class Taker:
@@ -62,51 +67,90 @@ class Taker:
             self.reads.set()
 
 
-@contextmanager
-def serving(path: Path) -> Iterator[Taker]:
-    taker = Taker()
-    loop = asyncio.new_event_loop()
-    application = web.Application(middlewares=[tell_errors], client_max_size=1 << 30)
-    application.add_routes([web.post("/take", taker.take, expect_handler=ask_handler)])
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
+class Serving:
+    """The server in a thread of its own.
 
-    async def begin() -> None:
-        await runner.setup()
-        await web.UnixSite(runner, str(path)).start()
+    Args:
+        path: of a socket; beside it, TLS listens on a port.
+    """
 
-    loop.run_until_complete(begin())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    taker.stop = lambda: asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)  # type: ignore[attr-defined]
-    try:
-        yield taker
-    finally:
-        taker.stop()  # type: ignore[attr-defined]
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    def __init__(self, path: Path) -> None:
+        self.taker = Taker()
+        self.path = path
+        now = SystemClock().now()
+        ca = CA.make(1, now)
+        tls = ServerTLS(ca.leaf(now)[1], [ca.root.certificate])
+        self.context = client_context([ca.root.certificate], ca.leaf(now, listens=False)[1])
+        self._loop = asyncio.new_event_loop()
+        application = web.Application(middlewares=[tell_errors], client_max_size=1 << 30)
+        application.add_routes([web.post("/take", self.taker.take, expect_handler=ask_handler)])
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
+        self._loop.run_until_complete(self._begin(tls.context))
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    async def _begin(self, context: ssl.SSLContext) -> None:
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self.path)).start()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        self.port: int = self._runner.addresses[1][1]
+
+    def connect(self, *, is_local: bool) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection
+        if is_local:
+            connection = UnixConnection(self.path, 10)
+        else:
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=10, context=self.context)
+        connection.connect()
+        return connection
+
+    def stop(self) -> None:
+        """Stop serving, as often as wished."""
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+
+    def end(self) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 @pytest.fixture
-def taker(tmp_path: Path) -> Iterator[Taker]:
-    with serving(tmp_path / "s") as made:
-        yield made
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    made = Serving(tmp_path / "s")
+    yield made
+    made.end()
 
 
-def begun(tmp_path: Path, headers: dict[str, str]) -> UnixConnection:
-    connection = UnixConnection(tmp_path / "s", 10)
-    connection.connect()
+@pytest.fixture(params=[True, False], ids=["local", "tls"])
+def is_local(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def body_of(connection: http.client.HTTPConnection, *, is_local: bool) -> ChunkedBody:
+    return (LocalBody if is_local else ChunkedBody)(connection)
+
+
+def ask(connection: http.client.HTTPConnection) -> http.client.HTTPConnection:
     connection.putrequest("POST", "/take")
-    for name, value in headers.items():
+    for name, value in ASKING.items():
         connection.putheader(name, value)
     connection.endheaders()
     return connection
 
 
-def answered(connection: UnixConnection) -> tuple[int, dict[str, object]]:
+@pytest.fixture
+def begun(serving: Serving, is_local: bool) -> http.client.HTTPConnection:
+    """A connection on which a client asked whether it may send."""
+    return ask(serving.connect(is_local=is_local))
+
+
+def answered(connection: http.client.HTTPConnection) -> tuple[int, dict[str, object]]:
     response = connection.getresponse()
     is_json = "json" in response.headers["Content-Type"]
     found: dict[str, object] = json.loads(response.read()) if is_json else {}
+    response.close()
     connection.close()
     return response.status, found
 
@@ -114,55 +158,93 @@ def answered(connection: UnixConnection) -> tuple[int, dict[str, object]]:
 BLOCKS = [b"a", b"bc" * 10, os.urandom(3 * PIECE_BYTES + 17), os.urandom(PIECE_BYTES), b"end\r\n0\r\n\r\n"]
 
 
-@pytest.mark.parametrize("kind", [LocalBody, ChunkedBody])
-def test_what_is_sent_arrives_whichever_way_it_is_read(taker: Taker, tmp_path: Path, kind: type[ChunkedBody]) -> None:
-    body = kind(connection := begun(tmp_path, dict(kind.headers)))
+def test_what_is_sent_arrives(serving: Serving, begun: http.client.HTTPConnection, is_local: bool) -> None:
+    body = body_of(begun, is_local=is_local)
     for block in BLOCKS:
         assert body.is_wanted()
         body.send(block)
     body.end()
+    assert answered(begun) == (200, {"bytes": sum(map(len, BLOCKS))})
+    assert b"".join(serving.taker.pieces) == b"".join(BLOCKS)
+    assert serving.taker.was_read_by_thread == [True]
+
+
+def test_a_client_that_does_not_ask_is_served_too(serving: Serving, is_local: bool) -> None:
+    connection = serving.connect(is_local=is_local)
+    connection.request("POST", "/take", iter(BLOCKS), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
     assert answered(connection) == (200, {"bytes": sum(map(len, BLOCKS))})
-    assert b"".join(taker.pieces) == b"".join(BLOCKS)
-    assert taker.was_read_by_thread == [kind is LocalBody]
+    assert serving.taker.was_read_by_thread == [False]
 
 
-def test_a_client_that_is_refused_has_sent_nothing(taker: Taker, tmp_path: Path) -> None:
-    taker.refuses = True
-    body = LocalBody(connection := begun(tmp_path, ASKING))
-    assert not body.is_wanted()
+def test_a_client_that_is_refused_has_sent_nothing(serving: Serving, is_local: bool) -> None:
+    serving.taker.refuses = True
+    connection = ask(serving.connect(is_local=is_local))
+    assert not body_of(connection, is_local=is_local).is_wanted()
     assert answered(connection)[0] == 403
 
 
 @pytest.mark.parametrize("sent", [b"", b"5", b"5\r", b"5\r\n", b"5\r\nab", b"5\r\nabcde", b"5\r\nabcde\r\n", b"0\r\n"])
-def test_a_body_that_breaks_off_is_no_body(taker: Taker, tmp_path: Path, sent: bytes) -> None:
-    connection = begun(tmp_path, ASKING)
-    assert LocalBody(connection).is_wanted()
-    connection.sock.sendall(sent)
-    connection.sock.shutdown(socket.SHUT_WR)
-    connection.sock.recv(1_000)  # the server closes, or says that it failed
-    connection.close()
-    assert [type(error) for error in taker.failures] == [ConnectionResetError]
+def test_a_body_that_breaks_off_is_no_body(
+    serving: Serving, begun: http.client.HTTPConnection, is_local: bool, sent: bytes
+) -> None:
+    assert body_of(begun, is_local=is_local).is_wanted()
+    begun.sock.sendall(sent)
+    begun.sock.shutdown(socket.SHUT_WR)
+    begun.sock.recv(1_000)  # the server closes, or says that it failed
+    begun.close()
+    assert [type(error) for error in serving.taker.failures] == [ConnectionResetError]
 
 
 @pytest.mark.parametrize(
     "sent", [b"x\r\n", b"+5\r\nabcde\r\n", b"0x5\r\n", b"5\nabcde", b"123456789\r\n", b"2\r\nabc\r\n", b"0\r\nx: y\r\n"]
 )
-def test_a_body_that_is_not_in_chunks_is_refused(taker: Taker, tmp_path: Path, sent: bytes) -> None:
-    connection = begun(tmp_path, ASKING)
-    assert LocalBody(connection).is_wanted()
-    connection.sock.sendall(sent + b" " * 20)
-    status, said = answered(connection)
+def test_a_body_that_is_not_in_chunks_is_refused(
+    serving: Serving, begun: http.client.HTTPConnection, is_local: bool, sent: bytes
+) -> None:
+    assert body_of(begun, is_local=is_local).is_wanted()
+    begun.sock.sendall(sent + b" " * 20)
+    status, said = answered(begun)
     assert (status, said["code"]) == (400, "images.bad-stream")
-    assert taker.failures
+    assert serving.taker.failures
 
 
-def test_a_server_that_stops_does_not_wait_for_a_client_that_sends_nothing(taker: Taker, tmp_path: Path) -> None:
-    body = LocalBody(connection := begun(tmp_path, ASKING))
+def test_a_client_hears_why_it_was_stopped_in_the_middle(
+    serving: Serving, begun: http.client.HTTPConnection, is_local: bool
+) -> None:
+    """Over TCP, what nobody read would reset the connection, and with it the answer."""
+    body = body_of(begun, is_local=is_local)
+    assert body.is_wanted()
+    begun.sock.sendall(b"not a length\r\n")
+    with contextlib.suppress(BrokenPipeError):
+        while body.is_wanted():
+            body.send(bytes(100_000))
+    assert answered(begun)[0] == 400
+
+
+def test_what_is_not_as_the_client_sent_it_is_no_body(serving: Serving) -> None:
+    """One byte of a TLS record is another one."""
+    connection = ask(serving.connect(is_local=False))
+    body = ChunkedBody(connection)
+    assert body.is_wanted()
+    body.send(b"right")
+    assert serving.taker.reads.wait(10)
+    os.write(connection.sock.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
+    with contextlib.suppress(OSError):
+        connection.sock.recv(1_000)
+    connection.close()
+    assert [isinstance(error, ssl.SSLError) for error in serving.taker.failures] == [True]
+
+
+def test_a_server_that_stops_does_not_wait_for_a_client_that_sends_nothing(
+    serving: Serving, begun: http.client.HTTPConnection, is_local: bool
+) -> None:
+    body = body_of(begun, is_local=is_local)
     assert body.is_wanted()
     body.send(b"the first of many")
-    assert taker.reads.wait(10)
-    taker.stop()  # type: ignore[attr-defined]
-    ended = select.select([connection.sock], [], [], 10)
+    assert serving.taker.reads.wait(10)
+    serving.stop()
+    ended = select.select([begun.sock], [], [], 10)
     assert ended[0], "the connection stays open"
-    assert connection.sock.recv(100) == b""
-    connection.close()
+    with contextlib.suppress(ConnectionResetError):
+        assert begun.sock.recv(100) == b""
+    begun.close()

@@ -59,6 +59,38 @@ class Credential:
     key: Secret
 
 
+class OpenConnection(ssl.SSLObject):
+    """A connection of a listener, and what it reads from and writes to.
+
+    Attributes:
+        incoming: ciphertext that came.
+        outgoing: ciphertext that is to be sent.
+    """
+
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+
+
+class _ListenerContext(ssl.SSLContext):
+    """A context whose connections are :class:`OpenConnection`."""
+
+    sslobject_class = OpenConnection
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Make the connection, for an event loop."""
+        made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        if isinstance(made, OpenConnection):
+            made.incoming, made.outgoing = incoming, outgoing
+        return made
+
+
 class ServerTLS:
     """The TLS side of a listener; certificates and roots can be exchanged while it runs.
 
@@ -187,7 +219,7 @@ def _server_context(credential: Credential, roots: Sequence[x509.Certificate]) -
 
 
 def _context(protocol: int, roots: Sequence[x509.Certificate]) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
+    context = (_ListenerContext if protocol == ssl.PROTOCOL_TLS_SERVER else ssl.SSLContext)(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
