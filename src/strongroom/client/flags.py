@@ -12,6 +12,8 @@ from strongroom.client.problems import NOT_KEPT, Trouble
 _WORD: Final = struct.Struct("=i")
 _GET_FLAGS: Final = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
 _PROTECTIVE: Final = {0x10: "immutable", 0x20: "append only"}
+_ANY: Final = sum(_PROTECTIVE)
+_ROOM: Final = bytes(_WORD.size)
 
 
 def flags_not_kept(path: bytes, fd: int) -> Trouble | None:
@@ -22,13 +24,13 @@ def flags_not_kept(path: bytes, fd: int) -> Trouble | None:
         fd: open descriptor.
     """
     try:
-        (flags,) = _WORD.unpack(fcntl.ioctl(fd, _GET_FLAGS, bytes(_WORD.size)))
+        (flags,) = _WORD.unpack(fcntl.ioctl(fd, _GET_FLAGS, _ROOM))
     except OSError:
         # Many file systems have no such flags, and say so with errors of their own; contents do not depend on it.
         return None
-    words = " and ".join(name for bit, name in _PROTECTIVE.items() if flags & bit)
-    if not words:
+    if not flags & _ANY:
         return None
+    words = " and ".join(name for bit, name in _PROTECTIVE.items() if flags & bit)
     return Trouble(
         path, NOT_KEPT, f"the flag {words} is not kept; after a restore, set it with chattr", f"flag {words}"
     )

@@ -206,27 +206,28 @@ def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
 
 def _read_open(found: Found, fd: int, before: os.stat_result) -> Reading:
     size = before.st_size
-    parts: list[bytes] = []
-    left = size
+    data = os.read(fd, size) if size else b""
     failed: OSError | None = None
-    while left:
-        try:
-            part = os.read(fd, left)
-        except OSError as error:
-            if left == size:
-                raise
-            failed = error
-            break
-        if not part:
-            break
-        parts.append(part)
-        left -= len(part)
-    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(data) < size:
+        data, failed = _read_on(fd, data, size)
     attributes = _attributes(fd)
     flags, trouble = compare(found.path, before, os.fstat(fd), len(data))
     if failed is not None:
         trouble = broken_off(found.path, failed, len(data), size)
     return Reading(before, data, attributes, None, flags, trouble, flags_not_kept(found.path, fd))
+
+
+def _read_on(fd: int, data: bytes, size: int) -> tuple[bytes, OSError | None]:
+    """Read the rest of a file that did not come at once; give what there is, and what broke it off."""
+    parts = [data]
+    left = size - len(data)
+    while left and parts[-1]:
+        try:
+            parts.append(os.read(fd, left))
+        except OSError as error:
+            return b"".join(parts), error
+        left -= len(parts[-1])
+    return b"".join(parts), None
 
 
 def broken_off(path: bytes, error: OSError, read_bytes: int, size: int) -> Trouble:

@@ -75,6 +75,7 @@ LENGTH_BYTES: Final = _U32.size
 """Before each record stands its length."""
 MAX_IDENTITY: Final = (1 << 63) - 1
 """Mask of what a record says of a device or inode number."""
+_EARLIEST: Final = -(1 << 63)
 _LATEST: Final = (1 << 64) - 1
 _ARRAY_16: Final = 0xDC
 """MessagePack: an array, whose count follows in two bytes."""
@@ -151,7 +152,9 @@ def identity(number: int) -> int:
 
 def moment(nanoseconds: int) -> int:
     """Give what a record says of a time: itself, or the nearest from 1677 to 2554."""
-    return max(-(1 << 63), min(nanoseconds, _LATEST))
+    if _EARLIEST <= nanoseconds <= _LATEST:
+        return nanoseconds
+    return _EARLIEST if nanoseconds < 0 else _LATEST
 
 
 def encode(record: Record) -> bytes:
