@@ -20,7 +20,7 @@ from tests.support.trusting import incoming, key_of, rows, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 MIB = 1 << 20
-LARGE_BYTES = 96 * MIB
+LARGE_BYTES = 64 * MIB
 SOON_SECONDS = 10.0
 """Far below the time after which a silent job is given up: these ends are told, not waited for."""
 SILENT_SECONDS = HOUSEKEEPING_SECONDS * (SILENT_ROUNDS + 2)
