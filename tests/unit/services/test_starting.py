@@ -1,4 +1,4 @@
-"""What the processes of a domain load when they start: some hundred times in a run of these tests, and after a crash."""
+"""What the processes of a domain load when they start, a hundred times in a run of these tests, and after a crash."""
 
 from __future__ import annotations
 
