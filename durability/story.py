@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ BRIEF: Final = "brief"
 POOL: Final = "main"
 ENDED: Final = ("done", "failed", "cancelled")
 _TAIL_BYTES: Final = 32
+_GONE_SECONDS: Final = 60.0
 HURRY: Final = {"EXCHANGE_SECONDS": "1", "BEAT_SECONDS": "3", "RETRY_SECONDS": "0.5"}
 """Settings under which domains look more often, so that nobody need wait; nothing else changes."""
 
@@ -54,6 +56,10 @@ def hurry() -> None:
     os.environ.update({f"STRONGROOM_TIMES__{name}": value for name, value in HURRY.items()})
 
 
+class StillThereError(Exception):
+    """An image that has expired does not leave the pool."""
+
+
 class Story:
     """Does the work.
 
@@ -72,6 +78,7 @@ class Story:
         self._marks = os.open(folder / "marks", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.ids: dict[str, str] = {}
         self._images: dict[str, str] = {}
+        self._gone: list[tuple[DemoDomain, str]] = []
 
     def mark(self, fact: str, **more: Any) -> None:
         """Note that something was acknowledged."""
@@ -198,6 +205,7 @@ class Story:
                 self.mark("goes", name=domain.name, image=image)
                 domain.command("image", "expire", image, "--reason", "durability", "--yes")
                 self.mark("expired", name=domain.name, image=image)
+                self._gone.append((domain, image))
 
     def _let_expire(self, number: str) -> None:
         """Back up, and wait until the image is gone by itself."""
@@ -206,9 +214,25 @@ class Story:
             "expiry", "image", "list", until=lambda rows: not any(row["image"] == image for row in rows)
         )
         self.mark("expired", name=self.north.name, image=image)
+        self._gone.append((self.north, image))
+
+    def _wait_until_gone(self, domain: DemoDomain, image: str) -> None:
+        """Wait until nothing of an image is in a pool's folder of headers.
+
+        Raises:
+            StillThereError: it did not go.
+        """
+        headers = domain.home / "pools" / POOL / "images"
+        deadline = time.monotonic() + _GONE_SECONDS
+        while any(headers.glob(f"*/{image.replace('-', '')}-*")):
+            if time.monotonic() > deadline:
+                raise StillThereError(f"the image '{image}' is in the pool of '{domain.name}' after {_GONE_SECONDS} s")
+            time.sleep(0.05)
 
     def _collect(self) -> None:
-        """Free the room of what is gone."""
+        """Free the room of what is gone: an image is out of the list first, and out of the pool a little later."""
+        for domain, image in self._gone:
+            self._wait_until_gone(domain, image)
         for domain in self.domains:
             domain.command("pool", "collect", POOL, "--wait")
 

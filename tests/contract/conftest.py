@@ -9,7 +9,15 @@ import pytest
 from sqlalchemy import Engine
 
 from strongroom.database import open_engine
+from strongroom.people import passwords
 from tests.support.databases import KINDS, empty_database, made_database
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords that are compared in no time: what they cost is tested in ``tests/unit/people``."""
+    monkeypatch.setattr(passwords, "ITERATIONS", 1)
+    monkeypatch.setattr(passwords, "MEMORY_KIB", 256)
 
 
 @pytest.fixture(params=KINDS)

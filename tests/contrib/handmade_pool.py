@@ -1,5 +1,6 @@
 """Encoders and a small pool, from the pages of `docs/reference/formats`; they share no code with the product."""
 
+import functools
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -196,6 +197,12 @@ def usual_records() -> list[list[Value]]:
     ]
 
 
+@functools.cache
+def key_of_phrase(phrase: bytes, salt: bytes) -> bytes:
+    """Derive a key; slow on purpose, so once for all pools."""
+    return read_image.argon2id(phrase, salt)
+
+
 @dataclass
 class PoolBuilder:
     """One pool with one image."""
@@ -214,7 +221,7 @@ class PoolBuilder:
         self.writer = Domain(11) if self.from_peer else self.origin
         uuid = b"U" * 16
         salt = hashlib.sha256(b"strongroom/passphrase-key/v1" + uuid).digest()[:16]
-        self.kms_key = read_image.argon2id(b"correct horse battery staple", salt)
+        self.kms_key = key_of_phrase(b"correct horse battery staple", salt)
         self.tag = make_tag(self.kms_key, uuid, 1)
         self.other_key = b"K" * 32
         self.other_tag = make_tag(self.other_key, b"V" * 16, 0)

@@ -42,9 +42,10 @@ def wait_until(what: Callable[[], object], seconds: float = 40.0) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    path = tmp_path / "home"
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for all tests here: each leaves it as one that can be served."""
+    path = tmp_path_factory.mktemp("served") / "home"
     words = ["init", str(path), "--domain", "d", "--host", "localhost", "--listen", f"127.0.0.1:{free_ports()}"]
     subprocess.run([STRONGROOM, *words], check=True, capture_output=True)
     return path
@@ -83,11 +84,12 @@ def test_a_copied_home_is_not_served_and_says_why(home: Path, server: subprocess
     server.terminate()
     assert server.wait(40) == 0
     copy = home.with_name("copy")
-    shutil.copytree(home, copy, ignore=shutil.ignore_patterns("run"))
+    shutil.copytree(home, copy, symlinks=True)
     shutil.copytree(home.with_name("home.keys"), home.with_name("copy.keys"))
     refused = subprocess.run([STRONGROOM, "serve", str(copy)], capture_output=True, check=False)
     assert refused.returncode == 4
     assert b"[serve.home-moved]" in refused.stderr
+    assert b"--moved" in refused.stderr
     assert b"Traceback" not in refused.stderr
     assert not roles_of(copy)
 
@@ -140,11 +142,15 @@ def test_role_that_cannot_start_costs_the_supervisor_nothing(home: Path) -> None
             if failed == 2:
                 break
         wait_until(lambda: len(list(open_files.iterdir())) <= before, 10.0)
+    (home / "elsewhere").rename(home / "strongroom.toml")
 
 
 def test_damaged_note_of_the_place_is_a_refusal(home: Path) -> None:
-    (home / "instance").write_bytes(b"")
+    note = home / "instance"
+    honest = note.read_bytes()
+    note.write_bytes(b"")
     refused = subprocess.run([STRONGROOM, "serve", str(home)], capture_output=True, check=False)
+    note.write_bytes(honest)
     assert refused.returncode == 4
     assert b"[serve.home-moved]" in refused.stderr
     assert b"Traceback" not in refused.stderr

@@ -17,6 +17,7 @@ import pytest
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
 from tests.support.trees import let_age
+from tests.support.trusting import SELDOM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -232,9 +233,9 @@ def test_scrub_names_container_and_image_and_the_alarm_stands_until_the_damage_i
         checks = domain.cli("pool", "show", "main")["checks"]
         return int(checks["damaged"]) if checks else -1
 
-    trusting.until(lambda: damaged() == before + 1, "the pool does not tell of the damage")
+    trusting.until(lambda: damaged() == before + 1, "the pool does not tell of the damage", every=SELDOM)
     assert "pool.damaged" in [one["code"] for one in domain.cli("status")["alarms"]]
     flip(path, middle)
     assert domain.cli("pool", "scrub", "main", "--wait", codes=(0, 10))["result"]["damaged"] == before
-    trusting.until(lambda: damaged() == before, "the pool tells of damage that is gone")
+    trusting.until(lambda: damaged() == before, "the pool tells of damage that is gone", every=SELDOM)
     assert domain.cli("pool", "show", "main")["next_scrub"]

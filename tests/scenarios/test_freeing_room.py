@@ -13,6 +13,7 @@ from tests.support.live_domain import LiveDomain
 from tests.support.trusting import (
     GROUP,
     LOCAL,
+    SELDOM,
     SLP,
     Pair,
     containers,
@@ -52,13 +53,14 @@ def collect(domain: LiveDomain, *words: str) -> dict[str, Any]:
 
 def expire(domain: LiveDomain, image: str) -> None:
     """Expire an image by hand, as soon as no job reads it: its list of files is made behind the backup."""
+    wait_until_listed(domain, image)
 
     def is_expired() -> bool:
         done = run(domain, "image", "expire", image, "--reason", "no use", "--yes")
         assert done.code in ("", "image.in-use"), done
         return done.exit_code == 0
 
-    until(is_expired, "a job reads the image for ever")
+    until(is_expired, "a job reads the image for ever", every=SELDOM)
 
 
 def is_gone(domain: LiveDomain, image: str) -> bool:
@@ -157,7 +159,7 @@ def test_room_in_containers_of_which_a_part_is_needed_comes_back_p2(pair: Pair, 
     reading.join()
     assert failures == []
     assert (done["rewritten_containers"], done["copied_bytes"]) == (1, plan["copied_bytes"])
-    until(lambda: collect(source, "--wait")["waiting_containers"] == 0, "containers wait")
+    until(lambda: collect(source, "--wait")["waiting_containers"] == 0, "containers wait", every=SELDOM)
     assert collect(source, "--dry-run")["sparse_bytes"] < MIB
     assert is_restored(source, kept, small, tmp_path / "after")
     source.cli("image", "verify", kept)
@@ -196,5 +198,5 @@ def test_expiry_and_collection_go_on_after_kills_p2(pair: Pair, tmp_path: Path) 
         source.start(role)
     source.cli("status", "--wait", "30s")
     until(lambda: is_gone(source, gone), "the image stays")
-    until(lambda: collect(source, "--wait")["unneeded_containers"] == 0, "containers stay")
+    until(lambda: collect(source, "--wait")["unneeded_containers"] == 0, "containers stay", every=SELDOM)
     assert is_restored(source, kept, place, tmp_path / "out")

@@ -17,6 +17,7 @@ from tests.support.locking import removable_again
 from tests.support.trusting import (
     GROUP,
     LOCAL,
+    SELDOM,
     SLP,
     Pair,
     changing,
@@ -59,6 +60,10 @@ def locked_until(domain: LiveDomain, image: str) -> int:
     return int(until_ns)
 
 
+def locked_objects(domain: LiveDomain) -> int:
+    return int(domain.cli("pool", "show", "main")["lock"]["objects"])
+
+
 def collect(domain: LiveDomain, *words: str) -> dict[str, Any]:
     result: dict[str, Any] = domain.cli("pool", "collect", "main", "--wait", *words)["result"]
     return result
@@ -85,7 +90,7 @@ def test_a_governance_lock_refuses_until_an_administrator_lifts_it_with_a_reason
     assert (refused.exit_code, refused.code) == (4, "catalog.expiry-refused")
     assert "of the pool's lock clock" in refused.value["detail"]
     # header, envelope, frames, pages; they are told with the media server's next beat
-    until(lambda: source.cli("pool", "show", "main")["lock"]["objects"] >= 4, "nothing is told to be locked")
+    until(lambda: locked_objects(source) >= 4, "nothing is told to be locked", every=SELDOM)
     source.cli("image", "expire", kept, "--reason", "a mistake", "--lift-lock", "--yes")
     until(lambda: not rows(source, "SELECT 1 FROM copies WHERE image = ?", key_of(kept)), "the image stays")
     assert collect(source)["locked_containers"] == 2
@@ -174,7 +179,7 @@ def test_what_another_domain_sends_is_locked_at_the_target_p2(pair: Pair, tmp_pa
     refused = refusal(target, "image", "expire", image, "--reason", "no use", "--yes")
     assert refused.code == "catalog.expiry-refused"
     # counts come with the media server's next beat
-    until(lambda: target.cli("pool", "show", "main")["lock"]["objects"] >= 4, "nothing is told to be locked")
+    until(lambda: locked_objects(target) >= 4, "nothing is told to be locked", every=SELDOM)
     assert collect(target)["removed_containers"] == 0
 
 

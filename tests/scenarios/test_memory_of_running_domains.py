@@ -99,8 +99,8 @@ def test_paths_beyond_what_a_call_takes_are_backed_up_and_found(pair: Pair, tmp_
 
 
 def test_a_larger_file_needs_no_more_memory(pair: Pair, tmp_path: Path) -> None:
-    make_large(tmp_path / "small", 100 << 20, seed=1)
-    make_large(tmp_path / "large", 400 << 20, seed=2)
+    make_large(tmp_path / "small", 64 << 20, seed=1)
+    make_large(tmp_path / "large", 224 << 20, seed=2)
     small = peaks_of(pair, tmp_path / "small")
-    # What is under way between two processes is bounded, and may be more or less of it; contents held would be 300 MB.
+    # What is under way between two processes is bounded, and may be more or less of it; contents held would be 160 MB.
     assert_flat(small, peaks_of(pair, tmp_path / "large"), 100 * MB)

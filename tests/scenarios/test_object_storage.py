@@ -20,6 +20,7 @@ from tests.support.seaweed import Seaweed
 from tests.support.trusting import (
     GROUP,
     LOCAL,
+    SELDOM,
     Pair,
     files_of,
     refusal,
@@ -92,7 +93,7 @@ def test_an_image_lives_in_buckets_from_backup_to_restore_elsewhere(
     target.cli("kms", "group", "create", GROUP)
     words = ("--group", GROUP, "--name", "one", "--passphrase-file", str(pair.phrase))
     target.cli("kms", "key", "recover", pair.tag, *words)
-    until(lambda: target.cli("image", "files", image, codes=(0, 3, 4, 7, 8)), "no list of files")
+    until(lambda: target.cli("image", "files", image, codes=(0, 3, 4, 7, 8)), "no list of files", every=SELDOM)
     assert restored(target, image, tmp_path / "elsewhere") == files
 
     # a media server that begins again opens the pool by its header, and asks the primary for the key
@@ -102,7 +103,7 @@ def test_an_image_lives_in_buckets_from_backup_to_restore_elsewhere(
     again = source.cli("backup", str(tree), "--slp", LOCAL)
     assert again["added_bytes"] < 1 << 20
 
-    shown = until(lambda: source.cli("pool", "show", "main")["requests"], "no counts")
+    shown = until(lambda: source.cli("pool", "show", "main")["requests"], "no counts", every=SELDOM)
     assert shown["multipart"] > 4
     assert shown["put"] > 2
     assert shown["get"] > 10

@@ -150,9 +150,9 @@ def test_phase_one_asks_no_key_and_no_source(pair: Pair, sealed: Sealed, tmp_pat
     (there,) = [row for row in target.cli("image", "list") if row["image"] == sealed.image]
     assert there["key_tags"] == [pair.tag]
     assert not keystore.exists()
-    target.stop()
+    target.stop("primary")
     away.rename(keystore)
-    target.start()
+    target.start("primary")
     until(lambda: facts(target) == before, "the catalog is another one than before")
     pair.source.start()
 
@@ -298,20 +298,20 @@ def test_an_envelope_of_another_group_opens_nothing(pair: Pair, sealed: Sealed, 
     (tmp_path / "letter").write_bytes(b"of another group")
     pair.send(tmp_path, "letters")
     foreign = sorted(set(folder.glob("*/*")) - before)[0]
-    target.stop()
+    target.stop("media")
     honest = {path: path.read_bytes() for path in before}
     for path in before:
         path.write_bytes(foreign.read_bytes())
-    target.start()
+    target.start("media")
     readable = "SELECT 1 FROM copies WHERE image = ? AND readability = 'readable'"
     until(lambda: rows(target, readable, key_of(sealed.image)), "the key is not noticed")
     refused = trusting.refusal(target, "restore", sealed.image, "--to", str(tmp_path / "out"))
     assert (refused.exit_code, refused.code) == (3, "kms.data-key-missing"), refused
     out = tmp_path / "out"
     assert not [path for path in out.rglob("*") if path.is_file()] if out.exists() else True
-    target.stop()
+    target.stop("media")
     for path, data in honest.items():
         path.write_bytes(data)
-    target.start()
+    target.start("media")
     target.cli("restore", sealed.image, "--to", str(tmp_path / "whole"))
     assert rsync_differences(sealed.tree, tmp_path / "whole" / str(sealed.tree).lstrip("/")) == ""

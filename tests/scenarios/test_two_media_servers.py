@@ -139,7 +139,7 @@ def test_one_is_killed_and_work_goes_on_with_the_other_c3(
     source = two.source
     tree = make_tree(tmp_path / "tree", 77)
     image = source.cli("backup", str(tmp_path / "tree"), "--slp", LOCAL, "--client", "before")["image"]
-    large = make_tree(tmp_path / "large", 78, 40 << 20)
+    large = make_tree(tmp_path / "large", 78, 20 << 20)
     begun = [
         begin(source, "backup", str(tmp_path / "large"), "--slp", LOCAL, "--client", f"c-{number}")
         for number in range(2)

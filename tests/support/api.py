@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, Engine
@@ -273,12 +274,21 @@ class Stage:
         name: of the domain.
         port: at which its peer listener is said to be.
         app: the application of a stage that is over, made this one's: what FastAPI works out for it takes a while.
+        portal: the event loop that answers; without one, each request has its own, in a thread that is made for it.
     """
 
     def __init__(
-        self, engine: Engine, folder: Path, name: str = "here", *, port: int = 1, app: FastAPI | None = None
+        self,
+        engine: Engine,
+        folder: Path,
+        name: str = "here",
+        *,
+        port: int = 1,
+        app: FastAPI | None = None,
+        portal: BlockingPortal | None = None,
     ) -> None:
         self.engine = engine
+        self._portal = portal
         self.primary = Primary(name, engine, port=port)
         self.kms = KmsHome(folder, name)
         self.there = Elsewhere()
@@ -311,7 +321,7 @@ class Stage:
         )
         self.app = app or create_app(self.parts)
         self.app.state.parts = self.parts
-        self.stranger = TestClient(self.app, base_url="https://testserver", raise_server_exceptions=False)
+        self.stranger = self._client({})
 
     def add_user(
         self, name: str, grants: frozenset[Grant], *, uid: int | None = None, password: str | None = None
@@ -336,12 +346,12 @@ class Stage:
 
     def client_of(self, uid: int) -> TestClient:
         token = self.door.sign_in_locally(uid).reveal().decode()
-        return TestClient(
-            self.app,
-            base_url="https://testserver",
-            raise_server_exceptions=False,
-            headers={"Authorization": f"Bearer {token}"},
-        )
+        return self._client({"Authorization": f"Bearer {token}"})
+
+    def _client(self, headers: dict[str, str]) -> TestClient:
+        client = TestClient(self.app, base_url="https://testserver", raise_server_exceptions=False, headers=headers)
+        client.portal = self._portal
+        return client
 
     def make_pool(self, name: str) -> PoolFacts:
         """Have a pool."""

@@ -9,12 +9,14 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from tests.support.live_domain import LiveDomain
 from tests.support.trusting import files_of, rows
 
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.05
+"""Several times while a command lives: none ends sooner than a fifth of a second after it began."""
 LEAST_BYTES = 12
 """Shorter ones would be found by chance."""
 
@@ -79,21 +81,29 @@ class Run:
             but: files whose purpose is to hold it.
         """
         shapes = forms(secret)
-        return {where for where, data in self._everything(but) if any(shape in data for shape in shapes)}
+        return {
+            where
+            for where, path, data in self._everything
+            if path not in but and any(shape in data for shape in shapes)
+        }
 
-    def _everything(self, but: frozenset[Path]) -> Iterator[tuple[str, bytes]]:
-        yield from ((where, text.encode()) for where, text in self.heard)
+    @cached_property
+    def _everything(self) -> list[tuple[str, Path | None, bytes]]:
+        """All that there is when the first secret is looked for: read once for all of them."""
+        return list(self._read())
+
+    def _read(self) -> Iterator[tuple[str, Path | None, bytes]]:
+        yield from ((where, None, text.encode()) for where, text in self.heard)
         for where, seen in self.shown.items():
-            yield from ((where, data) for data in seen)
+            yield from ((where, None, data) for data in seen)
         for domain in self.domains:
             for path, data in files_of(domain):
-                if path not in but:
-                    yield f"file {path.relative_to(domain.home.path.parent)}", data
+                yield f"file {path.relative_to(domain.home.path.parent)}", path, data
             for (table,) in rows(domain, "SELECT name FROM sqlite_master WHERE type = 'table'"):
                 where = f"table {table} of {domain.name}"
                 # value by value: in the file a long one is spread over pages
                 for row in rows(domain, f'SELECT * FROM "{table}"'):  # noqa: S608 - names from the schema
-                    yield where, b"\n".join(_bytes(value) for value in row)
+                    yield where, None, b"\n".join(_bytes(value) for value in row)
 
     def _look(self) -> None:
         for process in Path("/proc").glob("[0-9]*"):

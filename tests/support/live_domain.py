@@ -86,8 +86,8 @@ class LiveDomain:
         for name in names or ("primary", "media"):
             self.roles[name] = Role(name, self.home)
 
-    def stop(self) -> None:
-        for name in reversed(list(self.roles)):
+    def stop(self, *names: str) -> None:
+        for name in names or reversed(list(self.roles)):
             self.roles.pop(name).stop()
 
     def kill(self, name: str) -> None:

@@ -17,12 +17,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
-import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
-import pyarrow.parquet.encryption as pe  # type: ignore[import-untyped]  # it carries no types
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import Connection, delete, insert, select
@@ -33,31 +31,17 @@ from strongroom.core.entropy import Entropy
 from strongroom.core.ids import UUID_BYTES, ImageId, to_text
 from strongroom.core.secret import Secret
 
+# Loaded when a list is first written or read: Arrow takes a fifth of a second, and every primary starts with this.
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
+
 ROWS_IN_GROUP = 8_192
 BYTES_IN_GROUP = 4 << 20
 """A row group is closed at whichever comes first, because a path can have 64 KiB."""
 _ROW_BYTES = 128
 _INFO = b"strongroom/file-list/v1\0"
 
-SCHEMA = pa.schema(
-    [
-        pa.field("parent", pa.binary(), nullable=False),
-        pa.field("name", pa.binary(), nullable=False),
-        pa.field("path", pa.binary(), nullable=False),
-        pa.field("type", pa.uint8(), nullable=False),
-        pa.field("mode", pa.uint16(), nullable=False),
-        pa.field("uid", pa.uint64(), nullable=False),
-        pa.field("gid", pa.uint64(), nullable=False),
-        pa.field("owner", pa.binary(), nullable=False),
-        pa.field("group", pa.binary(), nullable=False),
-        pa.field("mtime_ns", pa.int64(), nullable=False),
-        pa.field("ctime_ns", pa.int64(), nullable=False),
-        pa.field("size", pa.uint64(), nullable=False),
-        pa.field("link", pa.binary()),
-        pa.field("entry_at", pa.uint64(), nullable=False),
-        pa.field("reference", pa.uint64()),
-    ]
-)
 # Almost every value differs from its neighbours: a dictionary would only be built and thrown away.
 _DICTIONARY = ["parent", "type", "mode", "uid", "gid", "owner", "group"]
 
@@ -122,6 +106,32 @@ class WrittenList:
     bytes: int
 
 
+@cache
+def file_list_schema() -> pa.Schema:
+    """Give the columns of a file list."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("parent", pa.binary(), nullable=False),
+            pa.field("name", pa.binary(), nullable=False),
+            pa.field("path", pa.binary(), nullable=False),
+            pa.field("type", pa.uint8(), nullable=False),
+            pa.field("mode", pa.uint16(), nullable=False),
+            pa.field("uid", pa.uint64(), nullable=False),
+            pa.field("gid", pa.uint64(), nullable=False),
+            pa.field("owner", pa.binary(), nullable=False),
+            pa.field("group", pa.binary(), nullable=False),
+            pa.field("mtime_ns", pa.int64(), nullable=False),
+            pa.field("ctime_ns", pa.int64(), nullable=False),
+            pa.field("size", pa.uint64(), nullable=False),
+            pa.field("link", pa.binary()),
+            pa.field("entry_at", pa.uint64(), nullable=False),
+            pa.field("reference", pa.uint64()),
+        ]
+    )
+
+
 def write_file_list(lists: FileLists, image: ImageId, entries: Iterable[FileEntry], entropy: Entropy) -> WrittenList:
     """Write the list of an image; memory is bounded by one row group, whatever the number of files.
 
@@ -137,6 +147,8 @@ def write_file_list(lists: FileLists, image: ImageId, entries: Iterable[FileEntr
     Raises:
         FileListStorageError: the disk is full, or refused.
     """
+    import pyarrow as pa
+
     salt = entropy.bytes(UUID_BYTES)
     path = lists.path(image, salt)
     unfinished = path.with_suffix(".part")
@@ -149,7 +161,7 @@ def write_file_list(lists: FileLists, image: ImageId, entries: Iterable[FileEntr
             # Errors of whoever gives the entries are theirs, even if a broken connection is an OSError too.
             for group in _groups(entries):
                 with _storage():
-                    writer.write_table(pa.table(_columns(group), schema=SCHEMA))
+                    writer.write_table(pa.table(_columns(group), schema=file_list_schema()))
                 count += len(group)
             with _storage():
                 writer.close()
@@ -230,13 +242,16 @@ def open_file_list(connection: Connection, lists: FileLists, image: ImageId) -> 
         NoFileListError: there is none yet.
         FileListDamagedError: the file is missing, changed, or of another key.
     """
+    import pyarrow.parquet as pq
+    import pyarrow.parquet.encryption as pe  # type: ignore[import-untyped]  # it carries no types
+
     salt = connection.execute(select(file_lists.c.salt).where(file_lists.c.image == image)).scalar_one_or_none()
     if salt is None:
         raise NoFileListError(f"the image '{to_text(image)}' has no file list yet")
     with reading(image):
         properties = pe.create_decryption_properties(_key(lists, image, salt), aad_prefix=image + salt)
         file = pq.ParquetFile(lists.path(image, salt), decryption_properties=properties)
-        if file.schema_arrow.names != SCHEMA.names:
+        if file.schema_arrow.names != file_list_schema().names:
             file.close()
             raise FileListDamagedError(f"the file list of the image '{to_text(image)}' has other columns")
     try:
@@ -261,6 +276,8 @@ def reading(image: bytes) -> Iterator[None]:
     Raises:
         FileListDamagedError: the file is missing, changed, or of another key.
     """
+    import pyarrow as pa
+
     try:
         yield
     except (OSError, pa.ArrowException) as error:
@@ -268,9 +285,12 @@ def reading(image: bytes) -> Iterator[None]:
 
 
 def _writer(file: Any, lists: FileLists, image: ImageId, salt: bytes) -> pq.ParquetWriter:
+    import pyarrow.parquet as pq
+    import pyarrow.parquet.encryption as pe
+
     return pq.ParquetWriter(
         file,
-        SCHEMA,
+        file_list_schema(),
         compression="zstd",
         use_dictionary=_DICTIONARY,
         write_statistics=["parent"],
@@ -299,16 +319,20 @@ def _groups(entries: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
 
 
 def _columns(group: list[FileEntry]) -> dict[str, Any]:
+    import pyarrow as pa
+
     columns: dict[str, Any] = {
         "parent": [entry.parent for entry in group],
         "name": [entry.name for entry in group],
     }
     columns.update(zip(FileEntry._fields, zip(*group, strict=True), strict=True))
-    return {name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}
+    return {field.name: pa.array(columns[field.name], field.type) for field in file_list_schema()}
 
 
 def _release() -> None:
     """Give memory back: Arrow keeps what it freed for its next list, which may come tomorrow."""
+    import pyarrow as pa
+
     pa.default_memory_pool().release_unused()
 
 

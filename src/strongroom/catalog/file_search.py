@@ -13,17 +13,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
-import pyarrow.compute as pc  # type: ignore[import-untyped]  # it carries no types
-import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
 from sqlalchemy import Connection, select
 
 from strongroom.catalog.errors import PatternError
 from strongroom.catalog.file_list import FileEntry, FileLists, open_file_list, reading
 from strongroom.catalog.tables import file_lists
 from strongroom.core.ids import ImageId
+
+# Loaded with the first question, as in strongroom.catalog.file_list.
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
 
 LONGEST_PATTERN = 4_096
 LARGEST_PAGE = 10_000
@@ -91,6 +93,8 @@ def list_folder(
     Raises:
         NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list.open_file_list`.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc  # type: ignore[import-untyped]  # it carries no types
 
     def matches(table: pa.Table) -> Any:
         inside = pc.equal(table["parent"], pa.scalar(folder, pa.binary()))
@@ -165,6 +169,8 @@ class _Tops:
         self._below: bytes | None = None
 
     def __call__(self, table: pa.Table) -> Any:
+        import pyarrow as pa
+
         return pa.array(map(self._is_top, table["path"].to_pylist()), pa.bool_())
 
     def _is_top(self, path: bytes) -> bool:
@@ -175,6 +181,8 @@ class _Tops:
 
 
 def _pattern_question(pattern: bytes) -> _Question:
+    import pyarrow.compute as pc
+
     glob = parse_glob(pattern)
     column = "path" if glob.whole_path else "name"
     return _Question([column], lambda table: pc.match_substring_regex(table[column], glob.expression))
@@ -196,6 +204,9 @@ def _rows(
     limit: int,
     most_bytes: int | None = PAGE_BYTES,
 ) -> Iterator[Found]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     start = size = 0
     for group in range(file.num_row_groups):
         about = file.metadata.row_group(group)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sqlite3
 
-import psycopg
 from sqlalchemy.exc import DBAPIError, DontWrapMixin
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -118,13 +117,21 @@ def translate(error: DBAPIError | PoolTimeoutError) -> StrongroomError | None:
     if isinstance(error.orig, sqlite3.Error):
         code = getattr(error.orig, "sqlite_errorcode", None)
         kind = None if code is None else _SQLITE.get(code & 0xFF)  # the rest of the code tells the variety
-    elif isinstance(error.orig, psycopg.Error):
-        state = error.orig.sqlstate
-        if state is not None:
-            kind = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
-        elif isinstance(error.orig, psycopg.OperationalError):
-            kind = DatabaseUnreachableError  # no word from the server: it could not be asked, or went away
+    else:
+        kind = _postgresql_kind(error.orig)
     return None if kind is None else kind(f"database: {_first_line(error.orig)}")
+
+
+def _postgresql_kind(error: BaseException | None) -> type[StrongroomError] | None:
+    import psycopg  # not with the module: who has SQLite never needs it, and it takes a tenth of a second to load
+
+    if not isinstance(error, psycopg.Error):
+        return None
+    state = error.sqlstate
+    if state is not None:
+        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
+    # No word from the server: it could not be asked, or went away.
+    return DatabaseUnreachableError if isinstance(error, psycopg.OperationalError) else None
 
 
 def _first_line(error: BaseException | None) -> str:

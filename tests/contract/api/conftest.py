@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
@@ -19,10 +20,17 @@ def apps() -> list[FastAPI]:
     return []
 
 
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """An event loop for all requests."""
+    with start_blocking_portal() as made:
+        yield made
+
+
 @pytest.fixture
-def stage(database: Engine, tmp_path: Path, apps: list[FastAPI]) -> Iterator[Stage]:
+def stage(database: Engine, tmp_path: Path, apps: list[FastAPI], portal: BlockingPortal) -> Iterator[Stage]:
     """One primary."""
-    made = Stage(database, tmp_path, app=apps.pop() if apps else None)
+    made = Stage(database, tmp_path, app=apps.pop() if apps else None, portal=portal)
     yield made
     apps.append(made.app)
 

@@ -19,6 +19,8 @@ from strongroom.core.errors import StrongroomError, from_document
 
 START_SECONDS: Final = "60s"
 _PORTS: Final = 3
+_LOOK_SECONDS: Final = 0.5
+"""Between two commands that look whether something is done: each keeps the machine busy for half as long."""
 _LOWEST_PORT: Final = 20_000
 _HIGHEST_PORT: Final = 32_000
 
@@ -154,7 +156,7 @@ class DemoDomain:
             value = self.command(*words)
             if until(value):
                 return value
-            time.sleep(0.3)
+            time.sleep(_LOOK_SECONDS)
         raise CommandFailedError(f"waited {seconds:.0f} seconds for: {what}")
 
     def _wait_for_silence(self) -> None:
