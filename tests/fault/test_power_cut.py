@@ -60,7 +60,8 @@ def test_a_domain_goes_on_after_a_cut(power: PowerCuts, recording: Recording) ->
     """It starts, verifies, restores, and backs up again; the cut lies between two acknowledged backups."""
     before, last = [line for line, mark in recording.marks if json.loads(mark)["fact"] == "image"][-2:]
     cut = Cut((before + last) // 2, "lost", "a backup")
-    assert power.problems_of(recording, cut, served=True) == []
+    problems = power.problems_of(recording, cut, served=True)
+    assert not problems, "\n".join(problems)
 
 
 def test_an_fsync_that_is_left_out_is_noticed(power: PowerCuts) -> None:

@@ -108,6 +108,7 @@ class MediaRoutes:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_PARTS_AHEAD)
         loop = asyncio.get_running_loop()
         storing = asyncio.create_task(asyncio.to_thread(self.images.take_file_list, image, _entries_from(queue, loop)))
+        storing.add_done_callback(_hear)  # if this handler is stopped, nobody else does
         feeding = asyncio.create_task(_feed(request, queue))
         try:
             await asyncio.wait({storing, feeding}, return_when=asyncio.FIRST_EXCEPTION)
@@ -157,6 +158,12 @@ class MediaRoutes:
             return HostId(caller.host.id)
 
         return await asyncio.to_thread(identify)
+
+
+def _hear(ended: asyncio.Task[int]) -> None:
+    """Take how a task ended, so that asyncio does not call it forgotten."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 async def _feed(request: web.Request, queue: asyncio.Queue[bytes | None]) -> None:
