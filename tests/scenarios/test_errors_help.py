@@ -22,7 +22,7 @@ from strongroom.cli.demonstration.domains import free_ports
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
 from tests.support.trees import rsync_differences
-from tests.support.trusting import Pair, incoming, refusal, rows, until
+from tests.support.trusting import Pair, incoming, is_writing, refusal, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -251,7 +251,7 @@ def test_files_that_shrink_and_vanish_while_they_are_read(pair: Pair, tmp_path: 
     large = trusting.write_random(tmp_path / "a-large", seed, 72 * MIB)
     vanishing = trusting.write_random(tmp_path / "b-large", seed + 1, 4 * MIB)  # too large to be read ahead
     client = trusting.begin(source, "backup", str(tmp_path), "--slp", trusting.LOCAL)
-    until(lambda: any(path.stat().st_size > MIB for path in incoming(source)), "nothing is written", every=0.005)
+    until(lambda: is_writing(source), "nothing is written", every=0.005)
     client.send_signal(signal.SIGSTOP)
     os.truncate(large, MIB)
     vanishing.unlink()
@@ -292,7 +292,7 @@ def test_a_file_that_was_listed_and_is_gone_before_it_is_opened(pair: Pair, tmp_
     gone = tree / "z-gone"
     gone.write_bytes(b"listed with the others")
     client = trusting.begin(source, "backup", str(tree), "--slp", trusting.LOCAL)
-    until(lambda: any(path.stat().st_size > MIB for path in incoming(source)), "nothing is written", every=0.005)
+    until(lambda: is_writing(source), "nothing is written", every=0.005)
     client.send_signal(signal.SIGSTOP)
     assert sum(path.stat().st_size for path in incoming(source)) < 48 * MIB, "the client may have read it already"
     before = tree.stat()

@@ -24,7 +24,7 @@ from strongroom.settings.domain import DomainSettings
 from strongroom.settings.system import SystemClock, SystemEntropy
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
-from tests.support.trusting import Pair, containers, incoming, key_of, rows, until
+from tests.support.trusting import Pair, containers, incoming, is_writing, key_of, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -120,7 +120,7 @@ def test_a_replication(pair: Pair, tmp_path: Path, sending: RecordClient, which:
     logged = len(target.log("media"))
     limit(sending, SLOW)
     until(lambda: containers(target).keys() - sealed_before.keys(), "no container was sealed", every=0.02)
-    until(lambda: any(path.stat().st_size > MIB for path in incoming(target)), "nothing more comes", every=0.005)
+    until(lambda: is_writing(target), "nothing more comes", every=0.005)
     limit(sending, 0)
     sealed = containers(target)
     assert not pair.confirmed(image)

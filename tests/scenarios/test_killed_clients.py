@@ -15,7 +15,7 @@ from strongroom.services.primary.attendance import SILENT_ROUNDS
 from strongroom.services.primary.running import HOUSEKEEPING_SECONDS
 from tests.support import trusting
 from tests.support.live_domain import LiveDomain
-from tests.support.trusting import incoming, key_of, rows, until
+from tests.support.trusting import incoming, is_writing, key_of, rows, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -46,13 +46,6 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "tree").mkdir()
     trusting.write_random(tmp_path / "tree" / "large", next(SEEDS), LARGE_BYTES)
     return tmp_path / "tree"
-
-
-def is_writing(domain: LiveDomain) -> bool:
-    try:
-        return any(path.stat().st_size > MIB for path in incoming(domain))
-    except FileNotFoundError:  # what a killed session left is removed meanwhile
-        return False
 
 
 def in_the_middle(domain: LiveDomain, tree: Path) -> tuple[subprocess.Popen[bytes], int]:

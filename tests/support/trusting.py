@@ -260,6 +260,14 @@ def incoming(domain: LiveDomain) -> list[Path]:
     return list((domain.home.pool("main") / "incoming").iterdir())
 
 
+def is_writing(domain: LiveDomain, more_than: int = 1 << 20) -> bool:
+    """Tell whether one file of an unfinished session has so many bytes already."""
+    try:
+        return any(path.stat().st_size > more_than for path in incoming(domain))
+    except FileNotFoundError:  # what a session left is removed meanwhile
+        return False
+
+
 def write_random(path: Path, seed: int, size: int) -> Path:
     """Write a file that does not compress."""
     rng = random.Random(seed)  # noqa: S311 - contents of test files
