@@ -69,7 +69,9 @@ class ChunkedBody:
         Raises:
             OSError: the connection broke.
         """
-        self._socket.sendall(b"%x\r\n%b\r\n" % (len(block), block))
+        self._socket.sendall(b"%x\r\n" % len(block))
+        self._socket.sendall(block)
+        self._socket.sendall(b"\r\n")
 
     def end(self) -> None:
         """Send the end.

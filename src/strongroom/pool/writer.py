@@ -33,6 +33,7 @@ from strongroom.pool.store import Store
 
 _ASKED_SEGMENTS: Final = 512
 _ASKED_BYTES: Final = 4 << 20
+_NAMED_TOGETHER_BYTES: Final = 1 << 20
 """So many segments, or bytes of them, are looked up together: an index answers a batch as fast as one question."""
 _MAX_WAITING: Final = 8_192
 """References that wait for one frame; beyond that the frame is closed early, so that memory stays bounded."""
@@ -111,6 +112,7 @@ class WriteSession:
             on_sealed=self._forget,
         )
         self._workers = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="frame")
+        self._second = ThreadPoolExecutor(1, thread_name_prefix="name")
         self._room = _Room(self.limits.in_flight_bytes)
         self._compressors = threading.local()
         self._is_open = True
@@ -146,6 +148,7 @@ class WriteSession:
         if any(writer.is_waiting for writer in self._writers):
             raise ValueError("a stream of the session is not finished")
         self._workers.shutdown()
+        self._second.shutdown()
         self._sink.finish()
         self._is_open = False
 
@@ -154,11 +157,16 @@ class WriteSession:
         if self._is_open:
             self._is_open = False
             self._workers.shutdown(cancel_futures=True)
+            self._second.shutdown()
             self._sink.abort()
 
-    def name(self, segment: Buffer) -> SegmentName:
-        """Name a segment."""
-        return self._namer.name(segment)
+    def name(self, segments: Sequence[Buffer]) -> list[SegmentName]:
+        """Name segments; a second thread takes half of them if they are many bytes."""
+        if sum(map(len, segments)) < _NAMED_TOGETHER_BYTES:
+            return list(map(self._namer.name, segments))
+        half = len(segments) // 2
+        others = self._second.submit(lambda: list(map(self._namer.name, segments[half:])))
+        return [*map(self._namer.name, segments[:half]), *others.result()]
 
     def find(self, names: Sequence[SegmentName]) -> dict[SegmentName, SegmentHit]:
         """Find segments that may be referred to.
@@ -276,7 +284,7 @@ class SegmentWriter:
         for segment in segments:
             if not 1 <= len(segment) <= MAX_SEGMENT_BYTES:
                 raise ValueError(f"a segment of {len(segment)} bytes cannot be")
-        names = [self._session.name(segment) for segment in segments]
+        names = self._session.name(segments)
         self._unasked += zip(names, segments, strict=True)
         self._unasked_bytes += sum(map(len, segments))
         if len(self._unasked) < _ASKED_SEGMENTS and self._unasked_bytes < _ASKED_BYTES:
