@@ -68,8 +68,7 @@ def test_references_come_out_in_order_as_their_frames_close(pool: Pool) -> None:
         late = writer.finish()
         session.finish()
     assert late, "the last frame is open until the stream ends"
-    namer = session.name
-    assert [reference.name for reference in early + late] == [namer(segment) for segment in stream]
+    assert [reference.name for reference in early + late] == session.name(stream)
 
 
 def test_neighbouring_segments_share_a_frame(pool: Pool) -> None:
