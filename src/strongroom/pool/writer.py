@@ -254,7 +254,7 @@ class SegmentWriter:
         self._session = session
         self._gathered = Gathered()
         self._recent: dict[SegmentName, tuple[Gathered, int]] = {}
-        self._unasked: list[tuple[SegmentName, Buffer]] = []
+        self._unasked: list[tuple[SegmentName, Buffer] | Reference] = []
         self._unasked_bytes = 0
         self._waiting: deque[Reference | tuple[SegmentName, Gathered, int, int]] = deque()
 
@@ -287,10 +287,7 @@ class SegmentWriter:
         names = self._session.name(segments)
         self._unasked += zip(names, segments, strict=True)
         self._unasked_bytes += sum(map(len, segments))
-        if len(self._unasked) < _ASKED_SEGMENTS and self._unasked_bytes < _ASKED_BYTES:
-            return names, []
-        self._ask()
-        return names, self._certain(most_waiting=_MAX_WAITING)
+        return names, self._ask_some()
 
     def refer(self, references: list[Reference]) -> list[Reference]:
         """Put segments that are stored already at the next places of the stream.
@@ -305,13 +302,10 @@ class SegmentWriter:
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
         """
-        self._ask()
-        if not self._waiting:
+        if not self.is_waiting:
             return references
-        self._waiting += references
-        if len(self._waiting) > _MAX_WAITING:
-            self._close_frame()
-        return self._certain(most_waiting=_MAX_WAITING)
+        self._unasked += references
+        return self._ask_some()
 
     def finish(self) -> list[Reference]:
         """End the stream: write what was gathered, wait for it, and give the references that are left.
@@ -327,15 +321,26 @@ class SegmentWriter:
         """Drop a name that the index knows by now."""
         self._recent.pop(name, None)
 
+    def _ask_some(self) -> list[Reference]:
+        """Look up what came when it is much; give the references that are certain."""
+        if len(self._unasked) < _ASKED_SEGMENTS and self._unasked_bytes < _ASKED_BYTES:
+            return []
+        self._ask()
+        return self._certain(most_waiting=_MAX_WAITING)
+
     def _ask(self) -> None:
         """Look up the segments that came; those that are nowhere go into frames."""
         if not self._unasked:
             return
         asked, self._unasked, self._unasked_bytes = self._unasked, [], 0
         # in this order: a name leaves ``_recent`` only after the index has it
-        recent = {name: self._recent.get(name) for name, _ in asked}
+        recent = {item[0]: self._recent.get(item[0]) for item in asked if not isinstance(item, Reference)}
         hits = self._session.find([name for name, place in recent.items() if place is None])
-        for name, segment in asked:
+        for item in asked:
+            if isinstance(item, Reference):
+                self._waiting.append(item)
+                continue
+            name, segment = item
             length = len(segment)
             hit = hits.get(name)
             if hit is not None:
