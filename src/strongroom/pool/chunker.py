@@ -30,6 +30,7 @@ class Chunker:
             max_size=sizes.maximum,
             normalized_chunking=CHUNK_NORMALIZATION,
         )
+        self._min_bytes = sizes.minimum
         self._max_bytes = sizes.maximum
         self._block = bytearray(BLOCK_BYTES)
         self._view = memoryview(self._block)
@@ -54,8 +55,12 @@ class Chunker:
     def end_run(self) -> list[memoryview]:
         """End the last segment here; what follows starts a segment of its own."""
         segments: list[memoryview] = []
-        if self._filled:
+        if self._filled > self._min_bytes:
             self._cut(segments, keep_bytes=1)
+        elif self._filled:
+            # nowhere to cut; many small runs come between unchanged files
+            segments.append(memoryview(bytes(self._view[: self._filled])))
+            self._filled = 0
         return segments
 
     def _cut(self, segments: list[memoryview], keep_bytes: int) -> None:
