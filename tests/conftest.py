@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from strongroom.core.garbage import look_seldom
 from tests.support.postgresql import PostgreSQL
 from tests.support.seaweed import Seaweed
 
@@ -37,6 +38,11 @@ def pytest_configure_node(node: WorkerController) -> None:
     """Tell a worker where the servers are, or will be."""
     node.workerinput["postgresql"] = str(node.config.stash[SERVER].folder)
     node.workerinput["seaweed"] = str(node.config.stash[STORAGE].folder)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage as seldom as a role does: a test's process holds a million objects that stay."""
+    look_seldom()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
