@@ -30,6 +30,10 @@ _LENGTH: Final = re.compile(rb"[0-9A-Fa-f]{1,8}\r\n")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+_discarding: Final[set[asyncio.Future[None]]] = set()
+"""Tasks that nobody else holds: the loop would forget them."""
+
+
 async def ask_handler(_request: web.Request) -> None:
     """Leave it to the handler to say that the body may come; for ``expect_handler`` of a route."""
 
@@ -99,6 +103,8 @@ class SocketBody:
         else:
             # A connection that ends with something unread is reset, and the answer lost: aiohttp waits for the end.
             task = asyncio.ensure_future(_discard(line, transport))
+            _discarding.add(task)
+            task.add_done_callback(_discarding.discard)
             task.add_done_callback(lambda _: content.feed_eof())
 
     def interrupt(self) -> None:
