@@ -100,7 +100,7 @@ def test_a_damaged_frame_costs_its_files_and_no_others(
 
 def in_container(at: int) -> Damage:
     def deed(layout: Layout, name: str) -> None:
-        path = layout.file(layout.frames[name][1].container)
+        path = layout.payload_file(name)
         layout.flip(path, at if at >= 0 else path.stat().st_size + at)
 
     return deed
