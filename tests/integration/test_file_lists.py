@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from strongroom.catalog import file_list
+from strongroom.catalog import file_list_parquet
 from strongroom.catalog.copies import begin_copy, commit_copy, mark_written
 from strongroom.catalog.errors import FileListDamagedError, NoFileListError, PatternError
 from strongroom.catalog.expiry import expire_copy, forget_copy
@@ -22,11 +22,12 @@ from strongroom.catalog.file_list import (
     adopt_file_list,
     remove_file_list,
     sweep,
-    write_file_list,
 )
-from strongroom.catalog.file_search import PAGE_BYTES, Found, find_files, list_folder, list_tops, parse_glob
+from strongroom.catalog.file_list_parquet import write_file_list
+from strongroom.catalog.file_search import PAGE_BYTES, Found, find_files, list_folder, list_tops
 from strongroom.catalog.media import add_medium
 from strongroom.catalog.model import CameBy
+from strongroom.catalog.patterns import parse_glob
 from strongroom.core.clock import from_ns
 from strongroom.core.ids import ImageId
 from strongroom.core.secret import Secret
@@ -93,7 +94,7 @@ def paths_of(found: list[Found]) -> list[bytes]:
 def test_folder_lists_what_is_in_it_and_nothing_below(
     engine: Engine, lists: FileLists, monkeypatch: pytest.MonkeyPatch, rows_in_group: int
 ) -> None:
-    monkeypatch.setattr(file_list, "ROWS_IN_GROUP", rows_in_group)
+    monkeypatch.setattr(file_list_parquet, "ROWS_IN_GROUP", rows_in_group)
     image = stored(engine, lists)
     with read(engine) as db:
         assert paths_of(list_folder(db, lists, image, b"/")) == [b"/etc", b"/home"]
@@ -109,7 +110,7 @@ def test_folder_lists_what_is_in_it_and_nothing_below(
 def test_the_topmost_of_an_image_is_what_was_named_however_deep_it_lay(
     engine: Engine, lists: FileLists, monkeypatch: pytest.MonkeyPatch, rows_in_group: int
 ) -> None:
-    monkeypatch.setattr(file_list, "ROWS_IN_GROUP", rows_in_group)
+    monkeypatch.setattr(file_list_parquet, "ROWS_IN_GROUP", rows_in_group)
     inside = (b"/srv/data", b"/srv/data/a", b"/srv/data/a/x.txt", b"/srv/data/b.txt")
     image = stored(engine, lists, paths=(b"/opt/one.txt", *inside, b"/srv/data-2", b"/var/x.txt"))
     root = stored(engine, lists, "whole", paths=(b"/", b"/a", b"/a/x.txt", b"/b.txt"))
@@ -258,7 +259,8 @@ def test_image_without_files_has_an_empty_list(engine: Engine, lists: FileLists)
 MEASURE = """
 import sys
 from pathlib import Path
-from strongroom.catalog.file_list import FileEntry, FileLists, write_file_list
+from strongroom.catalog.file_list import FileEntry, FileLists
+from strongroom.catalog.file_list_parquet import write_file_list
 from strongroom.core.secret import Secret
 from strongroom.settings.system import SystemEntropy
 from tests.support.memory import peak_kib

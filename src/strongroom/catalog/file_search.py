@@ -1,33 +1,26 @@
 """Questions to file lists: what is in a folder, which files match a pattern, in one image or in all.
 
 Only the columns of the question are decrypted and decoded; the rest is, for the rows that are shown.
-
-Patterns are bytes. ``*`` and ``?`` stand for anything but ``/``, ``[...]`` for one of some bytes, ``**`` for anything,
-and a backslash takes the next byte as it is. A pattern without ``/`` is matched with the name alone, any other with the
-whole path. It becomes an expression for RE2, whose time is linear whatever the pattern.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.compute as pc  # type: ignore[import-untyped]  # it carries no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
 from sqlalchemy import Connection, select
 
-from strongroom.catalog.errors import PatternError
-from strongroom.catalog.file_list import FileEntry, FileLists, open_file_list, reading
+from strongroom.catalog.file_list import FileEntry, FileLists
+from strongroom.catalog.file_list_parquet import open_file_list, reading
+from strongroom.catalog.patterns import parse_glob
 from strongroom.catalog.tables import file_lists
 from strongroom.core.ids import ImageId
 
-# Loaded with the first question, as in strongroom.catalog.file_list.
-if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]  # it carries no types
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it carries no types
-
-LONGEST_PATTERN = 4_096
 LARGEST_PAGE = 10_000
 PAGE_BYTES = 1 << 20
 """An answer goes little beyond so many bytes of paths, because each can have 64 KiB."""
@@ -47,36 +40,6 @@ class Found:
         return len(self.entry.path) + len(self.entry.link or b"")
 
 
-@dataclass(frozen=True)
-class Glob:
-    """A checked pattern.
-
-    Attributes:
-        expression: for RE2, over bytes.
-        whole_path: whether it is matched with the whole path, or with the name.
-    """
-
-    expression: str
-    whole_path: bool
-
-
-def parse_glob(pattern: bytes) -> Glob:
-    """Read a pattern.
-
-    Raises:
-        PatternError: empty, too long, or a bracket or backslash without its end.
-    """
-    if not pattern or len(pattern) > LONGEST_PATTERN:
-        raise PatternError(f"a pattern has 1 to {LONGEST_PATTERN} bytes, this one {len(pattern)}")
-    parts: list[str] = []
-    rest = memoryview(pattern)
-    at = 0
-    while at < len(rest):
-        part, at = _token(pattern, at)
-        parts.append(part)
-    return Glob(r"(?s)\A" + "".join(parts) + r"\z", b"/" in pattern)
-
-
 def list_folder(
     connection: Connection,
     lists: FileLists,
@@ -91,10 +54,8 @@ def list_folder(
     The answer is shorter than ``limit`` when there is no more, or when its paths have more than :data:`PAGE_BYTES`.
 
     Raises:
-        NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list.open_file_list`.
+        NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list_parquet.open_file_list`.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc  # type: ignore[import-untyped]  # it carries no types
 
     def matches(table: pa.Table) -> Any:
         inside = pc.equal(table["parent"], pa.scalar(folder, pa.binary()))
@@ -111,7 +72,7 @@ def list_tops(
     """Give the topmost of an image: what is not below another of its files, such as the folders that were named.
 
     Raises:
-        NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list.open_file_list`.
+        NoFileListError, FileListDamagedError: as for :func:`~strongroom.catalog.file_list_parquet.open_file_list`.
     """
     with open_file_list(connection, lists, image) as file:
         # From the first row, whatever the page: a row's place below a top is known from the rows before it.
@@ -169,8 +130,6 @@ class _Tops:
         self._below: bytes | None = None
 
     def __call__(self, table: pa.Table) -> Any:
-        import pyarrow as pa
-
         return pa.array(map(self._is_top, table["path"].to_pylist()), pa.bool_())
 
     def _is_top(self, path: bytes) -> bool:
@@ -181,8 +140,6 @@ class _Tops:
 
 
 def _pattern_question(pattern: bytes) -> _Question:
-    import pyarrow.compute as pc
-
     glob = parse_glob(pattern)
     column = "path" if glob.whole_path else "name"
     return _Question([column], lambda table: pc.match_substring_regex(table[column], glob.expression))
@@ -204,9 +161,6 @@ def _rows(
     limit: int,
     most_bytes: int | None = PAGE_BYTES,
 ) -> Iterator[Found]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     start = size = 0
     for group in range(file.num_row_groups):
         about = file.metadata.row_group(group)
@@ -247,45 +201,3 @@ def _read(file: pq.ParquetFile, image: ImageId, group: int, columns: list[str]) 
 
 def _bounded(limit: int) -> int:
     return max(1, min(limit, LARGEST_PAGE))
-
-
-def _token(pattern: bytes, at: int) -> tuple[str, int]:
-    """Translate what begins at an offset, and give the offset behind it."""
-    match pattern[at : at + 1]:
-        case b"*" if pattern[at : at + 2] == b"**":
-            return ".*", at + 2
-        case b"*":
-            return "[^/]*", at + 1
-        case b"?":
-            return "[^/]", at + 1
-        case b"[":
-            return _class(pattern, at)
-        case b"\\":
-            if at + 1 == len(pattern):
-                raise PatternError("a backslash ends the pattern")
-            return _byte(pattern[at + 1]), at + 2
-        case one:
-            return _byte(one[0]), at + 1
-
-
-def _class(pattern: bytes, at: int) -> tuple[str, int]:
-    found = re.compile(rb"\[([!^]?)(\]?[^\]]*)\]").match(pattern, at)
-    if found is None or not found[2]:
-        raise PatternError("a bracket in the pattern has no end, or nothing in it")
-    body, parts = found[2], ["/"] if found[1] else []
-    place = 0
-    while place < len(body):
-        if body[place + 1 : place + 2] == b"-" and place + 2 < len(body):
-            low, high = body[place], body[place + 2]
-            if low > high:
-                raise PatternError("a range in the pattern's brackets runs backwards")
-            parts.append(f"{_byte(low)}-{_byte(high)}")
-            place += 3
-        else:
-            parts.append(_byte(body[place]))
-            place += 1
-    return f"[{'^' if found[1] else ''}{''.join(parts)}]", found.end()
-
-
-def _byte(value: int) -> str:
-    return rf"\x{{{value:02x}}}"

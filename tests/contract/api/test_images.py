@@ -9,7 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from strongroom.catalog import keys
-from strongroom.catalog.file_list import FileEntry, adopt_file_list, write_file_list
+from strongroom.catalog.file_list import FileEntry, adopt_file_list
+from strongroom.catalog.file_list_parquet import write_file_list
 from strongroom.catalog.importing import import_fragment
 from strongroom.catalog.receipts import keep_hop, keep_receipt
 from strongroom.core.ids import KeyTag, to_text

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from strongroom.catalog.file_list import FileEntry, FileLists, write_file_list
+from strongroom.catalog.file_list import FileEntry, FileLists
+from strongroom.catalog.file_list_parquet import write_file_list
 from strongroom.cli.file_source import FileSource
 from strongroom.cli.main import main
 from strongroom.core.clock import ManualClock, to_ns

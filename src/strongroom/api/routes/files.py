@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import accumulate
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Path, Query
 
@@ -14,12 +14,15 @@ from strongroom.api.paging import DEFAULT_LIMIT, After, Limit, Page, number
 from strongroom.api.routing import Routes
 from strongroom.api.security import PartsDep
 from strongroom.catalog.file_list import FileEntry
-from strongroom.catalog.file_search import LONGEST_PATTERN, PAGE_BYTES, Found, find_files, list_folder, list_tops
 from strongroom.catalog.images import get_image
+from strongroom.catalog.patterns import LONGEST_PATTERN
 from strongroom.core.clock import from_ns
 from strongroom.core.ids import ImageId
 from strongroom.database import read
 from strongroom.formats import entries
+
+if TYPE_CHECKING:
+    from strongroom.catalog.file_search import Found
 
 routes = Routes("images")
 _TYPES: Final = {
@@ -71,32 +74,36 @@ def list_files(
     """List a folder of an image, by default what is topmost in it, or find files."""
     if folder_b64 is not None and find is not None:
         raise BadRequestError("'query': give 'folder_b64' or 'find', not both")
+    from strongroom.catalog import file_search  # with Arrow, which no primary waits for at its start
+
     behind, name = number(after, -1), ImageId(image)
     with read(parts.engine) as connection:
         get_image(connection, name)
         if folder_b64 is not None:
-            found = list_folder(connection, parts.file_lists, name, folder_b64, after=behind, limit=limit + 1)
+            found = file_search.list_folder(
+                connection, parts.file_lists, name, folder_b64, after=behind, limit=limit + 1
+            )
         elif find is None:
-            found = list_tops(connection, parts.file_lists, name, after=behind, limit=limit + 1)
+            found = file_search.list_tops(connection, parts.file_lists, name, after=behind, limit=limit + 1)
         else:
             pattern = find.encode("utf-8")
-            found = find_files(
+            found = file_search.find_files(
                 connection, parts.file_lists, pattern, images=[name], after=(name, behind), limit=limit + 1
             )
-    shown = _page(found, limit)
+    shown = _page(found, limit, file_search.PAGE_BYTES)
     return Page(
         items=[_shown(one.entry) for one in shown],
         next=str(shown[-1].row) if len(found) > len(shown) else None,
     )
 
 
-def _page(found: list[Found], limit: int) -> list[Found]:
+def _page(found: list[Found], limit: int, most_bytes: int) -> list[Found]:
     """Take what one answer holds: it ends before its paths are too many bytes, of which JSON makes several times more.
 
     What was found goes beyond that bound, unless it is all there is; so there is a next page then.
     """
     sizes = accumulate(one.bytes for one in found)
-    most = sum(1 for size in sizes if size <= PAGE_BYTES)
+    most = sum(1 for size in sizes if size <= most_bytes)
     return found[: min(limit, max(1, most))]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from strongroom.catalog import keys as catalog_keys
 from strongroom.catalog.errors import TombstonedError
-from strongroom.catalog.file_list import FileEntry, adopt_file_list, remove_file_list, write_file_list
+from strongroom.catalog.file_list import FileEntry, adopt_file_list, remove_file_list
 from strongroom.catalog.images import get_image
 from strongroom.catalog.importing import import_fragment
 from strongroom.catalog.media import get_medium
@@ -347,6 +347,8 @@ class ImageWork:
 
     def take_file_list(self, image: ImageId, entries: Iterator[FileEntry]) -> int:
         """Store an image's file list; an older one goes."""
+        from strongroom.catalog.file_list_parquet import write_file_list  # with Arrow, which no start waits for
+
         written = write_file_list(self._primary.file_lists, image, entries, self._primary.entropy)
         now = self._primary.clock.now()
         old = transact(self._primary.engine, lambda c: adopt_file_list(c, written, now=now))
