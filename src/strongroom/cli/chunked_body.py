@@ -95,7 +95,6 @@ class LocalBody(ChunkedBody):
         limit = struct.pack("@ll", int(self._socket.gettimeout() or 0), 0)
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
     def send(self, block: bytes) -> None:
         """Send a piece as it lies in memory."""

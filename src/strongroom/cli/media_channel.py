@@ -74,6 +74,7 @@ class MediaChannel:
         lost = _send(kind(connection), blocks)
         # A server that stops reading has said why before: the answer waits in the socket.
         try:
+            connection.sock.settimeout(ANSWER_SECONDS)  # where the body let the kernel wait, it does so no more
             document = read_json(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             raise StreamLostError(f"the media server broke off: {lost or error}", hint=_AGAIN) from error

@@ -9,8 +9,8 @@ from strongroom.formats.image_stream import MAX_BLOCK_BYTES
 
 _RECORD_BYTES: Final = 512 << 10
 _PIECE_BYTES: Final = 256 << 10
-_SAME_FILES: Final = 4_096
-"""After so many unchanged files the media server hears of them."""
+RUN_FILES: Final = 4_096
+"""After so many unchanged files the media server hears of them: it copies their records while the walk goes on."""
 
 
 class BlockWriter:
@@ -72,7 +72,7 @@ class BlockWriter:
                 self._flush_same()
             self._runs.append((number, count))
         self._same_files += count
-        if self._same_files >= _SAME_FILES:
+        if self._same_files >= RUN_FILES:
             self._flush_same()
             self._is_due = True
 

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from typing import Final
 
 from strongroom.client import reading
-from strongroom.client.block_writer import BlockWriter
+from strongroom.client.block_writer import RUN_FILES, BlockWriter
 from strongroom.client.flags import flags_not_kept
 from strongroom.client.folders import Folder
 from strongroom.client.links import Links
@@ -35,8 +35,6 @@ BATCH_FILES: Final = 256
 BATCH_BYTES: Final = 4 << 20
 _BATCH_FOLDERS: Final = 32
 _BATCH_ITEMS: Final = 1_024
-_RUN_FILES: Final = 4_096
-"""After so many unchanged files the media server hears of them: it copies their records while the walk goes on."""
 READ_BYTES: Final = 4 << 20
 _READ_AHEAD: Final = 2
 OWN_SEGMENTS_BYTES: Final = 32 << 10
@@ -214,7 +212,7 @@ class Sender:
                         run.files += 1
                         run.regular += known.type == entries.REGULAR
                         run.content += known.size
-                        if run.files >= _RUN_FILES or len(batch.items) >= _BATCH_ITEMS:
+                        if run.files >= RUN_FILES or len(batch.items) >= _BATCH_ITEMS:
                             full, batch, run = batch, _Batch(), None
                             yield full
                         continue

@@ -74,12 +74,12 @@ class SocketBody:
         transport = self._request.transport
         if transport is None:
             raise ConnectionResetError("the client closed the connection")
+        self._line = transport.get_extra_info("socket").dup()
         transport.write(_CONTINUE)
         transport.pause_reading()
         connection = transport.get_extra_info("ssl_object")
         if connection is not None:
             _limit(transport, 0)  # what is below TLS is paused too, at once
-        self._line = transport.get_extra_info("socket").dup()
         self._line.settimeout(None)
         self._file = self._line.makefile("rb", buffering=0) if connection is None else TLSStream(connection, self._line)
         return self
