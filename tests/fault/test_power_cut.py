@@ -23,7 +23,7 @@ from durability.recording import Recording
 from durability.work import Work
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-CUTS = 40
+CUTS = 30
 
 
 @pytest.fixture(scope="module", autouse=True)

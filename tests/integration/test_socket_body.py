@@ -17,15 +17,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from strongroom.cli.api_client import UnixConnection
 from strongroom.cli.chunked_body import ChunkedBody, LocalBody
 from strongroom.core.errors import StrongroomError
-from strongroom.pki.tls import ServerTLS, client_context
 from strongroom.services.media.jobs import JobThread
 from strongroom.services.media.socket_body import PIECE_BYTES, SocketBody, ask_handler, let_come
-from strongroom.services.record_http import tell_errors
-from strongroom.settings.system import SystemClock
-from tests.support.domains import CA
+from tests.support.serving import Serving
 
 ASKING = dict(ChunkedBody.headers)
 
@@ -67,58 +63,14 @@ class Taker:
             self.reads.set()
 
 
-class Serving:
-    """The server in a thread of its own.
-
-    Args:
-        path: of a socket; beside it, TLS listens on a port.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.taker = Taker()
-        self.path = path
-        now = SystemClock().now()
-        ca = CA.make(1, now)
-        tls = ServerTLS(ca.leaf(now)[1], [ca.root.certificate])
-        self.context = client_context([ca.root.certificate], ca.leaf(now, listens=False)[1])
-        self._loop = asyncio.new_event_loop()
-        application = web.Application(middlewares=[tell_errors], client_max_size=1 << 30)
-        application.add_routes([web.post("/take", self.taker.take, expect_handler=ask_handler)])
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
-        self._loop.run_until_complete(self._begin(tls.context))
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    async def _begin(self, context: ssl.SSLContext) -> None:
-        await self._runner.setup()
-        await web.UnixSite(self._runner, str(self.path)).start()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        self.port: int = self._runner.addresses[1][1]
-
-    def connect(self, *, is_local: bool) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection
-        if is_local:
-            connection = UnixConnection(self.path, 10)
-        else:
-            connection = http.client.HTTPSConnection("localhost", self.port, timeout=10, context=self.context)
-        connection.connect()
-        return connection
-
-    def stop(self) -> None:
-        """Stop serving, as often as wished."""
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-
-    def end(self) -> None:
-        self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+@pytest.fixture
+def taker() -> Taker:
+    return Taker()
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
-    made = Serving(tmp_path / "s")
+def serving(tmp_path: Path, taker: Taker) -> Iterator[Serving]:
+    made = Serving(tmp_path / "s", [web.post("/take", taker.take, expect_handler=ask_handler)])
     yield made
     made.end()
 
@@ -158,26 +110,28 @@ def answered(connection: http.client.HTTPConnection) -> tuple[int, dict[str, obj
 BLOCKS = [b"a", b"bc" * 10, os.urandom(3 * PIECE_BYTES + 17), os.urandom(PIECE_BYTES), b"end\r\n0\r\n\r\n"]
 
 
-def test_what_is_sent_arrives(serving: Serving, begun: http.client.HTTPConnection, is_local: bool) -> None:
+def test_what_is_sent_arrives(
+    serving: Serving, taker: Taker, begun: http.client.HTTPConnection, is_local: bool
+) -> None:
     body = body_of(begun, is_local=is_local)
     for block in BLOCKS:
         assert body.is_wanted()
         body.send(block)
     body.end()
     assert answered(begun) == (200, {"bytes": sum(map(len, BLOCKS))})
-    assert b"".join(serving.taker.pieces) == b"".join(BLOCKS)
-    assert serving.taker.was_read_by_thread == [True]
+    assert b"".join(taker.pieces) == b"".join(BLOCKS)
+    assert taker.was_read_by_thread == [True]
 
 
-def test_a_client_that_does_not_ask_is_served_too(serving: Serving, is_local: bool) -> None:
+def test_a_client_that_does_not_ask_is_served_too(serving: Serving, taker: Taker, is_local: bool) -> None:
     connection = serving.connect(is_local=is_local)
     connection.request("POST", "/take", iter(BLOCKS), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
     assert answered(connection) == (200, {"bytes": sum(map(len, BLOCKS))})
-    assert serving.taker.was_read_by_thread == [False]
+    assert taker.was_read_by_thread == [False]
 
 
-def test_a_client_that_is_refused_has_sent_nothing(serving: Serving, is_local: bool) -> None:
-    serving.taker.refuses = True
+def test_a_client_that_is_refused_has_sent_nothing(serving: Serving, taker: Taker, is_local: bool) -> None:
+    taker.refuses = True
     connection = ask(serving.connect(is_local=is_local))
     assert not body_of(connection, is_local=is_local).is_wanted()
     assert answered(connection)[0] == 403
@@ -185,27 +139,27 @@ def test_a_client_that_is_refused_has_sent_nothing(serving: Serving, is_local: b
 
 @pytest.mark.parametrize("sent", [b"", b"5", b"5\r", b"5\r\n", b"5\r\nab", b"5\r\nabcde", b"5\r\nabcde\r\n", b"0\r\n"])
 def test_a_body_that_breaks_off_is_no_body(
-    serving: Serving, begun: http.client.HTTPConnection, is_local: bool, sent: bytes
+    serving: Serving, taker: Taker, begun: http.client.HTTPConnection, is_local: bool, sent: bytes
 ) -> None:
     assert body_of(begun, is_local=is_local).is_wanted()
     begun.sock.sendall(sent)
     begun.sock.shutdown(socket.SHUT_WR)
     begun.sock.recv(1_000)  # the server closes, or says that it failed
     begun.close()
-    assert [type(error) for error in serving.taker.failures] == [ConnectionResetError]
+    assert [type(error) for error in taker.failures] == [ConnectionResetError]
 
 
 @pytest.mark.parametrize(
     "sent", [b"x\r\n", b"+5\r\nabcde\r\n", b"0x5\r\n", b"5\nabcde", b"123456789\r\n", b"2\r\nabc\r\n", b"0\r\nx: y\r\n"]
 )
 def test_a_body_that_is_not_in_chunks_is_refused(
-    serving: Serving, begun: http.client.HTTPConnection, is_local: bool, sent: bytes
+    serving: Serving, taker: Taker, begun: http.client.HTTPConnection, is_local: bool, sent: bytes
 ) -> None:
     assert body_of(begun, is_local=is_local).is_wanted()
     begun.sock.sendall(sent + b" " * 20)
     status, said = answered(begun)
     assert (status, said["code"]) == (400, "images.bad-stream")
-    assert serving.taker.failures
+    assert taker.failures
 
 
 def test_a_client_hears_why_it_was_stopped_in_the_middle(
@@ -221,27 +175,27 @@ def test_a_client_hears_why_it_was_stopped_in_the_middle(
     assert answered(begun)[0] == 400
 
 
-def test_what_is_not_as_the_client_sent_it_is_no_body(serving: Serving) -> None:
+def test_what_is_not_as_the_client_sent_it_is_no_body(serving: Serving, taker: Taker) -> None:
     """One byte of a TLS record is another one."""
     connection = ask(serving.connect(is_local=False))
     body = ChunkedBody(connection)
     assert body.is_wanted()
     body.send(b"right")
-    assert serving.taker.reads.wait(10)
+    assert taker.reads.wait(10)
     os.write(connection.sock.fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
     with contextlib.suppress(OSError):
         connection.sock.recv(1_000)
     connection.close()
-    assert [isinstance(error, ssl.SSLError) for error in serving.taker.failures] == [True]
+    assert [isinstance(error, ssl.SSLError) for error in taker.failures] == [True]
 
 
 def test_a_server_that_stops_does_not_wait_for_a_client_that_sends_nothing(
-    serving: Serving, begun: http.client.HTTPConnection, is_local: bool
+    serving: Serving, taker: Taker, begun: http.client.HTTPConnection, is_local: bool
 ) -> None:
     body = body_of(begun, is_local=is_local)
     assert body.is_wanted()
     body.send(b"the first of many")
-    assert serving.taker.reads.wait(10)
+    assert taker.reads.wait(10)
     serving.stop()
     ended = select.select([begun.sock], [], [], 10)
     assert ended[0], "the connection stays open"

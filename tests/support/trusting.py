@@ -124,7 +124,7 @@ def hurry(domain: LiveDomain) -> None:
     What has to be told at once, such as a receipt, is told at once whatever the interval.
     """
     with domain.home.settings_file.open("a") as file:
-        file.write("\n[times]\nexchange_seconds = 2.0\nbeat_seconds = 1.0\nretry_seconds = 0.5\n")
+        file.write("\n[times]\nexchange_seconds = 5.0\nbeat_seconds = 2.0\nretry_seconds = 0.5\n")
 
 
 def is_trusting(domain: LiveDomain) -> bool:

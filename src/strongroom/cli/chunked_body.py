@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, Final
 
+from strongroom.services import chunks
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_SO_SNDBUFFORCE: Final = 32
-"""Linux: without the system's bound, for those who administer the network. The library has no name for it."""
-_ROOM_BYTES: Final = 4 << 20
 
 
 class ChunkedBody:
@@ -79,7 +78,7 @@ class ChunkedBody:
         Raises:
             OSError: the connection broke.
         """
-        self._socket.sendall(b"0\r\n\r\n")
+        self._socket.sendall(chunks.END)
 
 
 class LocalBody(ChunkedBody):
@@ -91,20 +90,14 @@ class LocalBody(ChunkedBody):
 
     def begin(self) -> None:
         """Let the kernel wait instead of the interpreter, which would ask it about every piece of 200 kB."""
-        _make_room(self._socket)
+        chunks.make_room(self._socket)
         limit = struct.pack("@ll", int(self._socket.gettimeout() or 0), 0)
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def send(self, block: bytes) -> None:
         """Send a piece as it lies in memory."""
-        rest = [memoryview(b"%x\r\n" % len(block)), memoryview(block), memoryview(b"\r\n")]
-        while rest:
-            sent = self._socket.sendmsg(rest)
-            while rest and sent >= len(rest[0]):
-                sent -= len(rest.pop(0))
-            if rest:
-                rest[0] = rest[0][sent:]
+        chunks.send(self._socket, block)
 
 
 class _Answer(io.RawIOBase):
@@ -144,11 +137,3 @@ class _Answer(io.RawIOBase):
         """Let go of the socket."""
         self._rest.close()
         super().close()
-
-
-def _make_room(connection: socket.socket) -> None:
-    """Let some blocks be under way, so that both sides work at once; the system may grant less."""
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM_BYTES)
-    except PermissionError:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM_BYTES)

@@ -6,7 +6,7 @@ Source: ``docs/reference/protocols/image-stream.md``. The grant of the job stand
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,8 +15,9 @@ from strongroom.cli.chunked_body import ChunkedBody, LocalBody
 from strongroom.cli.media_door import MediaDoor
 from strongroom.client.problems import StreamLostError
 from strongroom.core.secret import Secret
+from strongroom.services import chunks
 
-READ_BYTES: Final = 1 << 18
+PIECE_BYTES: Final = 1 << 20
 # A backup's answer comes when everything is on stable storage and committed.
 ANSWER_SECONDS: Final = 900.0
 _AGAIN: Final = "run the backup again; contents that were stored already are not stored twice"
@@ -44,12 +45,13 @@ class MediaChannel:
         if self._open is not None:
             self._open.close()
 
-    def download(self, path: str, *, at_once: bool = False) -> Iterator[bytes]:
+    def download(self, path: str) -> Iterator[memoryview]:
         """Ask for an image stream; the request is sent at once, the bytes come as they are taken.
+
+        The pieces all lie in the same memory: use each before the next. None waits for the one behind it.
 
         Args:
             path: of the stream.
-            at_once: give what has come, however little; else it is gathered to some size. TLS has records of 16 KiB.
 
         Raises:
             UnreachableServerError: nobody answers.
@@ -59,7 +61,7 @@ class MediaChannel:
         response = self._answer(self._begin("GET", path, {}))
         if response.status >= 400:
             read_json(response)
-        return self._pieces(response.read1 if at_once else response.read)
+        return _pieces(response)
 
     def upload(self, path: str, blocks: Iterable[bytes]) -> dict[str, Any]:
         """Send an image stream, and wait for the word that it is kept.
@@ -102,15 +104,13 @@ class MediaChannel:
         except (OSError, http.client.HTTPException) as error:
             raise StreamLostError(f"the media server does not answer: {error}") from error
 
-    def _pieces(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
-        while True:
-            try:
-                piece = read(READ_BYTES)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise StreamLostError(f"the media server broke off: {error}") from error
-            if not piece:
-                return
-            yield piece
+
+def _pieces(response: http.client.HTTPResponse) -> Iterator[memoryview]:
+    """Give the body as it comes; the library would copy it twice."""
+    try:
+        yield from chunks.read(response.fp, bytearray(PIECE_BYTES))
+    except (OSError, chunks.NotInChunksError) as error:
+        raise StreamLostError(f"the media server broke off: {error}") from error
 
 
 def _send(body: ChunkedBody, blocks: Iterable[bytes]) -> OSError | None:

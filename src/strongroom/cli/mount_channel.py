@@ -51,7 +51,7 @@ class MountChannel:
         self._connections: list[http.client.HTTPConnection] = []
         self._channel = MediaChannel(door, token)
         # A generator, held as long as the mount lasts: what it reads is the open session.
-        self._session = cast("Generator[bytes]", self._channel.download(f"/mount/{job}", at_once=True))
+        self._session = cast("Generator[memoryview]", self._channel.download(f"/mount/{job}"))
         self.opened = self._first()
 
     def __enter__(self) -> Self:
@@ -87,7 +87,7 @@ class MountChannel:
     def _first(self) -> mount.Opened:
         got = b""
         while len(got) < _U32.size or len(got) < _U32.size + _U32.unpack_from(got)[0]:
-            piece = next(self._session, b"")
+            piece = bytes(next(self._session, b""))
             got += piece
             if not piece or len(got) > mount.OPENED_BYTES:
                 raise DamagedError("the media server does not say what it has opened")

@@ -101,7 +101,7 @@ def restore_tar_file(order: Order, path: Path, troubles: Troubles, progress: Pro
     return length
 
 
-def _watched(chunks: Iterable[bytes], progress: Progress, totals: RestoreTotals | None) -> Iterator[Buffer]:
+def _watched(chunks: Iterable[Buffer], progress: Progress, totals: RestoreTotals | None) -> Iterator[Buffer]:
     done = 0
     for chunk in chunks:
         yield chunk

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import re
 import socket
 from collections.abc import Iterator
 from types import TracebackType
@@ -20,13 +19,12 @@ from aiohttp import hdrs, web
 
 from strongroom.images.errors import BadStreamError
 from strongroom.pki.tls import OpenConnection
+from strongroom.services import chunks
 from strongroom.services.media.tls_stream import TLSStream
 
 PIECE_BYTES: Final = 1 << 20
-_MOST_LINE_BYTES: Final = 16
 _DISCARDED_BYTES: Final = 256 << 10
 _DISCARD_SECONDS: Final = 5.0
-_LENGTH: Final = re.compile(rb"[0-9A-Fa-f]{1,8}\r\n")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -124,17 +122,11 @@ class SocketBody:
         """
         if self._file is None:
             raise ValueError("the body was not entered")
-        room = memoryview(bytearray(PIECE_BYTES))
         with io.BufferedReader(self._file) as file:
-            while length := _length(file.readline(_MOST_LINE_BYTES)):
-                while length:
-                    piece = room[:length]
-                    if file.readinto(piece) != len(piece):
-                        raise ConnectionResetError("the client closed the connection")
-                    length -= len(piece)
-                    yield piece
-                _end_line(file.readline(_MOST_LINE_BYTES))
-            _end_line(file.readline(_MOST_LINE_BYTES))
+            try:
+                yield from chunks.read(file, bytearray(PIECE_BYTES))
+            except chunks.NotInChunksError as error:
+                raise BadStreamError(f"the client sent {error}") from error
 
 
 def _limit(transport: asyncio.Transport, most_bytes: int | None) -> None:
@@ -151,22 +143,3 @@ async def _discard(line: socket.socket, transport: asyncio.Transport) -> None:
             while await loop.sock_recv_into(line, into):
                 pass
     transport.abort()
-
-
-def _length(line: bytes) -> int:
-    """Read the line before a chunk: its length, hexadecimal."""
-    _check_line(line)
-    if _LENGTH.fullmatch(line) is None:
-        raise BadStreamError("the client sent a body that is not in chunks")
-    return int(line[:-2], 16)
-
-
-def _end_line(line: bytes) -> None:
-    _check_line(line)
-    if line != b"\r\n":
-        raise BadStreamError("the client sent a chunk of another length than it said")
-
-
-def _check_line(line: bytes) -> None:
-    if not line.endswith(b"\n") and len(line) < _MOST_LINE_BYTES:
-        raise ConnectionResetError("the client closed the connection")

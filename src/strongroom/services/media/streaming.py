@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import chain
 
 from aiohttp import web
 
 from strongroom.core.errors import StrongroomError
 from strongroom.services.media.errors import ClientGoneError
 from strongroom.services.media.jobs import JobThread
+from strongroom.services.media.socket_answer import SocketAnswer
 
 CONTENT_TYPE = "application/octet-stream"
 
@@ -24,21 +26,43 @@ async def stream_out(request: web.Request, pieces: Iterator[bytes], thread: JobT
         StrongroomError: the pieces could not be made; after the first, the connection is closed too.
         ClientGoneError: the caller closed the connection.
     """
-    upcoming = thread.start(lambda: next(pieces, None))
-    piece = await upcoming
+    first = await thread.start(lambda: next(pieces, b""))
     response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
     try:
         await response.prepare(request)
-        while piece is not None:
-            upcoming = thread.start(lambda: next(pieces, None))
-            await response.write(piece)
-            piece = await upcoming
+        if SocketAnswer.is_possible(request):
+            await _by_thread(request, chain([first], pieces), thread)
+        else:
+            await _by_loop(response, first, pieces, thread)
         await response.write_eof()
     except OSError as error:
-        await asyncio.wait([upcoming])
         raise ClientGoneError("the caller closed the connection") from error
     except StrongroomError:
         if request.transport is not None:
             request.transport.abort()
         raise
     return response
+
+
+async def _by_thread(request: web.Request, pieces: Iterator[bytes], thread: JobThread) -> None:
+    """Let the thread write to the socket what it makes."""
+    with SocketAnswer(request) as answer:
+        try:
+            await thread.start(lambda: answer.send(pieces))
+        except asyncio.CancelledError:
+            answer.interrupt()
+            raise
+
+
+async def _by_loop(
+    response: web.StreamResponse, piece: bytes | None, pieces: Iterator[bytes], thread: JobThread
+) -> None:
+    """Send what the thread makes."""
+    while piece is not None:
+        upcoming = thread.start(lambda: next(pieces, None))
+        try:
+            await response.write(piece)
+        except OSError:
+            await asyncio.wait([upcoming])
+            raise
+        piece = await upcoming
