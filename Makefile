@@ -24,7 +24,7 @@ check: setup ## Check format, lint, types, the direction of imports and the tree
 .PHONY: test
 test: setup ## Run the tests (ARGS="-k name" passes words to pytest); installs strace, PostgreSQL and others if missing
 	@scripts/test-deps
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: demo
 demo: setup ## Show the main job: two domains, trust, replication, lost key, restore

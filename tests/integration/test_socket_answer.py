@@ -20,6 +20,7 @@ from strongroom.services.media.jobs import JobThread
 from strongroom.services.media.socket_answer import SocketAnswer
 from strongroom.services.media.streaming import stream_out
 from tests.support.serving import Serving
+from tests.support.trusting import until
 
 PIECES = [os.urandom(1), b"", os.urandom(3 << 20), os.urandom(300_000), b"0\r\n\r\n"]
 ENDLESS = bytes(1 << 20)
@@ -109,6 +110,7 @@ def test_what_is_made_arrives_and_the_connection_serves_again(
     for _ in range(2):
         assert body_of(asked(connection, "all")) == b"".join(PIECES)
         assert body_of(asked(connection, "nothing")) == b""
+    until(lambda: len(giver.ended) == 4, "the work goes on behind the end")
     assert giver.ended == [None] * 4
     assert giver.by_thread == [is_local] * 4
 
