@@ -93,3 +93,42 @@ def test_the_page_on_other_hosts_can_be_followed_as_written(domain: LiveDomain, 
         )
         assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
     assert next((there.folder / "restored").rglob("letter")).read_text() == "Dear all"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_pages_on_a_pool_can_be_followed_as_written(domain: LiveDomain, tmp_path: Path) -> None:
+    """P2: scrub, repair, free room, lock; in the pages an image or a job is the newest one."""
+    domain.cli("pool", "create", "main")
+    domain.cli("kms", "group", "create", "homes")
+    (tmp_path / "phrase").write_text(PASSWORD)
+    source = ("--source", "passphrase", "--passphrase-file", str(tmp_path / "phrase"))
+    domain.cli("kms", "key", "create", "one", "--group", "homes", *source, "--activate")
+    domain.cli("slp", "create", "daily", "--backup", "main", "--retention", "30d", "--key-group", "homes")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "letter").write_text("Dear all")
+    domain.cli("backup", str(folder), "--slp", "daily")
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "STRONGROOM_HOME": str(domain.home.path)}
+    try:
+        for page in ("scrub-a-pool", "damaged-pool", "free-room", "lock-a-pool"):
+            blocks = BLOCK.findall((HOW_TO / f"{page}.md").read_text(encoding="utf-8"))
+            assert blocks, page
+            for block in blocks:
+                images = sorted(domain.cli("image", "list"), key=lambda image: image["started"])
+                job = max(domain.cli("job", "list"), key=lambda job: job["job"])
+                newest = images[-1]["image"] if images else ""
+                words = {"IMAGE": newest, "JOB": str(job["job"]), "FOLDER": str(folder)}
+                done = subprocess.run(
+                    ["bash", "-ex"],
+                    input=block,
+                    capture_output=True,
+                    text=True,
+                    cwd=tmp_path,
+                    env=os.environ | path | words,
+                    check=False,
+                )
+                assert done.returncode == 0, page + done.stdout[-2_000:] + done.stderr[-2_000:]
+        assert domain.cli("pool", "show", "vault")["lock"]["mode"] == "governance"
+    finally:
+        subprocess.run(["chattr", "-R", "-i", domain.home.pool("vault")], capture_output=True, check=False)

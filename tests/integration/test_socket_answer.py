@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,15 +38,11 @@ class Giver:
 
     async def give(self, request: web.Request) -> web.StreamResponse:
         self.by_thread.append(SocketAnswer.is_possible(request))
-        error: BaseException | None = None
         async with JobThread("giver") as thread:
             try:
                 return await stream_out(request, getattr(self, request.match_info["what"])(), thread)
-            except BaseException as raised:
-                error = raised
-                raise
             finally:
-                self.ended.append(error)
+                self.ended.append(sys.exception())
                 thread.later(self.has_ended.set)
 
     def all(self) -> Iterator[bytes]:
