@@ -16,6 +16,7 @@ from tests.docs.test_tutorials import BLOCK, script_of
 from tests.support.live_domain import LiveDomain
 from tests.support.remote_client import PASSWORD, USER, RemoteClient, add_user
 from tests.support.seaweed import BUCKET, Seaweed
+from tests.support.trusting import hurry, until
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 
@@ -23,6 +24,7 @@ HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 @pytest.fixture
 def domain(tmp_path: Path) -> Iterator[LiveDomain]:
     domain = LiveDomain(tmp_path, "north")
+    hurry(domain)
     domain.start()
     yield domain
     domain.stop()
@@ -129,6 +131,6 @@ def test_the_pages_on_a_pool_can_be_followed_as_written(domain: LiveDomain, tmp_
                     check=False,
                 )
                 assert done.returncode == 0, page + done.stdout[-2_000:] + done.stderr[-2_000:]
-        assert domain.cli("pool", "show", "vault")["lock"]["mode"] == "governance"
+        until(lambda: domain.cli("pool", "show", "vault")["lock"]["mode"] == "governance", "it is not locked")
     finally:
         subprocess.run(["chattr", "-R", "-i", domain.home.pool("vault")], capture_output=True, check=False)
