@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -30,6 +30,7 @@ from strongroom.pool.references import Reference
 from strongroom.pool.store import Store
 
 _MOST_AHEAD: Final = 4_096
+_LOCATED_AT_ONCE: Final = 256
 
 
 class StoredFrame(NamedTuple):
@@ -172,10 +173,14 @@ class FrameReader:
         """Stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
-    def stored(self, frame_id: FrameId) -> StoredFrame:
+    def stored(self, frame_id: FrameId, known: Sequence[Location] = ()) -> StoredFrame:
         """Give a frame as it is stored, its digest checked; needs no key.
 
         If it lies in more than one container, the first whole one counts.
+
+        Args:
+            frame_id: which.
+            known: where it lay a moment ago, if somebody has asked the index already.
 
         Raises:
             FrameMissingError: no container holds it.
@@ -184,7 +189,7 @@ class FrameReader:
         """
         what = f"frame '{frame_id.hex()}'"
         failure: StrongroomError = FrameMissingError(f"no container holds {what}", context={"frame": frame_id.hex()})
-        for place in places_of(self._index, frame_id, self._origin):
+        for place in places_of(self._index, frame_id, self._origin, known):
             try:
                 data = read_item(self._store, place)
                 return StoredFrame(data, frame.check(data, frame_id), place.container)
@@ -225,9 +230,12 @@ class FrameReader:
             FrameMissingError, DataKeyMissingError, DamagedError, PoolReadError: as in :meth:`stored` and
                 :meth:`decrypt`.
         """
+        return self._frame(frame_id, ())
+
+    def _frame(self, frame_id: FrameId, known: Sequence[Location]) -> OpenFrame:
         opened = self._cache.get(frame_id)
         if opened is None:
-            opened = self.decrypt(self.stored(frame_id), frame_id)
+            opened = self.decrypt(self.stored(frame_id, known), frame_id)
             self._cache.put(frame_id, opened)
         return opened
 
@@ -238,19 +246,20 @@ class FrameReader:
             FrameMissingError, DataKeyMissingError, DamagedError, PoolReadError: as in :meth:`frame`; segments
                 before the bad one have been given.
         """
-        rest = iter(references)
+        rest = self._located(references)
         ahead: deque[tuple[Reference, _Loading]] = deque()
         loading: dict[FrameId, _Loading] = {}
         loading_bytes = 0
         try:
             while True:
                 while loading_bytes < self._ahead_bytes and len(ahead) < _MOST_AHEAD:
-                    reference = next(rest, None)
-                    if reference is None:
+                    located = next(rest, None)
+                    if located is None:
                         break
+                    reference, places = located
                     entry = loading.get(reference.frame_id)
                     if entry is None:
-                        future = self._threads.submit(self.frame, reference.frame_id)
+                        future = self._threads.submit(self._frame, reference.frame_id, places)
                         entry = loading[reference.frame_id] = _Loading(future, reference.frame_bytes)
                         loading_bytes += entry.plain_bytes
                     entry.uses += 1
@@ -266,6 +275,14 @@ class FrameReader:
         finally:
             for entry in loading.values():
                 entry.frame.cancel()
+
+    def _located(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Sequence[Location]]]:
+        """Add where the frames lie: the index is asked for many at once, which takes little longer than for one."""
+        rest = iter(references)
+        while some := list(islice(rest, _LOCATED_AT_ONCE)):
+            places = self._index.locate({reference.frame_id for reference in some}, self._origin)
+            for reference in some:
+                yield reference, places.get(reference.frame_id, ())
 
 
 @dataclass(slots=True)
@@ -302,9 +319,19 @@ class _Cache:
                 self._bytes -= oldest.plain_bytes
 
 
-def places_of(index: Index, item: FrameId | PageId, origin: DomainId) -> Iterator[Location]:
-    """Give every place of an item, newest first; then those where a collection has put it meanwhile."""
-    tried: set[Location] = set()
+def places_of(
+    index: Index, item: FrameId | PageId, origin: DomainId, known: Sequence[Location] = ()
+) -> Iterator[Location]:
+    """Give every place of an item, newest first; then those where a collection has put it meanwhile.
+
+    Args:
+        index: the pool's.
+        item: which.
+        origin: whose.
+        known: what the index said a moment ago; these come first.
+    """
+    yield from known
+    tried = set(known)
     for is_again in (False, True):
         if is_again:
             index.catch_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from strongroom.formats import entries, image_stream
 from strongroom.images import ranges, tree
 from strongroom.images.ranges import Ranges
 from strongroom.images.tree import ImageTree
+from strongroom.pool.index import Location
 from strongroom.pool.reader import StoredFrame
 from tests.support.trees import make_tree
 from tests.support.vault import Vault, random_bytes
@@ -97,9 +99,9 @@ def test_a_range_reads_no_more_than_it_needs(vault: Vault, tmp_path: Path, monke
         read: list[FrameId] = []
         of_storage = stored.frames.stored
 
-        def counted(frame_id: FrameId) -> StoredFrame:
+        def counted(frame_id: FrameId, known: Sequence[Location]) -> StoredFrame:
             read.append(frame_id)
-            return of_storage(frame_id)
+            return of_storage(frame_id, known)
 
         monkeypatch.setattr(stored.frames, "stored", counted)
         assert reader.read(node, 20 << 20, 1000) == random_bytes("large", 40 << 20)[20 << 20 :][:1000]
