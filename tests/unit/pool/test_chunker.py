@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from pyfastcdc import FastCDC
 
 from strongroom.formats.segment import PAYLOAD_CHUNKS
+from strongroom.pool import chunker
 from strongroom.pool.chunker import Chunker
 
 DATA = random.Random(1).randbytes(9 << 20)  # noqa: S311 - test data
+THRICE = DATA * 3
 WHOLE = [
     chunk.length
     for chunk in FastCDC(128 << 10, min_size=32 << 10, max_size=512 << 10, normalized_chunking=2).cut_buf(DATA)
@@ -20,14 +22,14 @@ WHOLE = [
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
-    chunker = Chunker(PAYLOAD_CHUNKS)
+    cutter = Chunker(PAYLOAD_CHUNKS)
     segments: list[memoryview] = []
     at = 0
     while at < len(data):
         size = sizes[at % len(sizes)]
-        segments += chunker.feed(data[at : at + size])
+        segments += cutter.feed(data[at : at + size])
         at += size
-    segments += chunker.end_run()
+    segments += cutter.end_run()
     return [bytes(segment) for segment in segments]
 
 
@@ -51,12 +53,12 @@ def test_an_insertion_moves_few_cuts() -> None:
 
 
 def test_a_run_ends_where_it_is_told_and_the_next_is_cut_by_itself() -> None:
-    chunker = Chunker(PAYLOAD_CHUNKS)
-    first = chunker.feed(DATA[:100_000]) + chunker.end_run()
-    second = chunker.feed(DATA) + chunker.end_run()
+    cutter = Chunker(PAYLOAD_CHUNKS)
+    first = cutter.feed(DATA[:100_000]) + cutter.end_run()
+    second = cutter.feed(DATA) + cutter.end_run()
     assert [bytes(segment) for segment in first] == cut(DATA[:100_000], [1 << 20])
     assert [bytes(segment) for segment in second] == cut(DATA, [1 << 20])
-    assert chunker.end_run() == []
+    assert cutter.end_run() == []
 
 
 def test_the_caller_may_use_its_buffer_again() -> None:
@@ -73,3 +75,33 @@ def test_segments_cannot_be_written_to() -> None:
     chunker.feed(b"x")
     with pytest.raises(TypeError):
         chunker.end_run()[0][0] = 1
+
+
+@settings(max_examples=20)
+@given(kept=st.lists(st.booleans(), min_size=1, max_size=40))
+def test_a_segment_stays_as_it_is_for_as_long_as_somebody_holds_it(kept: list[bool]) -> None:
+    cutter = Chunker(PAYLOAD_CHUNKS)
+    held: list[tuple[int, memoryview]] = []
+    at = number = 0
+    for start in range(0, len(THRICE), 1 << 20):
+        for segment in cutter.feed(THRICE[start : start + (1 << 20)]):
+            if kept[number % len(kept)]:
+                held.append((at, segment))
+            at += len(segment)
+            number += 1
+    assert all(bytes(segment) == THRICE[at : at + len(segment)] for at, segment in held)
+
+
+def test_memory_that_nobody_looks_at_any_more_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    new_block = chunker._new_block
+
+    def counted() -> bytearray:
+        made.append(1)
+        return new_block()
+
+    monkeypatch.setattr(chunker, "_new_block", counted)
+    cutter = Chunker(PAYLOAD_CHUNKS)
+    for start in range(0, len(THRICE), 1 << 20):
+        cutter.feed(THRICE[start : start + (1 << 20)])
+    assert sum(made) <= 3
