@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from strongroom.client.sender import OWN_SEGMENTS_BYTES
-from strongroom.formats.segment import PAYLOAD_CHUNKS
+from strongroom.core.ids import SegmentName
+from strongroom.formats.segment import NAME_BYTES, PAYLOAD_CHUNKS
 from strongroom.pool.chunker import Chunker
 from strongroom.pool.containers import list_containers, read_contents
 from tests.support.vault import Vault
@@ -35,6 +36,7 @@ from tests.support.vault import Vault
 Cut: TypeAlias = Callable[[bytes], list[int]]
 """Gives the lengths of the segments of what is cut by itself."""
 
+_NO_NAME: Final = SegmentName(bytes(NAME_BYTES))
 _KEYED: Final = """
 #include <stddef.h>
 #include <stdint.h>
@@ -80,8 +82,8 @@ class Half:
 
 def public_cut(data: bytes) -> list[int]:
     """Cut as the product does."""
-    chunker = Chunker(PAYLOAD_CHUNKS)
-    return [len(segment) for segment in [*chunker.feed(data), *chunker.end_run()]]
+    chunker = Chunker(PAYLOAD_CHUNKS, lambda segments: [_NO_NAME] * len(segments))
+    return [len(segment.data) for segment in [*chunker.feed(data), *chunker.end_run()]]
 
 
 def keyed_cut(folder: Path, key: bytes) -> Cut:

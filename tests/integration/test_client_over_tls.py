@@ -420,7 +420,7 @@ def test_line_that_breaks_in_a_backup_ends_the_job_soon_and_leaves_nothing_l5(
     sender = Sender(None)
     walker = Walker(sender.report, exclude=Exclude([]))
 
-    def cut_in_the_middle() -> Iterator[bytes]:
+    def cut_in_the_middle() -> Iterator[bytes | memoryview]:
         for block in sender.blocks(walker.walk([bytes(tmp_path / "tree")])):
             yield block
             if sender.totals.content > 12 * MIB:

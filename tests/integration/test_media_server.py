@@ -128,7 +128,7 @@ def back_up(domain: LiveDomain, primary: Primary, tree: Path, client: str) -> di
     assert status == 200
     sender = Sender(Previous(previous_files([entries]), None), readers=2)
     walker = Walker(sender.report, exclude=Exclude(()))
-    body = b"".join(sender.blocks(walker.walk([bytes(tree)])))
+    body = b"".join(map(bytes, sender.blocks(walker.walk([bytes(tree)]))))
     status, answer = ask(domain, "POST", f"/v1/backup/{job}", grant, body)
     assert status == 200, answer
     return dict(answer)

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from strongroom.pool.manifest import StreamRoot
 from strongroom.pool.verify import verify_container
 from strongroom.pool.writer import WriterLimits
-from tests.support.pool import MEDIUM, Pool
+from tests.support.pool import MEDIUM, Pool, named
 
 LIMITS = WriterLimits(frame_bytes=300, container_bytes=2_500, in_flight_bytes=1_000)
 SEGMENTS = [bytes((number,)) * (40 + 17 * number) for number in range(12)]
@@ -44,7 +44,7 @@ class PoolMachine(RuleBasedStateMachine):
         with self.pool.session(limits=LIMITS) as session:
             writer = session.writer()
             for number in numbers:
-                writer.add([SEGMENTS[number]])
+                writer.add(named(session, [SEGMENTS[number]]))
 
     @rule()
     def reopen(self) -> None:

@@ -87,7 +87,7 @@ def back_up(
     return keep(sender.blocks(walker.walk(roots)), sender.totals, previous)
 
 
-def keep(blocks: Iterable[bytes], totals: Totals, previous: Image | None = None) -> Image:
+def keep(blocks: Iterable[bytes | memoryview], totals: Totals, previous: Image | None = None) -> Image:
     """Do what the page asks of a media server in a backup."""
     files: list[File] = []
     problems: list[Trouble] = []

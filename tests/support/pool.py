@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from strongroom.pool.index import Index, RefreshReport, open_index
 from strongroom.pool.keys import FrameKey
 from strongroom.pool.manifest import ManifestBuilder, StreamRoot, read_manifest
 from strongroom.pool.reader import FrameReader, PageReader
-from strongroom.pool.references import Reference
+from strongroom.pool.references import Named, Reference
 from strongroom.pool.salvage import salvage
 from strongroom.pool.series import PageSink
 from strongroom.pool.store import Store
@@ -114,7 +114,7 @@ class Pool:
         """Write one stream durably."""
         with self.session(limits=limits) as session:
             writer = session.writer()
-            references = [reference for segment in segments for reference in writer.add([segment])[1]]
+            references = [reference for segment in segments for reference in writer.add(named(session, [segment]))]
             references += writer.finish()
             session.finish()
         return references
@@ -137,3 +137,8 @@ class Pool:
 
     def pages(self) -> PageReader:
         return PageReader(self.store, self.index, origin=DOMAIN)
+
+
+def named(session: WriteSession, segments: Sequence[bytes]) -> list[Named]:
+    """Name segments as a stream's chunker does."""
+    return list(map(Named, session.name(segments), segments))

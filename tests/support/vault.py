@@ -161,7 +161,7 @@ class Vault:
 
     def store(
         self,
-        chunks: Iterable[bytes],
+        chunks: Iterable[bytes | memoryview],
         *,
         name: str = "image",
         encrypted: bool = True,

@@ -123,7 +123,7 @@ def back_up(order: Order, troubles: Troubles, anew: ReadAnew, progress: Progress
         walker = Walker(sender.report, exclude=Exclude(order.exclude), one_file_system=order.one_file_system)
         upload = open_things.enter_context(MediaChannel(order.media, order.token))
         # Closed here and not some day: its threads hold folders open.
-        blocks = cast("Generator[bytes]", sender.blocks(walker.walk(order.roots)))
+        blocks = cast("Generator[bytes | memoryview]", sender.blocks(walker.walk(order.roots)))
         open_things.enter_context(contextlib.closing(blocks))
         answer = upload.upload(f"/backup/{order.job}", _watched(blocks, sender, progress))
     why = answer.pop("waits_for", "")
@@ -132,7 +132,7 @@ def back_up(order: Order, troubles: Troubles, anew: ReadAnew, progress: Progress
     return answer
 
 
-def _watched(blocks: Iterator[bytes], sender: Sender, progress: Progress) -> Iterator[bytes]:
+def _watched(blocks: Iterator[bytes | memoryview], sender: Sender, progress: Progress) -> Iterator[bytes | memoryview]:
     for block in blocks:
         yield block
         progress.update(sender.totals.content, sender.totals.files)

@@ -62,7 +62,7 @@ class ChunkedBody:
     def begin(self) -> None:
         """Make ready to send."""
 
-    def send(self, block: bytes) -> None:
+    def send(self, block: bytes | memoryview) -> None:
         """Send a piece, which is not empty.
 
         Raises:
@@ -95,7 +95,7 @@ class LocalBody(ChunkedBody):
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
-    def send(self, block: bytes) -> None:
+    def send(self, block: bytes | memoryview) -> None:
         """Send a piece as it lies in memory."""
         chunks.send(self._socket, block)
 

@@ -63,7 +63,7 @@ class MediaChannel:
             read_json(response)
         return _pieces(response)
 
-    def upload(self, path: str, blocks: Iterable[bytes]) -> dict[str, Any]:
+    def upload(self, path: str, blocks: Iterable[bytes | memoryview]) -> dict[str, Any]:
         """Send an image stream, and wait for the word that it is kept.
 
         Raises:
@@ -113,7 +113,7 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[memoryview]:
         raise StreamLostError(f"the media server broke off: {error}") from error
 
 
-def _send(body: ChunkedBody, blocks: Iterable[bytes]) -> OSError | None:
+def _send(body: ChunkedBody, blocks: Iterable[bytes | memoryview]) -> OSError | None:
     """Send a body; give what stopped that. What goes wrong while the blocks are made is raised."""
     for block in blocks:
         try:

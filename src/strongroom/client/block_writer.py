@@ -20,7 +20,7 @@ class BlockWriter:
     """
 
     def __init__(self) -> None:
-        self._ready: list[bytes] = [image_stream.MAGIC]
+        self._ready: list[bytes | memoryview] = [image_stream.MAGIC]
         self._ready_bytes = 0
         self._is_ended = False
         self._data: list[bytes] = []
@@ -38,6 +38,12 @@ class BlockWriter:
             self._flush_data()
         self._data.append(data)
         self._data_bytes += len(data)
+
+    def block(self, data: memoryview) -> None:
+        """Add contents that are a block by themselves, and change when what is ready was sent."""
+        self._flush_same()
+        self._flush_data()
+        self._add(image_stream.head(image_stream.DATA, len(data)), data if len(data) >= _PIECE_BYTES else bytes(data))
 
     def hole(self, length: int) -> None:
         """Add contents that are a hole."""
@@ -95,13 +101,13 @@ class BlockWriter:
             self._records.clear()
             self._record_bytes = 0
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[bytes | memoryview]:
         """Give what is ready to be sent, in pieces of some size, and forget it; little is kept until there is more."""
         if self._ready_bytes < _PIECE_BYTES and not (self._is_due or self._is_ended):
             return []
         self._is_due = False
-        pieces: list[bytes] = []
-        small: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
+        small: list[bytes | memoryview] = []
         for part in self._ready:
             if len(part) < _PIECE_BYTES:
                 small.append(part)
@@ -113,7 +119,7 @@ class BlockWriter:
         self._ready_bytes = 0
         return [piece for piece in pieces if piece]
 
-    def _add(self, *parts: bytes) -> None:
+    def _add(self, *parts: bytes | memoryview) -> None:
         self._ready += parts
         self._ready_bytes += sum(map(len, parts))
 

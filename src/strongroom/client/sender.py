@@ -25,6 +25,7 @@ from strongroom.client.links import Links
 from strongroom.client.owners import Owners
 from strongroom.client.previous import Previous
 from strongroom.client.problems import NOT_KEPT, UNREADABLE, Kinds, Trouble, reading_failed, reason
+from strongroom.client.range_reader import RangeReader
 from strongroom.client.reading import Large, Outcome, Reading
 from strongroom.client.walker import Found
 from strongroom.formats import entries
@@ -35,8 +36,6 @@ BATCH_FILES: Final = 256
 BATCH_BYTES: Final = 4 << 20
 _BATCH_FOLDERS: Final = 32
 _BATCH_ITEMS: Final = 1_024
-READ_BYTES: Final = 4 << 20
-_READ_AHEAD: Final = 2
 OWN_SEGMENTS_BYTES: Final = 32 << 10
 """A file of so many bytes begins and ends a segment: moved or renamed, it is found again."""
 
@@ -142,6 +141,7 @@ class Sender:
         self._in_flight_bytes = in_flight_bytes
         self._ahead = 0  # batches that are read while one is sent
         self._writer = BlockWriter()
+        self._ranges = RangeReader()
         self._links = Links()
         self._kinds = Kinds()
 
@@ -156,8 +156,8 @@ class Sender:
         self.totals.problems += 1
         self._writer.problem(trouble.path, trouble.code, trouble.message)
 
-    def blocks(self, walk: Iterable[Found]) -> Iterator[bytes]:
-        """Give the whole image stream in pieces of up to 4 MiB.
+    def blocks(self, walk: Iterable[Found]) -> Iterator[bytes | memoryview]:
+        """Give the whole image stream in pieces of up to 4 MiB; use each before the next.
 
         Args:
             walk: files in the order of a walk.
@@ -171,7 +171,7 @@ class Sender:
         else:
             yield from self._blocks(walk, None)
 
-    def _blocks(self, walk: Iterable[Found], pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
+    def _blocks(self, walk: Iterable[Found], pool: ThreadPoolExecutor | None) -> Iterator[bytes | memoryview]:
         waiting: deque[tuple[_Batch, Future[_Read] | None]] = deque()
         in_flight = 0
         try:
@@ -249,7 +249,9 @@ class Sender:
             return _Item(found, _Way.PLAIN)
         return _Item(found, _Way.IN_RANGES if reading.is_in_ranges(status) else _Way.SMALL)
 
-    def _send(self, batch: _Batch, future: Future[_Read] | None, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
+    def _send(
+        self, batch: _Batch, future: Future[_Read] | None, pool: ThreadPoolExecutor | None
+    ) -> Iterator[bytes | memoryview]:
         try:
             read = future.result() if future is not None else _read_batch(batch)
             self._ahead = min(max(1, 2 * self._ahead), 2 * self._readers) if read.from_disk else 0
@@ -265,7 +267,9 @@ class Sender:
         finally:
             batch.release()
 
-    def _send_item(self, item: _Item, outcome: Outcome | None, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
+    def _send_item(
+        self, item: _Item, outcome: Outcome | None, pool: ThreadPoolExecutor | None
+    ) -> Iterator[bytes | memoryview]:
         found = item.found
         if item.way is _Way.SAME and item.previous is not None:
             self._send_same(found, *item.previous)
@@ -322,7 +326,7 @@ class Sender:
         self._send_run(run)
         self._links.recorded(found.status, found.path)
 
-    def _send_ranges(self, found: Found, pool: ThreadPoolExecutor | None) -> Iterator[bytes]:
+    def _send_ranges(self, found: Found, pool: ThreadPoolExecutor | None) -> Iterator[bytes | memoryview]:
         """Send a file range by range; what was sent when it breaks off is kept, with a record that says so."""
         try:
             fd, before = reading.open_regular(found)
@@ -333,12 +337,12 @@ class Sender:
         self._writer.cut()
         try:
             try:
-                for piece in _ranges_ahead(fd, before, pool):
+                for piece in self._ranges.read(fd, before, pool):
                     if isinstance(piece, int):
                         self._writer.hole(piece)
                         size += piece
                     else:
-                        self._writer.data(piece)
+                        self._writer.block(piece)
                         size += len(piece)
                         self.totals.read_bytes += len(piece)
                     yield from self._writer.take()
@@ -419,42 +423,3 @@ def _read_batch(batch: _Batch) -> _Read:
         else:
             outcomes.append(None)
     return _Read(outcomes, resource.getrusage(resource.RUSAGE_THREAD).ru_inblock > before)
-
-
-def _ranges_ahead(fd: int, status: os.stat_result, pool: ThreadPoolExecutor | None) -> Iterator[bytes | int]:
-    """Read a file's ranges in order, the next ones while one is sent; a number is the length of a hole.
-
-    Ends early when the file has become shorter.
-
-    Raises:
-        OSError: the system refuses.
-    """
-    ahead: deque[tuple[int, int, bool, Future[bytes] | None]] = deque()
-    ranges = reading.ranges(fd, status.st_size, status, READ_BYTES)
-    try:
-        while True:
-            while len(ahead) < _READ_AHEAD and (following := next(ranges, None)) is not None:
-                at, length, is_hole = following
-                ahead.append((*following, pool.submit(os.pread, fd, length, at) if pool and not is_hole else None))
-            if not ahead:
-                return
-            at, length, is_hole, future = ahead.popleft()
-            if is_hole:
-                # A file cut in the hole would otherwise seem to reach to its end.
-                length = min(length, max(0, os.fstat(fd).st_size - at))
-                if length == 0:
-                    return
-                yield length
-                continue
-            data = future.result() if future is not None else os.pread(fd, length, at)
-            while data:
-                yield data
-                at, length = at + len(data), length - len(data)
-                data = os.pread(fd, length, at) if length else b""
-            if length:
-                return
-    finally:
-        for *_, future in ahead:
-            # The descriptor is closed next: nobody may still read from it.
-            if future is not None and not future.cancel():
-                future.exception()

@@ -38,6 +38,7 @@ from strongroom.images.open_pool import OpenPool
 from strongroom.images.previous import PreviousFiles
 from strongroom.images.segment_stream import SegmentStream
 from strongroom.images.stored_image import Roots, StoredImage
+from strongroom.pool.expected import Expected
 from strongroom.pool.key_pages import write_key_pages
 from strongroom.pool.keys import DataKeySource, KeysUsable
 from strongroom.pool.manifest import ManifestBuilder
@@ -126,15 +127,16 @@ class BackupSession:
             clock=pool.clock,
             entropy=pool.entropy,
         )
-        self._payload = SegmentStream(
-            PAYLOAD_CHUNKS, self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=True)
-        )
-        self._entries = SegmentStream(
-            ENTRIES_CHUNKS, self._session.writer(), ManifestBuilder(self._pages.put, merge_repeats=False)
-        )
-        self._previous = None
+        self._previous = self._expected = None
         if previous is not None:
             self._previous = PreviousFiles(previous, pool, usable if self._is_encrypted else None)
+            self._expected = Expected(previous.payload_from, PAYLOAD_CHUNKS.minimum)
+        self._payload = SegmentStream(
+            PAYLOAD_CHUNKS, self._session, ManifestBuilder(self._pages.put, merge_repeats=True), self._expected
+        )
+        self._entries = SegmentStream(
+            ENTRIES_CHUNKS, self._session, ManifestBuilder(self._pages.put, merge_repeats=False)
+        )
         # contents that no record owns yet, as far as they are cut
         self._cut = ExtentQueue(pool.store.index_path)
         self._sent_bytes = 0
@@ -286,6 +288,8 @@ class BackupSession:
             self._previous.note(part.references)
             self._payload.refer(part.references)
             self._write_entry(part.records)
+        if self._expected is not None:
+            self._expected.move(self._previous.passed)
 
     def _cut_here(self) -> None:
         """End the segment at hand, so that everything that came has a name."""

@@ -92,6 +92,11 @@ class PreviousFiles:
         self._usable = usable
         self._referred: Referred = {}
 
+    @property
+    def passed(self) -> int:
+        """How many segments of the payload the files that were passed lie in."""
+        return self._cursor.passed
+
     def run(self, first: int, count: int) -> Iterator[PreviousRun]:
         """Give the files that a client calls unchanged, in parts of bounded length.
 

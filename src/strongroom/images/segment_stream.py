@@ -6,9 +6,10 @@ from strongroom.core.ids import DataKeyId
 from strongroom.formats import frame
 from strongroom.formats.segment import ChunkSizes
 from strongroom.pool.chunker import Chunker
+from strongroom.pool.expected import Expected
 from strongroom.pool.manifest import ManifestBuilder, StreamRoot
-from strongroom.pool.references import Reference
-from strongroom.pool.writer import SegmentWriter
+from strongroom.pool.references import Named, Reference
+from strongroom.pool.writer import WriteSession
 
 
 class SegmentStream:
@@ -16,16 +17,19 @@ class SegmentStream:
 
     Args:
         sizes: of its segments.
-        writer: of the session.
+        session: stores it.
         manifest: of this stream.
+        expected: what it may bring.
 
     Attributes:
         keys: data keys of the frames that the manifest names.
     """
 
-    def __init__(self, sizes: ChunkSizes, writer: SegmentWriter, manifest: ManifestBuilder) -> None:
-        self._chunker = Chunker(sizes)
-        self._writer = writer
+    def __init__(
+        self, sizes: ChunkSizes, session: WriteSession, manifest: ManifestBuilder, expected: Expected | None = None
+    ) -> None:
+        self._chunker = Chunker(sizes, session.name, expected)
+        self._writer = session.writer()
         self._manifest = manifest
         self.keys: set[DataKeyId] = set()
 
@@ -46,12 +50,11 @@ class SegmentStream:
         self._note(self._writer.finish())
         return self._manifest.finish()
 
-    def _add(self, segments: list[memoryview]) -> list[tuple[bytes, int]]:
+    def _add(self, segments: list[Named]) -> list[tuple[bytes, int]]:
         if not segments:
             return []
-        names, certain = self._writer.add(segments)
-        self._note(certain)
-        return [(name, len(segment)) for name, segment in zip(names, segments, strict=True)]
+        self._note(self._writer.add(segments))
+        return [(segment.name, len(segment.data)) for segment in segments]
 
     def _note(self, certain: list[Reference]) -> None:
         self.keys.update(reference.data_key_id for reference in certain if reference.data_key_id != frame.NO_KEY)

@@ -107,9 +107,14 @@ class StoredFile:
 
 
 class PayloadCursor:
-    """The payload manifest, followed by the names that extents give."""
+    """The payload manifest, followed by the names that extents give.
+
+    Attributes:
+        passed: how many segments of the payload lie before the end of the one that was found last.
+    """
 
     def __init__(self, references: Iterator[Reference] | Iterator[Reference | PageDamage]) -> None:
+        self.passed = 0
         self._references = references
         self._current: Reference | LostSegment | None = None
         self._damage: PageDamage | None = None
@@ -133,9 +138,11 @@ class PayloadCursor:
         while not self._lost_left:
             found = next(self._references, None)
             if not isinstance(found, PageDamage):
+                self.passed += found is not None
                 return found
             self._damage, self._lost_left = found, found.segments
         self._lost_left -= 1
+        self.passed += 1
         return LostSegment(name, self._damage.error) if self._damage is not None else None
 
     def finish(self) -> None:

@@ -29,6 +29,7 @@ from strongroom.pool.manifest import (
 )
 from strongroom.pool.reader import FrameReader
 from strongroom.pool.references import Reference
+from strongroom.pool.seek import SeekableStream
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,14 @@ class StoredImage:
     def readable_payload(self) -> Iterator[Reference | PageDamage]:
         """Give the references of the payload, and the damage in place of those that cannot be read."""
         return without_repeats(readable_references(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted))
+
+    def payload_from(self, number: int) -> Iterator[Reference]:
+        """Give the references of the payload from one of them on, without asking for any key.
+
+        Raises:
+            DamagedError, NewerFormatError, PageMissingError, PoolReadError: a page cannot be read.
+        """
+        return SeekableStream(self.roots.payload, self.pages.page, is_encrypted=self.is_encrypted).from_number(number)
 
     def readable_files(self) -> Iterator[StoredFile]:
         """Give the files as :meth:`files` does, also those whose contents no page names any more."""

@@ -1,10 +1,18 @@
-"""References: what a manifest says of each segment of a stream."""
+"""Segments on their way into a pool, and references: what a manifest says of each segment of a stream."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from strongroom.core.ids import DataKeyId, FrameId, SegmentName
+from strongroom.formats.segment import Buffer
+
+
+class Named(NamedTuple):
+    """A segment, 1 byte to 4 MiB, and its name."""
+
+    name: SegmentName
+    data: Buffer
 
 
 class Reference(NamedTuple):

@@ -27,7 +27,7 @@ from strongroom.pool.containers import Contents
 from strongroom.pool.errors import SessionClosedError
 from strongroom.pool.index import Index, SegmentHit
 from strongroom.pool.keys import DataKeySource, KeysUsable
-from strongroom.pool.references import Reference
+from strongroom.pool.references import Named, Reference
 from strongroom.pool.sink import FrameSink, StoredFrame
 from strongroom.pool.store import Store
 
@@ -254,7 +254,7 @@ class SegmentWriter:
         self._session = session
         self._gathered = Gathered()
         self._recent: dict[SegmentName, tuple[Gathered, int]] = {}
-        self._unasked: list[tuple[SegmentName, Buffer] | Reference] = []
+        self._unasked: list[Named | Reference] = []
         self._unasked_bytes = 0
         self._waiting: deque[Reference | tuple[SegmentName, Gathered, int, int]] = deque()
 
@@ -263,17 +263,17 @@ class SegmentWriter:
         """Whether references have not been given out yet."""
         return bool(self._waiting or self._unasked)
 
-    def add(self, segments: Sequence[Buffer]) -> tuple[list[SegmentName], list[Reference]]:
+    def add(self, segments: Sequence[Named]) -> list[Reference]:
         """Store the next segments of the stream, those that are new.
 
         Segments are held, and must not change, until their references come out.
 
         Args:
-            segments: 1 byte to 4 MiB each, in the order of the stream.
+            segments: named by :meth:`WriteSession.name`, in the order of the stream.
 
         Returns:
-            The names of these segments; and the next references in the order of the stream, as many as are
-            certain by now: their frames have ids, and are durable after :meth:`WriteSession.finish`.
+            The next references in the order of the stream, as many as are certain by now: their frames have ids, and
+            are durable after :meth:`WriteSession.finish`.
 
         Raises:
             KeyUnavailableError, PoolFullError, PoolWriteError: the session can only be aborted.
@@ -281,13 +281,12 @@ class SegmentWriter:
             ValueError: a segment has another length; a mistake of the caller.
         """
         self._session.require_open()
-        for segment in segments:
-            if not 1 <= len(segment) <= MAX_SEGMENT_BYTES:
-                raise ValueError(f"a segment of {len(segment)} bytes cannot be")
-        names = self._session.name(segments)
-        self._unasked += zip(names, segments, strict=True)
-        self._unasked_bytes += sum(map(len, segments))
-        return names, self._ask_some()
+        lengths = [len(segment.data) for segment in segments]
+        if lengths and not 1 <= min(lengths) <= max(lengths) <= MAX_SEGMENT_BYTES:
+            raise ValueError(f"segments of {min(lengths)} to {max(lengths)} bytes cannot be")
+        self._unasked += segments
+        self._unasked_bytes += sum(lengths)
+        return self._ask_some()
 
     def refer(self, references: list[Reference]) -> list[Reference]:
         """Put segments that are stored already at the next places of the stream.

@@ -40,7 +40,7 @@ def back_up_while(root: Path, name: bytes, act: Callable[[], None]) -> Image:
 
 def act_when_read(monkeypatch: pytest.MonkeyPatch, file: Path, act: Callable[[], None]) -> None:
     """Act after the file was opened and looked at, before its first byte is read."""
-    real_read, real_pread, lock, done = os.read, os.pread, threading.Lock(), threading.Event()
+    real_read, real_preadv, lock, done = os.read, os.preadv, threading.Lock(), threading.Event()
     inode = file.stat().st_ino
 
     def once(fd: int) -> None:
@@ -53,12 +53,12 @@ def act_when_read(monkeypatch: pytest.MonkeyPatch, file: Path, act: Callable[[],
         once(fd)
         return real_read(fd, length)
 
-    def pread(fd: int, length: int, at: int) -> bytes:
+    def preadv(fd: int, buffers: list[memoryview], at: int) -> int:
         once(fd)
-        return real_pread(fd, length, at)
+        return real_preadv(fd, buffers, at)
 
     monkeypatch.setattr(os, "read", read)
-    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(os, "preadv", preadv)
 
 
 def test_c1_file_that_vanished_is_a_problem_without_record(tmp_path: Path) -> None:
@@ -141,14 +141,14 @@ def test_c1_small_file_that_became_large_is_read_in_ranges(tmp_path: Path) -> No
 def test_c1_medium_error_in_the_middle_keeps_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * (9 << 20))
-    real = os.pread
+    real = os.preadv
 
-    def pread(fd: int, length: int, at: int) -> bytes:
+    def preadv(fd: int, buffers: list[memoryview], at: int) -> int:
         if at >= 4 << 20:
             raise OSError(5, "Input/output error")
-        return real(fd, length, at)
+        return real(fd, buffers, at)
 
-    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(os, "preadv", preadv)
     image = back_up(os.fsencode(tmp_path))
     assert image.codes() == ["client.unreadable"]
     kept = image.by_name(b"file").entry

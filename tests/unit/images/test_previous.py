@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.core.ids import SegmentName
 from strongroom.formats import entries
 from strongroom.images import stored_files
 from strongroom.images.errors import NotSameError
 from strongroom.images.previous import PreviousFiles
+from strongroom.pool.chunker import Chunker
 from tests.support.trees import rsync_differences
 from tests.support.vault import Vault, random_bytes
 
@@ -69,3 +71,39 @@ def test_runs_rise_and_end_with_the_image(tmp_path: Path) -> None:
             list(files.run(6, 1))
         with pytest.raises(NotSameError, match=f"no file {count}"):
             list(files.run(count, 1))
+
+
+def test_a_long_file_that_changed_in_places_is_searched_for_cuts_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    by_content = Chunker._cut_by_content
+
+    def search(self: Chunker, at: int, keep_bytes: int, most: int | None) -> list[tuple[SegmentName, int]]:
+        found = by_content(self, at, keep_bytes, most)
+        if self._is_long:
+            searched.append(len(found))
+        return found
+
+    monkeypatch.setattr(Chunker, "_cut_by_content", search)
+    vault = Vault(tmp_path / "vault")
+    tree = tmp_path / "tree"
+    make(tree)
+    for name in ("a-long", "folder0-long", "z-long"):
+        (tree / name).write_bytes(random_bytes(name, 12 << 20))
+    first, _, _ = vault.back_up(tree, name="first")
+    at_first = sum(searched)
+    searched.clear()
+    for name in ("folder0-long", "z-long"):
+        with (tree / name).open("r+b") as file:
+            file.seek(7 << 20)
+            file.write(b"changed")
+    second, result, _ = vault.back_up(tree, previous=first, name="second")
+    assert at_first > 150
+    assert sum(searched) <= 8  # in each of the two: one where it changed, and what lies behind its last whole block
+    assert result.read_bytes == 24 << 20
+    assert result.added_bytes < 2 << 20
+    _, problems = vault.restore(second, tmp_path / "target")
+    assert problems == []
+    restored = tmp_path / "target" / os.fspath(tree).lstrip("/")
+    assert rsync_differences(tree, restored) == ""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyfastcdc import FastCDC
 
-from strongroom.formats.segment import PAYLOAD_CHUNKS
+from strongroom.core.ids import SegmentName
+from strongroom.core.secret import Secret
+from strongroom.formats.segment import PAYLOAD_CHUNKS, Buffer, SegmentNamer
 from strongroom.pool import chunker
 from strongroom.pool.chunker import Chunker
+from strongroom.pool.references import Named
 
+NAMER = SegmentNamer(Secret(b"n" * 32))
 DATA = random.Random(1).randbytes(9 << 20)  # noqa: S311 - test data
 THRICE = DATA * 3
 WHOLE = [
@@ -21,16 +26,20 @@ WHOLE = [
 ]
 
 
+def names(segments: Sequence[Buffer]) -> list[SegmentName]:
+    return [NAMER.name(segment) for segment in segments]
+
+
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
-    cutter = Chunker(PAYLOAD_CHUNKS)
-    segments: list[memoryview] = []
+    cutter = Chunker(PAYLOAD_CHUNKS, names)
+    segments: list[Named] = []
     at = 0
     while at < len(data):
         size = sizes[at % len(sizes)]
         segments += cutter.feed(data[at : at + size])
         at += size
     segments += cutter.end_run()
-    return [bytes(segment) for segment in segments]
+    return [bytes(segment.data) for segment in segments]
 
 
 @settings(max_examples=20)
@@ -53,38 +62,38 @@ def test_an_insertion_moves_few_cuts() -> None:
 
 
 def test_a_run_ends_where_it_is_told_and_the_next_is_cut_by_itself() -> None:
-    cutter = Chunker(PAYLOAD_CHUNKS)
+    cutter = Chunker(PAYLOAD_CHUNKS, names)
     first = cutter.feed(DATA[:100_000]) + cutter.end_run()
     second = cutter.feed(DATA) + cutter.end_run()
-    assert [bytes(segment) for segment in first] == cut(DATA[:100_000], [1 << 20])
-    assert [bytes(segment) for segment in second] == cut(DATA, [1 << 20])
+    assert [bytes(segment.data) for segment in first] == cut(DATA[:100_000], [1 << 20])
+    assert [bytes(segment.data) for segment in second] == cut(DATA, [1 << 20])
     assert cutter.end_run() == []
 
 
 def test_the_caller_may_use_its_buffer_again() -> None:
     buffer = bytearray(b"a" * 70_000)
-    chunker = Chunker(PAYLOAD_CHUNKS)
+    chunker = Chunker(PAYLOAD_CHUNKS, names)
     chunker.feed(buffer)
     buffer[:] = b"b" * 70_000
     chunker.feed(buffer)
-    assert b"".join(chunker.end_run()) == b"a" * 70_000 + b"b" * 70_000
+    assert b"".join(segment.data for segment in chunker.end_run()) == b"a" * 70_000 + b"b" * 70_000
 
 
 def test_segments_cannot_be_written_to() -> None:
-    chunker = Chunker(PAYLOAD_CHUNKS)
+    chunker = Chunker(PAYLOAD_CHUNKS, names)
     chunker.feed(b"x")
     with pytest.raises(TypeError):
-        chunker.end_run()[0][0] = 1
+        chunker.end_run()[0].data[0] = 1  # type: ignore[index]
 
 
 @settings(max_examples=20)
 @given(kept=st.lists(st.booleans(), min_size=1, max_size=40))
 def test_a_segment_stays_as_it_is_for_as_long_as_somebody_holds_it(kept: list[bool]) -> None:
-    cutter = Chunker(PAYLOAD_CHUNKS)
-    held: list[tuple[int, memoryview]] = []
+    cutter = Chunker(PAYLOAD_CHUNKS, names)
+    held: list[tuple[int, Buffer]] = []
     at = number = 0
     for start in range(0, len(THRICE), 1 << 20):
-        for segment in cutter.feed(THRICE[start : start + (1 << 20)]):
+        for _, segment in cutter.feed(THRICE[start : start + (1 << 20)]):
             if kept[number % len(kept)]:
                 held.append((at, segment))
             at += len(segment)
@@ -101,7 +110,7 @@ def test_memory_that_nobody_looks_at_any_more_is_used_again(monkeypatch: pytest.
         return new_block()
 
     monkeypatch.setattr(chunker, "_new_block", counted)
-    cutter = Chunker(PAYLOAD_CHUNKS)
+    cutter = Chunker(PAYLOAD_CHUNKS, names)
     for start in range(0, len(THRICE), 1 << 20):
         cutter.feed(THRICE[start : start + (1 << 20)])
     assert sum(made) <= 3

@@ -18,7 +18,7 @@ from strongroom.pool.incoming import INCOMING
 from strongroom.pool.keys import FrameKey, NonceCounter
 from strongroom.pool.references import Reference
 from strongroom.pool.writer import WriterLimits
-from tests.support.pool import DOMAIN, OTHER_DOMAIN, Keys, Pool
+from tests.support.pool import DOMAIN, OTHER_DOMAIN, Keys, Pool, named
 
 SMALL = WriterLimits(frame_bytes=4_000, container_bytes=40_000, in_flight_bytes=20_000)
 RANDOM = random.Random(2)  # noqa: S311 - test data
@@ -64,7 +64,7 @@ def test_references_come_out_in_order_as_their_frames_close(pool: Pool) -> None:
     stream = segments(60)
     with pool.session(limits=SMALL) as session:
         writer = session.writer()
-        early = [reference for segment in stream for reference in writer.add([segment])[1]]
+        early = [reference for segment in stream for reference in writer.add(named(session, [segment]))]
         late = writer.finish()
         session.finish()
     assert late, "the last frame is open until the stream ends"
@@ -108,14 +108,14 @@ def test_an_encrypted_image_never_refers_to_a_clear_frame_nor_a_clear_one_to_an_
     stream = segments(4)
     with pool.session(is_encrypted=False, limits=SMALL) as session:
         writer = session.writer()
-        clear = writer.add(stream)[1] + writer.finish()
+        clear = writer.add(named(session, stream)) + writer.finish()
         session.finish()
     encrypted = pool.write(stream, SMALL)
     assert {reference.data_key_id for reference in clear} == {frame.NO_KEY}
     assert frame.NO_KEY not in {reference.data_key_id for reference in encrypted}
     with pool.session(is_encrypted=False, limits=SMALL) as session:
         writer = session.writer()
-        assert writer.add(stream)[1] + writer.finish() == clear
+        assert writer.add(named(session, stream)) + writer.finish() == clear
     assert read(pool, clear) == read(pool, encrypted) == stream
 
 
@@ -147,8 +147,8 @@ def test_containers_are_sealed_when_they_are_full(pool: Pool) -> None:
 def test_two_streams_of_a_session_do_not_share_frames(pool: Pool) -> None:
     with pool.session() as session:
         entries, payload = session.writer(), session.writer()
-        entries.add(segments(3))
-        payload.add(segments(3))
+        entries.add(named(session, segments(3)))
+        payload.add(named(session, segments(3)))
         first, second = entries.finish(), payload.finish()
         session.finish()
     assert {r.frame_id for r in first}.isdisjoint(r.frame_id for r in second)
@@ -158,7 +158,7 @@ def test_two_streams_of_a_session_do_not_share_frames(pool: Pool) -> None:
 def test_an_aborted_session_names_nothing_and_the_next_one_starts_clean(pool: Pool) -> None:
     stream = segments(10)
     with pool.session() as session:
-        session.writer().add(stream)
+        session.writer().add(named(session, stream))
     assert list(pool.store.list("containers/")) == []
     assert list((pool.folder.path / INCOMING).iterdir()) == []
     assert read(pool, pool.write(stream)) == stream
@@ -169,7 +169,7 @@ def test_what_an_aborted_session_had_sealed_is_found_again(pool: Pool) -> None:
     with pool.session(limits=SMALL) as session:
         writer = session.writer()
         for segment in stream:
-            writer.add([segment])
+            writer.add(named(session, [segment]))
         writer.finish()
     sealed = len(frames_in(pool))
     assert 0 < sealed < 50
@@ -181,7 +181,7 @@ def test_a_session_remembers_only_what_the_index_does_not_know_yet(pool: Pool) -
     with pool.session(limits=SMALL) as session:
         writer = session.writer()
         for segment in segments(400):
-            writer.add([segment])
+            writer.add(named(session, [segment]))
         writer.finish()
         remembered = len(writer._recent)
         session.finish()
@@ -214,17 +214,17 @@ def test_without_a_data_key_there_is_no_frame(pool: Pool) -> None:
 def test_a_closed_session_takes_nothing(pool: Pool) -> None:
     session = pool.session(limits=SMALL)
     writer = session.writer()
-    writer.add(segments(1))
+    writer.add(named(session, segments(1)))
     session.abort()
     with pytest.raises(SessionClosedError):
-        writer.add(segments(10))
+        writer.add(named(session, segments(10)))
     with pytest.raises(SessionClosedError):
         session.finish()
 
 
 def test_a_session_does_not_finish_before_its_streams(pool: Pool) -> None:
     with pool.session() as session:
-        session.writer().add(segments(1))
+        session.writer().add(named(session, segments(1)))
         with pytest.raises(ValueError, match="not finished"):
             session.finish()
 
@@ -232,7 +232,7 @@ def test_a_session_does_not_finish_before_its_streams(pool: Pool) -> None:
 @pytest.mark.parametrize("size", [0, (4 << 20) + 1])
 def test_a_segment_out_of_bounds_is_a_mistake(pool: Pool, size: int) -> None:
     with pool.session() as session, pytest.raises(ValueError, match="cannot be"):
-        session.writer().add([bytes(size)])
+        session.writer().add(named(session, [bytes(size)]))
 
 
 def test_many_hits_behind_an_open_frame_do_not_gather_without_bound(pool: Pool) -> None:
@@ -240,8 +240,8 @@ def test_many_hits_behind_an_open_frame_do_not_gather_without_bound(pool: Pool) 
     pool.write([known])
     with pool.session() as session:
         writer = session.writer()
-        assert writer.add([b"new"])[1] == []
-        given = sum(len(writer.add([known] * 1_000)[1]) for _ in range(20))
+        assert writer.add(named(session, [b"new"])) == []
+        given = sum(len(writer.add(named(session, [known] * 1_000))) for _ in range(20))
         assert given > 10_000
         writer.finish()
         session.finish()
@@ -262,25 +262,15 @@ def test_nonces_are_not_drawn_in_a_forked_process() -> None:
     assert nonces.draw() == 3
 
 
-def test_names_are_told_at_once_and_in_order(pool: Pool) -> None:
-    stream = segments(5)
-    with pool.session() as session:
-        writer = session.writer()
-        names_told, references = writer.add(stream)
-        references += writer.finish()
-        session.finish()
-    assert [reference.name for reference in references] == names_told
-
-
 def test_a_known_reference_takes_its_place_between_new_segments(pool: Pool) -> None:
     old = pool.write(segments(4), SMALL)
     first, second = segments(2)
     with pool.session(limits=SMALL) as session:
         writer = session.writer()
-        references = writer.add([first])[1]
+        references = writer.add(named(session, [first]))
         references += writer.refer(old[:1])
         references += writer.refer(old[1:])
-        references += writer.add([second])[1] + writer.finish()
+        references += writer.add(named(session, [second])) + writer.finish()
         session.finish()
     assert references[1:5] == old
     assert read(pool, [references[0], references[5]]) == [first, second]
@@ -292,7 +282,7 @@ def test_only_new_bytes_are_counted_as_stored(pool: Pool) -> None:
     for _ in range(2):
         with pool.session() as session:
             writer = session.writer()
-            writer.add(stream)
+            writer.add(named(session, stream))
             writer.finish()
             session.finish()
             sizes.append(session.stored_bytes)
