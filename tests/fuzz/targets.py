@@ -17,7 +17,7 @@ import msgspec
 from blake3 import blake3
 
 from strongroom.core.errors import IntegrityError
-from strongroom.core.ids import ContainerId, DomainId, MediumId
+from strongroom.core.ids import DIGEST_BYTES, ContainerId, DomainId, MediumId
 from strongroom.formats import (
     container,
     copy_header,
@@ -30,6 +30,7 @@ from strongroom.formats import (
     key_page,
     key_tag,
     keystore,
+    lock_record,
     manifest_page,
     peer_messages,
     records,
@@ -38,13 +39,13 @@ from strongroom.formats import (
     service_keys,
     signed,
 )
-from strongroom.formats.algorithms import Cipher
+from strongroom.formats.algorithms import Cipher, digest
 from strongroom.formats.entry_stream import EntriesReader
 from strongroom.formats.explanation import BytesSource
 from strongroom.formats.image_stream import BlockReader
 from strongroom.formats.restore_stream import members
 from strongroom.formats.signed import ARCHIVE_CERTIFICATE
-from strongroom.services import messages, upkeep_messages
+from strongroom.services import messages, sending_messages, upkeep_messages
 from tests.formats import samples
 from tests.property.test_signed_formats import SIGNED
 
@@ -173,6 +174,17 @@ def _one_of(kinds: list[Any], decode: Callable[[bytes, Any], object]) -> Target:
     return lambda data: decode(data[1:], kinds[data[0] % len(kinds)]) if data else None
 
 
+_LOCK_RECORDS: Final = (
+    lock_record.ModeRecord(medium=HEADER.medium, number=1, mode="compliance", rounding_days=7, at=1, features=()),
+    lock_record.ClockRecord(medium=HEADER.medium, at=1, features=()),
+    lock_record.LockRecord(
+        medium=HEADER.medium, at=1, until=2, containers=(HEADER.container,), objects=("images/a",), features=()
+    ),
+)
+LOCKS: Final = tuple(
+    bytes([number]) + lock_record.encode(kind, record)[lock_record.HEAD_BYTES : -DIGEST_BYTES]
+    for number, (kind, record) in enumerate(zip(lock_record.KINDS, _LOCK_RECORDS, strict=True))
+)
 WIRE: Final = [
     *peer_messages.KINDS.values(),
     peer_messages.ExchangeRecord,
@@ -183,12 +195,20 @@ WIRE: Final = [
 HOST: Final = sorted(
     (
         kind
-        for module in (messages, upkeep_messages)
+        for module in (messages, sending_messages, upkeep_messages)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
     ),
     key=lambda kind: kind.__name__,
 )
+
+
+def _lock(data: bytes) -> None:
+    """The first byte says which kind; the head and the digest are right."""
+    kind = lock_record.KINDS[(data[0] if data else 0) % len(lock_record.KINDS)]
+    body = data[1:]
+    whole = kind.magic + len(body).to_bytes(4, "big") + body
+    lock_record.decode(kind, whole + digest(whole))
 
 
 def _explain(data: bytes) -> None:
@@ -220,6 +240,7 @@ TARGETS: Final[dict[str, Fuzzed]] = {
     "peer-record": Fuzzed(_one_of(WIRE, peer_messages.decode), ("vectors/exchange.json",)),
     "host-record": Fuzzed(_one_of(HOST, messages.decode)),
     "replication-message": Fuzzed(replication_messages.decode),
+    "lock-record": Fuzzed(_lock, seeds=LOCKS),
     "key-tag": Fuzzed(key_tag.parse, ("kms_vectors/key-tag.json",)),
     "key-file": Fuzzed(_key_file, ("kms_vectors/key-file.json",)),
     "key-export": Fuzzed(key_export.read_head, ("kms_vectors/key-export.json",)),

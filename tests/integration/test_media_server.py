@@ -25,7 +25,7 @@ from strongroom.formats import image_stream
 from strongroom.jobs.tables import jobs as job_rows
 from strongroom.pki.channel import Address
 from strongroom.pki.tls import client_context
-from strongroom.services import messages, record_http
+from strongroom.services import messages, record_http, sending_messages
 from strongroom.services.identity import Identities
 from strongroom.services.primary.attendance import SILENT_ROUNDS
 from strongroom.services.primary.client_hosts import Client
@@ -267,7 +267,7 @@ def test_connections_that_nobody_wants_are_let_go(
     """A burst of questions leaves connections behind; questions one after another need only one of them."""
     context = client_context([primary.root], primary.own_identity().credential)
     client = RecordClient(Address("localhost", domain.port + 2), context, primary.domain, primary=False)
-    path, question = "/v1/work/limit-sending", messages.LimitSending(bytes_per_second=None)
+    path, question = "/v1/work/limit-sending", sending_messages.LimitSending(bytes_per_second=None)
     before = open_sockets()
     with ExitStack() as burst:
         for _ in range(8):

@@ -17,7 +17,7 @@ from strongroom.formats import container
 from strongroom.formats.frame import frame_id
 from strongroom.pki.channel import Address
 from strongroom.pki.tls import client_context
-from strongroom.services import messages
+from strongroom.services import messages, sending_messages
 from strongroom.services.primary.opening import open_primary
 from strongroom.services.record_http import RecordClient
 from strongroom.settings.domain import DomainSettings
@@ -52,7 +52,9 @@ def sending(pair: Pair) -> Iterator[RecordClient]:
 
 
 def limit(sending: RecordClient, bytes_per_second: int | None) -> None:
-    sending.ask("/v1/work/limit-sending", messages.LimitSending(bytes_per_second=bytes_per_second), messages.Nothing)
+    sending.ask(
+        "/v1/work/limit-sending", sending_messages.LimitSending(bytes_per_second=bytes_per_second), messages.Nothing
+    )
 
 
 def domain_of(pair: Pair, which: str) -> LiveDomain:

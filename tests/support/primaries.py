@@ -25,7 +25,7 @@ from strongroom.lifecycle.tables import replications as replication_rows
 from strongroom.pki import revocation
 from strongroom.replication import credentials, targets
 from strongroom.replication.targets import StorageTarget
-from strongroom.services import messages
+from strongroom.services import messages, sending_messages
 from strongroom.services.primary import setup
 from strongroom.services.primary.client_hosts import Client
 from strongroom.services.primary.client_work import ClientWork
@@ -207,7 +207,7 @@ class OpenPrimary:
 
     def offer(
         self, origin: Domain, image: Verified[ImageHeader], credential: tuple[bytes, bytes], *, slp: str = "from-origin"
-    ) -> messages.Receive:
+    ) -> sending_messages.Receive:
         """What the media server says when a domain offers an image of its own."""
         sending = fixed(f"sending of {image.payload.backup_id}", 16)
         said = Hop(
@@ -223,7 +223,7 @@ class OpenPrimary:
             previous=NO_HOP,
             features=(),
         )
-        return messages.Receive(
+        return sending_messages.Receive(
             sender=origin.id,
             host=fixed("their media server", 16),
             credential=credential[0],
@@ -233,8 +233,8 @@ class OpenPrimary:
             copy_header=origin.copy(image).copy.data,
         )
 
-    def commit_received(self, session: messages.Receiving) -> messages.FragmentToWrite:
-        said = messages.CommitReceived(session=session.session, tags=[TAG], frames=1, frame_bytes=10)
+    def commit_received(self, session: sending_messages.Receiving) -> messages.FragmentToWrite:
+        said = sending_messages.CommitReceived(session=session.session, tags=[TAG], frames=1, frame_bytes=10)
         return self.receiving.commit(self.host, said)
 
     def imported(self, told: messages.FragmentToWrite) -> None:

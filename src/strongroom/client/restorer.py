@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import Final
 
-from strongroom.client.file_systems import FileSystems
+from strongroom.client.file_systems import BEGIN_BYTES, FileSystems, begin_writing
 from strongroom.client.metadata import NotSet, Owners, apply_to_file, apply_to_symlink, given_to
 from strongroom.client.problems import (
     EXISTS,
@@ -374,13 +374,18 @@ def _carried(chunks: Iterable[Buffer]) -> Iterator[Buffer]:
 def _write_contents(fd: int, member: Member) -> Lost | None:
     """Write a file's contents; give what of them is lost, and stop there."""
     ends_in_hole = False
+    at = begun = 0
     for piece in member.pieces():
         if isinstance(piece, Lost):
             return piece
         ends_in_hole = isinstance(piece, Hole)
         if isinstance(piece, Hole):
-            os.lseek(fd, piece.length, os.SEEK_CUR)
+            at = os.lseek(fd, piece.length, os.SEEK_CUR)
             continue
+        if at - begun >= BEGIN_BYTES:
+            begin_writing(fd, begun, at - begun)
+            begun = at
+        at += len(piece)
         written = os.write(fd, piece)
         while written < len(piece):
             written += os.write(fd, memoryview(piece)[written:])

@@ -11,9 +11,8 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from strongroom.formats import records
-from strongroom.formats.copy_header import COPY_HEADER, MAX_TAGS
+from strongroom.formats.copy_header import MAX_TAGS
 from strongroom.formats.fragment import MAX_BYTES as MAX_FRAGMENT_BYTES
-from strongroom.formats.hop import HOP
 from strongroom.formats.journal import BATCH
 from strongroom.formats.key_envelope import KEY_ENVELOPE
 from strongroom.formats.records import Bytes16, Bytes32, Count
@@ -375,12 +374,6 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     medium: Bytes16
 
 
-class LimitSending(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast images may leave, all sessions together; 0 lets them wait, nil is no limit."""
-
-    bytes_per_second: Count | None
-
-
 class ListFiles(msgspec.Struct, frozen=True, kw_only=True):
     """The entries of an image are to be read and sent to the primary; phase two."""
 
@@ -388,43 +381,6 @@ class ListFiles(msgspec.Struct, frozen=True, kw_only=True):
     medium: Bytes16
     image: Bytes16
     copy: Count
-
-
-class SendImage(msgspec.Struct, frozen=True, kw_only=True):
-    """An image is to be sent to another domain."""
-
-    job: Count
-    medium: Bytes16
-    image: Bytes16
-    copy: Count
-    to: Bytes32
-    addresses: list[Text]
-    roots: list[bytes]
-    credential: Bytes16
-    secret: _Secret32
-    sending: Bytes16
-    hop: Annotated[bytes, msgspec.Meta(max_length=HOP.max_bytes)]
-
-    def __repr__(self) -> str:
-        return f"SendImage(job={self.job}, ***)"
-
-
-class Sent(msgspec.Struct, frozen=True, kw_only=True):
-    """An image was stored at the target."""
-
-    frames: Count
-    frame_bytes: Count
-    pages: Count
-    receipt: bytes | None
-
-
-class SendUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of the answer to *send-image*: how far it is; the last one has the outcome."""
-
-    bytes: Count = 0
-    frames: Count = 0
-    sent: Sent | None = None
-    document: dict[str, object] | None = None
 
 
 class VerifyImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -441,44 +397,6 @@ class VerifyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with an image; nothing when it is whole."""
 
     problems: list[Text]
-
-
-class Receive(msgspec.Struct, frozen=True, kw_only=True):
-    """Another domain's media server offers an image."""
-
-    sender: Bytes32
-    host: Bytes16
-    credential: Bytes16
-    secret: _Secret32
-    sending: Bytes16
-    hop: Annotated[bytes, msgspec.Meta(max_length=HOP.max_bytes)]
-    copy_header: Annotated[bytes, msgspec.Meta(max_length=COPY_HEADER.max_bytes)]
-
-    def __repr__(self) -> str:
-        return "Receive(***)"
-
-
-class Receiving(msgspec.Struct, frozen=True, kw_only=True):
-    """The image may come."""
-
-    session: Bytes16
-    medium: Bytes16
-
-
-class CommitReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of a received image is on stable storage but its fragment."""
-
-    session: Bytes16
-    tags: list[Bytes32]
-    frames: Count
-    frame_bytes: Count
-    followed: Count = 0
-
-
-class WrittenAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The image is acknowledged; with a receipt if one could be given at once."""
-
-    receipt: bytes | None = None
 
 
 class MakeRequest(msgspec.Struct, frozen=True, kw_only=True):

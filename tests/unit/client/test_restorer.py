@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.client import file_systems, restorer
 from strongroom.client.file_systems import FileSystems
 from strongroom.client.problems import StreamLostError, TargetChangedError, TargetFullError, Trouble
 from strongroom.client.restorer import Overwrite, Restorer
@@ -20,8 +21,9 @@ from strongroom.client.tar import ContentsLostError, tar_pieces
 from strongroom.core.errors import IntegrityError
 from strongroom.formats import entries, image_stream
 from strongroom.formats.entries import Entry
+from strongroom.formats.image_stream import Hole
 from tests.formats.make_stream_vectors import block, record
-from tests.support.image_loop import File, Image, back_up
+from tests.support.image_loop import File, Image, Piece, back_up
 from tests.support.trees import IS_ROOT, let_others_in
 
 
@@ -319,3 +321,23 @@ def test_p1_file_with_lost_contents_is_named_and_not_made_and_the_next_comes(tmp
 def test_p1_tar_never_holds_a_file_whose_contents_are_lost() -> None:
     with pytest.raises(ContentsLostError, match="/a"):
         list(tar_pieces(iter([LOST]), print))
+
+
+def test_a_long_file_is_on_its_way_to_the_disk_while_the_rest_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+
+    def begin(fd: int, at: int, length: int) -> None:
+        file_systems.begin_writing(fd, at, length)
+        begun.append((at, length))
+
+    monkeypatch.setattr(restorer, "BEGIN_BYTES", 1 << 20)
+    monkeypatch.setattr(restorer, "begin_writing", begin)
+    pieces: list[Piece] = [os.urandom(700_000), os.urandom(700_000), Hole(4 << 20), os.urandom(900_000), b"end"]
+    size = sum(piece.length if isinstance(piece, Hole) else len(piece) for piece in pieces)
+    long = Image([File(entry(b"/long", size=size), pieces=pieces)], [], Totals())
+    restore(long.restore_stream(), tmp_path)
+    whole = b"".join(bytes(piece.length) if isinstance(piece, Hole) else piece for piece in pieces)
+    assert (tmp_path / "long").read_bytes() == whole
+    assert begun == [(0, 1_400_000 + (4 << 20))]

@@ -20,7 +20,7 @@ from strongroom.pki.channel import Address
 from strongroom.pki.fingerprint import Fingerprint
 from strongroom.replication import targets
 from strongroom.replication.targets import TargetExistsError, TargetNeededError
-from strongroom.services.primary import ports
+from strongroom.services.primary import media_ports, ports
 from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.errors import NoMediaServerError, NotReadableError
 from strongroom.services.primary.expiring import Expiring
@@ -91,7 +91,7 @@ def test_target_of_an_active_policy_stays_until_the_policy_is_deactivated(
 def test_domain_without_a_media_server_says_so(north: OpenPrimary, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(north.media, "hosts", list)
     scrubbing = Scrubbing(north.primary, north.media, north.images)
-    media = ports.Media(north.primary, north.media, Collecting(north.primary, north.media), scrubbing)
+    media = media_ports.Media(north.primary, north.media, Collecting(north.primary, north.media), scrubbing)
     with pytest.raises(NoMediaServerError):
         media.make_pool("p", None, ACTOR)
     with pytest.raises(NoMediaServerError):

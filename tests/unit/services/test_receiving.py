@@ -20,7 +20,7 @@ from strongroom.formats import signed
 from strongroom.formats.hop import HOP
 from strongroom.formats.receipt import RECEIPT, check_answers
 from strongroom.replication.errors import AlreadyHeldError, BadImageError, OwnTroubleError, as_refusal
-from strongroom.services import messages
+from strongroom.services import messages, sending_messages
 from strongroom.services.primary import media_desk
 from strongroom.services.primary.errors import ImageBusyError, NotYoursError
 from tests.support.images import ORIGIN, fixed, image_id
@@ -40,11 +40,13 @@ def north(tmp_path: Path) -> Iterator[OpenPrimary]:
 
 
 @pytest.fixture
-def offer(north: OpenPrimary) -> messages.Receive:
+def offer(north: OpenPrimary) -> sending_messages.Receive:
     return north.offer(ORIGIN, IMAGE, north.give_credential(north.pool, ORIGIN.id))
 
 
-def test_receipt_answers_the_hop_of_the_image_that_was_imported(north: OpenPrimary, offer: messages.Receive) -> None:
+def test_receipt_answers_the_hop_of_the_image_that_was_imported(
+    north: OpenPrimary, offer: sending_messages.Receive
+) -> None:
     north.imported(north.commit_received(north.receiving.begin(north.host, offer)))
     ((peer, data),) = north.receipts
     assert peer == ORIGIN.id
@@ -53,7 +55,9 @@ def test_receipt_answers_the_hop_of_the_image_that_was_imported(north: OpenPrima
     )
 
 
-def test_sender_goes_on_after_a_crash_between_commit_and_fragment(north: OpenPrimary, offer: messages.Receive) -> None:
+def test_sender_goes_on_after_a_crash_between_commit_and_fragment(
+    north: OpenPrimary, offer: sending_messages.Receive
+) -> None:
     before = north.receiving.begin(north.host, offer)
     told = north.commit_received(before)
     again = north.receiving.begin(north.host, offer)
@@ -62,7 +66,7 @@ def test_sender_goes_on_after_a_crash_between_commit_and_fragment(north: OpenPri
 
 
 def test_sender_whose_credential_is_for_another_pool_now_begins_anew(
-    north: OpenPrimary, offer: messages.Receive
+    north: OpenPrimary, offer: sending_messages.Receive
 ) -> None:
     before = north.receiving.begin(north.host, offer)
     other = north.add_pool("other")
@@ -75,7 +79,9 @@ def test_sender_whose_credential_is_for_another_pool_now_begins_anew(
         north.commit_received(before)
 
 
-def test_image_that_is_being_written_into_another_pool_waits(north: OpenPrimary, offer: messages.Receive) -> None:
+def test_image_that_is_being_written_into_another_pool_waits(
+    north: OpenPrimary, offer: sending_messages.Receive
+) -> None:
     north.commit_received(north.receiving.begin(north.host, offer))
     other = north.add_pool("other")
     north.save_import_policy("other", "elsewhere")
@@ -86,7 +92,7 @@ def test_image_that_is_being_written_into_another_pool_waits(north: OpenPrimary,
 
 
 def test_image_that_is_here_is_not_taken_again_even_when_an_earlier_copy_is_gone(
-    north: OpenPrimary, offer: messages.Receive
+    north: OpenPrimary, offer: sending_messages.Receive
 ) -> None:
     north.imported(north.commit_received(north.receiving.begin(north.host, offer)))
     first = CopyKey(NAME, north.primary.domain, 1)
@@ -106,7 +112,7 @@ def test_image_that_is_here_is_not_taken_again_even_when_an_earlier_copy_is_gone
 
 
 def test_no_receipt_says_that_another_header_of_the_same_identity_is_here(
-    north: OpenPrimary, offer: messages.Receive
+    north: OpenPrimary, offer: sending_messages.Receive
 ) -> None:
     north.imported(north.commit_received(north.receiving.begin(north.host, offer)))
     twin = north.offer(ORIGIN, ORIGIN.image(files=8), north.give_credential(north.pool, ORIGIN.id, "twin"))
@@ -115,7 +121,7 @@ def test_no_receipt_says_that_another_header_of_the_same_identity_is_here(
     assert len(north.receipts) == 1
 
 
-def test_offer_whose_hops_do_not_hold_is_a_bad_image(north: OpenPrimary, offer: messages.Receive) -> None:
+def test_offer_whose_hops_do_not_hold_is_a_bad_image(north: OpenPrimary, offer: sending_messages.Receive) -> None:
     changed = replace(offer, copy_header=offer.copy_header[:-1] + bytes([offer.copy_header[-1] ^ 1]))
     with pytest.raises(BadImageError):
         north.receiving.begin(north.host, changed)
@@ -125,7 +131,7 @@ def test_offer_whose_hops_do_not_hold_is_a_bad_image(north: OpenPrimary, offer: 
 
 
 def test_image_of_which_another_header_came_meanwhile_is_a_bad_image(
-    north: OpenPrimary, offer: messages.Receive
+    north: OpenPrimary, offer: sending_messages.Receive
 ) -> None:
     session = north.receiving.begin(north.host, offer)
     transact(north.primary.engine, lambda c: rows.write_image(c, ORIGIN.image(files=8)))  # as an import does
@@ -133,7 +139,9 @@ def test_image_of_which_another_header_came_meanwhile_is_a_bad_image(
         north.commit_received(session)
 
 
-def test_database_that_cannot_be_read_is_no_word_about_the_image(north: OpenPrimary, offer: messages.Receive) -> None:
+def test_database_that_cannot_be_read_is_no_word_about_the_image(
+    north: OpenPrimary, offer: sending_messages.Receive
+) -> None:
     path = Path(north.primary.engine.url.database or "")
     north.primary.engine.dispose()
     whole = path.read_bytes()

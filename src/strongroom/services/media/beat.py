@@ -13,7 +13,7 @@ from strongroom.formats import signed
 from strongroom.formats.errors import DamagedError
 from strongroom.formats.journal import BATCH
 from strongroom.pool.names import journal_key
-from strongroom.services import messages
+from strongroom.services import messages, sending_messages
 from strongroom.services.media.callers import Callers
 from strongroom.services.media.pools import Pools
 from strongroom.services.media.primary import PrimaryClient
@@ -122,7 +122,9 @@ class Beat:
             logger.info("a journal batch was written", extra={"event": "batch-written", **facts})
 
 
-def write_fragment(pools: Pools, primary: PrimaryClient, told: messages.FragmentToWrite) -> messages.WrittenAnswer:
+def write_fragment(
+    pools: Pools, primary: PrimaryClient, told: messages.FragmentToWrite
+) -> sending_messages.WrittenAnswer:
     """Make a fragment durable, lock what its image needs if the pool locks, and only then say so; may be repeated.
 
     Raises:

@@ -16,7 +16,7 @@ from strongroom.core.secret import Secret
 from strongroom.pki.errors import UnreachableError
 from strongroom.pool.keys import FrameKey
 from strongroom.pool.place import BucketKey
-from strongroom.services import messages, upkeep_messages
+from strongroom.services import messages, sending_messages, upkeep_messages
 from strongroom.services.record_http import RecordClient
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -100,17 +100,17 @@ class PrimaryClient:
         """Have an image signed that is stored."""
         return self._ask("commit", said, messages.FragmentToWrite)
 
-    def receive(self, said: messages.Receive) -> messages.Receiving:
+    def receive(self, said: sending_messages.Receive) -> sending_messages.Receiving:
         """Ask whether an image of another domain may come."""
-        return self._ask("receive", said, messages.Receiving)
+        return self._ask("receive", said, sending_messages.Receiving)
 
-    def commit_received(self, said: messages.CommitReceived) -> messages.FragmentToWrite:
+    def commit_received(self, said: sending_messages.CommitReceived) -> messages.FragmentToWrite:
         """Have a copy signed of an image that came from another domain and is stored."""
         return self._ask("commit-received", said, messages.FragmentToWrite)
 
-    def written(self, said: messages.Written) -> messages.WrittenAnswer:
+    def written(self, said: messages.Written) -> sending_messages.WrittenAnswer:
         """Say that a fragment, or a journal batch, is on stable storage."""
-        return self._ask("written", said, messages.WrittenAnswer)
+        return self._ask("written", said, sending_messages.WrittenAnswer)
 
     def progress(self, said: messages.Advance) -> bool:
         """Say how far a job is; learn whether to go on."""

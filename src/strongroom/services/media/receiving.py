@@ -14,7 +14,7 @@ from strongroom.core.ids import DomainId, HostId, KeyTag, MediumId, to_text
 from strongroom.replication.pools import ReceivingPool
 from strongroom.replication.ports import Offered, Receiving
 from strongroom.replication.receiver import ReceiverSession
-from strongroom.services import messages
+from strongroom.services import sending_messages
 from strongroom.services.media.beat import write_fragment
 from strongroom.services.media.callers import Callers
 from strongroom.services.media.channel import PATH, Channel, accepted_socket, run_receiver
@@ -50,7 +50,7 @@ class PrimaryAuthority:
     def begin(self, offered: Offered) -> Receiving:
         """Ask whether the image may come."""
         answer = self._server.primary.receive(
-            messages.Receive(
+            sending_messages.Receive(
                 sender=offered.sender,
                 host=self._host,
                 credential=offered.credential,
@@ -68,7 +68,7 @@ class PrimaryAuthority:
     def commit(self, receiving: Receiving, tags: Sequence[KeyTag], frames: int, frame_bytes: int) -> None:
         """Have the own copy header signed, write it, and say so."""
         told = self._server.primary.commit_received(
-            messages.CommitReceived(
+            sending_messages.CommitReceived(
                 session=receiving.session,
                 tags=list(tags),
                 frames=frames,

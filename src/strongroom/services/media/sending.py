@@ -22,7 +22,7 @@ from strongroom.replication.errors import AlreadyHeldError
 from strongroom.replication.pace import Pace
 from strongroom.replication.pools import SendingPool
 from strongroom.replication.sender import SenderSession
-from strongroom.services import messages
+from strongroom.services import sending_messages
 from strongroom.services.identity import Identities
 from strongroom.services.media.channel import HEARTBEAT_SECONDS, PATH, Channel, run_sender
 from strongroom.services.media.errors import TargetUnreachableError, WrongTargetError
@@ -39,15 +39,15 @@ CONNECT_SECONDS: Final = 20.0
 class _Sending:
     """One image on its way out: what the answer tells of it while it goes."""
 
-    said: messages.SendImage
+    said: sending_messages.SendImage
     stop: threading.Event
     session: SenderSession | None = None
 
-    def update(self) -> messages.SendUpdate:
+    def update(self) -> sending_messages.SendUpdate:
         """Tell how far it is."""
         if self.session is None:
-            return messages.SendUpdate()
-        return messages.SendUpdate(bytes=self.session.sent.frame_bytes, frames=self.session.sent.frames)
+            return sending_messages.SendUpdate()
+        return sending_messages.SendUpdate(bytes=self.session.sent.frame_bytes, frames=self.session.sent.frames)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SendRoute:
     identities: Identities
     pace: Pace
 
-    async def send(self, request: web.Request, said: messages.SendImage) -> web.StreamResponse:
+    async def send(self, request: web.Request, said: sending_messages.SendImage) -> web.StreamResponse:
         """Send an image, and answer in pieces how far it is; the last one has the outcome.
 
         Whoever asked stops the session by closing the connection.
@@ -88,7 +88,9 @@ class SendRoute:
             await asyncio.wait({task})
         return response
 
-    async def _outcome(self, sending: _Sending, task: asyncio.Task[messages.Sent]) -> messages.SendUpdate:
+    async def _outcome(
+        self, sending: _Sending, task: asyncio.Task[sending_messages.Sent]
+    ) -> sending_messages.SendUpdate:
         said = sending.said
         facts = {"job": said.job, "image": to_text(said.image), "target": said.to.hex()}
         try:
@@ -106,14 +108,14 @@ class SendRoute:
                     **facts,
                 },
             )
-            return messages.SendUpdate(document=to_document(error))
+            return sending_messages.SendUpdate(document=to_document(error))
         logger.info(
             "an image was sent",
             extra={"event": "sent", "frames": sent.frames, "bytes": sent.frame_bytes, **facts},
         )
-        return messages.SendUpdate(bytes=sent.frame_bytes, frames=sent.frames, sent=sent)
+        return sending_messages.SendUpdate(bytes=sent.frame_bytes, frames=sent.frames, sent=sent)
 
-    async def _run(self, sending: _Sending) -> messages.Sent:
+    async def _run(self, sending: _Sending) -> sending_messages.Sent:
         said = sending.said
         context = client_context(
             [load_certificate(root) for root in said.roots], self.identities.get(DomainId(said.to)).credential
@@ -127,7 +129,7 @@ class SendRoute:
                 sending.stop.set()
                 await channel.close()
 
-    def run_session(self, sending: _Sending, channel: Channel) -> messages.Sent:
+    def run_session(self, sending: _Sending, channel: Channel) -> sending_messages.Sent:
         """Run a sending session in this thread, whoever dialled."""
         said = sending.said
         pool = self.server.pools.current(MediumId(said.medium))
@@ -150,13 +152,13 @@ class SendRoute:
         finally:
             source.close()
         sent = session.sent
-        return messages.Sent(
+        return sending_messages.Sent(
             frames=sent.frames, frame_bytes=sent.frame_bytes, pages=sent.pages, receipt=session.receipt
         )
 
 
 async def _dial(
-    http: aiohttp.ClientSession, context: ssl.SSLContext, said: messages.SendImage
+    http: aiohttp.ClientSession, context: ssl.SSLContext, said: sending_messages.SendImage
 ) -> aiohttp.ClientWebSocketResponse:
     """Connect to the first address of the target that answers as one of its hosts.
 

@@ -23,7 +23,7 @@ from strongroom.images.verify import verify_image
 from strongroom.pool import names
 from strongroom.pool.errors import LockedError
 from strongroom.pool.place import BucketKey
-from strongroom.services import messages, upkeep_messages
+from strongroom.services import messages, sending_messages, upkeep_messages
 from strongroom.services.identity import Identities
 from strongroom.services.media.callers import Callers
 from strongroom.services.media.collecting import CollectRoute
@@ -86,7 +86,7 @@ class WorkRoutes:
             "verify-image": (messages.VerifyImage, self._verify_image),
             "repair-pool": (upkeep_messages.RepairPool, self._repair_pool),
             "restore-fragment": (messages.FragmentToWrite, self._restore_fragment),
-            "limit-sending": (messages.LimitSending, self._limit_sending),
+            "limit-sending": (sending_messages.LimitSending, self._limit_sending),
             "make-request": (messages.MakeRequest, self._make_request),
             "take-certificate": (messages.HostCertificate, self._take_certificate),
             "lock-pool": (upkeep_messages.LockPool, self._lock_pool),
@@ -105,7 +105,7 @@ class WorkRoutes:
 
     async def _send_image(self, request: web.Request) -> web.StreamResponse:
         self.callers.our_primary(request)
-        return await self.sending.send(request, messages.decode(await read_body(request), messages.SendImage))
+        return await self.sending.send(request, messages.decode(await read_body(request), sending_messages.SendImage))
 
     async def _collect_pool(self, request: web.Request) -> web.StreamResponse:
         self.callers.our_primary(request)
@@ -237,7 +237,7 @@ class WorkRoutes:
         pool.checks.forget([names.image_key(ImageId(said.image), said.copy)])
         return messages.Nothing()
 
-    def _limit_sending(self, said: messages.LimitSending) -> messages.Nothing:
+    def _limit_sending(self, said: sending_messages.LimitSending) -> messages.Nothing:
         self.sending.pace.set_limit(said.bytes_per_second)
         return messages.Nothing()
 

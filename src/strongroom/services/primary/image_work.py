@@ -36,7 +36,7 @@ from strongroom.lifecycle.tables import ReplicationState
 from strongroom.pool import names
 from strongroom.replication import targets
 from strongroom.replication.errors import TrustNotActiveError
-from strongroom.services import messages
+from strongroom.services import messages, sending_messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.media_client import MediaClients
 from strongroom.services.primary.opening import Primary
@@ -224,14 +224,14 @@ class ImageWork:
 
     def _request(
         self, connection: Connection, job: JobId, row: replications.Replicated
-    ) -> tuple[messages.SendImage, HostId]:
+    ) -> tuple[sending_messages.SendImage, HostId]:
         try:
             peer = trusts.require_active(connection, row.target)
         except NotActiveError as error:
             raise TrustNotActiveError(error.message) from error  # it goes on by itself when the trust does
         where = targets.of_domain(connection, row.target)
         copy = get_copy(connection, row.source)
-        request = messages.SendImage(
+        request = sending_messages.SendImage(
             job=job,
             medium=copy.medium,
             image=row.image,

@@ -24,7 +24,7 @@ from strongroom.pki.roles import HostState, Role
 from strongroom.pki.tls import client_context
 from strongroom.pool import names
 from strongroom.pool.place import BucketKey
-from strongroom.services import messages, upkeep_messages
+from strongroom.services import messages, sending_messages, upkeep_messages
 from strongroom.services.primary import bucket_keys, pools
 from strongroom.services.primary.errors import NoMediaServerError
 from strongroom.services.primary.opening import Primary
@@ -33,7 +33,7 @@ from strongroom.services.record_http import RecordClient, lines_of
 from strongroom.settings.domain import split_address
 
 T = TypeVar("T", bound=msgspec.Struct)
-U = TypeVar("U", messages.SendUpdate, upkeep_messages.CollectUpdate, upkeep_messages.ScrubUpdate)
+U = TypeVar("U", sending_messages.SendUpdate, upkeep_messages.CollectUpdate, upkeep_messages.ScrubUpdate)
 
 LONG_SECONDS = 24 * 3600.0
 SILENCE_SECONDS = 120.0
@@ -247,13 +247,15 @@ class MediaClients:
                 context.check()
         raise NoMediaServerError("the media server stopped before the pool was scrubbed")
 
-    def send_image(self, host: HostId, request: messages.SendImage, context: JobContext) -> messages.Sent:
+    def send_image(
+        self, host: HostId, request: sending_messages.SendImage, context: JobContext
+    ) -> sending_messages.Sent:
         """Have an image sent to another domain; reports progress to the job, and stops when it is cancelled.
 
         Raises:
             StrongroomError: what the media server, or the target, refused with.
         """
-        with closing(self._updates(host, "send-image", request, messages.SendUpdate)) as updates:
+        with closing(self._updates(host, "send-image", request, sending_messages.SendUpdate)) as updates:
             for told in updates:
                 if told.sent is not None:
                     return told.sent

@@ -24,7 +24,7 @@ from strongroom.jobs.fencing import check_fence
 from strongroom.pki import revocation
 from strongroom.pki.ca import IssuerKind
 from strongroom.pki.fingerprint import fingerprint_of
-from strongroom.services import messages, upkeep_messages
+from strongroom.services import messages, sending_messages, upkeep_messages
 from strongroom.services.primary import bucket_keys, pool_log, pools
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.collecting import COLLECT
@@ -138,14 +138,14 @@ class MediaDesk:
 
         return transact(self._primary.engine, deed)
 
-    def written(self, host: HostId, said: messages.Written) -> messages.WrittenAnswer:
+    def written(self, host: HostId, said: messages.Written) -> sending_messages.WrittenAnswer:
         """Take it that a fragment, or a journal batch, is on stable storage."""
 
-        def deed(connection: Connection) -> messages.WrittenAnswer:
+        def deed(connection: Connection) -> sending_messages.WrittenAnswer:
             medium = pools.require_served(connection, MediumId(said.medium), host)
             if said.image is None:
                 journal.mark_batch_written(connection, medium.medium, said.sequence)
-                return messages.WrittenAnswer()
+                return sending_messages.WrittenAnswer()
             key = CopyKey(ImageId(said.image), self._primary.domain, said.copy)
             copy = get_copy(connection, key)
             if copy.medium != medium.medium:
@@ -165,7 +165,7 @@ class MediaDesk:
                     now=self._primary.clock.now(),
                     reason=_LOCKED,
                 )
-            return messages.WrittenAnswer()
+            return sending_messages.WrittenAnswer()
 
         return transact(self._primary.engine, deed)
 

@@ -24,7 +24,7 @@ from strongroom.formats.entry_stream import EntriesReader
 from strongroom.pki import registry
 from strongroom.pki.roles import Role
 from strongroom.pki.tls import peer_certificate
-from strongroom.services import messages, upkeep_messages
+from strongroom.services import messages, sending_messages, upkeep_messages
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.errors import NotYoursError
 from strongroom.services.primary.image_work import ImageWork
@@ -81,12 +81,12 @@ class MediaRoutes:
             "marking-key": (messages.MarkingKey, self.keys.marking_key),
             "unwrap": (messages.Unwrap, self.keys.unwrap),
             "commit": (messages.CommitBackup, self.clients.commit),
-            "commit-received": (messages.CommitReceived, self.receiving.commit),
+            "commit-received": (sending_messages.CommitReceived, self.receiving.commit),
             "written": (messages.Written, self.desk.written),
             "progress": (messages.Advance, self._progress),
             "done": (messages.Done, self._done),
             "fail": (messages.Failed, self._fail),
-            "receive": (messages.Receive, self.receiving.begin),
+            "receive": (sending_messages.Receive, self.receiving.begin),
         }
 
     async def _call(self, request: web.Request) -> web.Response:

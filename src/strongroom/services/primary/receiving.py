@@ -48,7 +48,7 @@ from strongroom.lifecycle.policies import StoredPolicy, require_active
 from strongroom.lifecycle.policy import Import, retention_here
 from strongroom.replication import credentials, errors
 from strongroom.replication.tables import receiving_sessions
-from strongroom.services import messages
+from strongroom.services import messages, sending_messages
 from strongroom.services.primary import pools
 from strongroom.services.primary.errors import ImageBusyError, NotYoursError
 from strongroom.services.primary.headers import fragment_to_write, sign_received
@@ -97,7 +97,7 @@ class Receiving:
         self._acknowledged = acknowledged
         self._send_receipt = send_receipt
 
-    def begin(self, host: HostId, said: messages.Receive) -> messages.Receiving:
+    def begin(self, host: HostId, said: sending_messages.Receive) -> sending_messages.Receiving:
         """Decide whether an image may come.
 
         Raises:
@@ -108,7 +108,7 @@ class Receiving:
         with errors.judging():
             offer = self._check_offer(said)
 
-        def deed(connection: Connection) -> messages.Receiving | bytes:
+        def deed(connection: Connection) -> sending_messages.Receiving | bytes:
             sender = DomainId(said.sender)
             try:
                 trusts.require_active(connection, sender)
@@ -126,7 +126,7 @@ class Receiving:
             session = self._session(connection, sender, image, medium.medium)
             if session is not None:
                 self._go_on(connection, session, said, now)
-                return messages.Receiving(session=session.session, medium=medium.medium)
+                return sending_messages.Receiving(session=session.session, medium=medium.medium)
             seconds = retention_here(operation, offer.hop.payload.retention)
             return self._open(connection, said, medium.medium, image, policy, seconds)
 
@@ -135,7 +135,7 @@ class Receiving:
             raise errors.AlreadyHeldError(f"the image '{to_text(outcome)}' is here already")
         return outcome
 
-    def commit(self, host: HostId, said: messages.CommitReceived) -> messages.FragmentToWrite:
+    def commit(self, host: HostId, said: sending_messages.CommitReceived) -> messages.FragmentToWrite:
         """Sign the headers of an image that is stored, or give the same fragment again.
 
         Raises:
@@ -213,7 +213,7 @@ class Receiving:
 
     # ------------------------------------------------------------ within
 
-    def _check_offer(self, said: messages.Receive) -> _Offer:
+    def _check_offer(self, said: sending_messages.Receive) -> _Offer:
         """Check what is signed, against the sender and against us; the media server did so too, and is not asked."""
         sender = DomainId(said.sender)
         sent = copy_header.verify(said.copy_header, pinned=sender)
@@ -278,7 +278,7 @@ class Receiving:
             return None
         return _Session(row.session, is_committed)
 
-    def _go_on(self, connection: Connection, session: _Session, said: messages.Receive, now: datetime) -> None:
+    def _go_on(self, connection: Connection, session: _Session, said: sending_messages.Receive, now: datetime) -> None:
         if session.is_committed:
             return  # all of it is here and its headers are signed; commit gives the same fragment again
         renew_lease(connection, session.session, now=now, deadline=now + LEASE)
@@ -291,12 +291,12 @@ class Receiving:
     def _open(
         self,
         connection: Connection,
-        said: messages.Receive,
+        said: sending_messages.Receive,
         medium: MediumId,
         image: ImageId,
         policy: StoredPolicy,
         retention_seconds: int,
-    ) -> messages.Receiving:
+    ) -> sending_messages.Receiving:
         now = self._primary.clock.now()
         session = self._primary.entropy.bytes(UUID_BYTES)
         copy = begin_copy(
@@ -327,7 +327,7 @@ class Receiving:
                 frame_bytes=0,
             )
         )
-        return messages.Receiving(session=session, medium=medium)
+        return sending_messages.Receiving(session=session, medium=medium)
 
     def _receipt(self, copy: Copy, last: signed.Verified[Hop], image: signed.Verified[ImageHeader]) -> bytes:
         """Sign that a copy is here, in answer to the last hop that it came by."""

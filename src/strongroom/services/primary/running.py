@@ -29,7 +29,7 @@ from strongroom.pki import revocation
 from strongroom.pki.fingerprint import fingerprint_of
 from strongroom.pki.tls import ServerTLS
 from strongroom.replication import credentials, targets
-from strongroom.services.primary import client_ports, ports, session_socket
+from strongroom.services.primary import client_ports, media_ports, ports, session_socket
 from strongroom.services.primary.client_work import ClientWork
 from strongroom.services.primary.collecting import Collecting
 from strongroom.services.primary.enrol_routes import EnrolRoutes
@@ -200,7 +200,7 @@ class Running:
             checker=TrustChecker(primary.engine, self._exchange, primary.keys, primary.clock),
             jobs=primary.jobs,
             file_lists=primary.file_lists,
-            media=ports.Media(primary, self._media, self._collecting, self._scrubbing),
+            media=media_ports.Media(primary, self._media, self._collecting, self._scrubbing),
             backups=client_ports.Backups(primary, self._clients, self._media),
             restores=client_ports.Restores(primary, self._clients, self._media),
             imports=ports.Imports(primary, self._images),
