@@ -18,17 +18,20 @@ class Exclude:
     Args:
         patterns: bytes, as the file system has names.
 
+    Attributes:
+        matcher: gives something for an absolute path that is left out; ``None`` when nothing is.
+
     Raises:
         BadPatternError: an empty pattern, or a set that is not closed or not ordered.
     """
 
     def __init__(self, patterns: Iterable[bytes] = ()) -> None:
         sources = [_to_regex(pattern) for pattern in patterns]
-        self._match = re.compile(b"|".join(sources), re.DOTALL).fullmatch if sources else None
+        self.matcher = re.compile(b"|".join(sources), re.DOTALL).fullmatch if sources else None
 
     def __call__(self, path: bytes) -> bool:
         """Tell whether this absolute path is left out."""
-        return self._match is not None and self._match(path) is not None
+        return self.matcher is not None and self.matcher(path) is not None
 
 
 def _to_regex(pattern: bytes) -> bytes:

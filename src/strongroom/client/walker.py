@@ -8,14 +8,19 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from strongroom.client.exclude import Exclude
 from strongroom.client.flags import flags_not_kept
 from strongroom.client.folders import OPEN_LEVELS, Folder, open_root
 from strongroom.client.problems import BAD_PATH, VANISHED, BadRootError, Report, Trouble, reading_failed, reason
 from strongroom.formats.entries import MAX_PATH_BYTES, walk_key
+
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 
 
 @dataclass(slots=True)
@@ -90,19 +95,28 @@ class Walker:
         levels: list[_Level] = []
         self._enter(found, device, levels)
         try:
+            # The calls for a file are what a backup takes in which nothing changed: none is made that need not be.
+            look, is_folder, leaves_out = os.stat, stat.S_ISDIR, self._exclude.matcher
             while levels:
                 level = levels[-1]
                 folder, names = level.folder, level.names
+                prefix, fd = folder.prefix, folder.fd
                 while names:
                     name = names.pop()
-                    path = folder.prefix + name
-                    if self._exclude(path):
+                    path = prefix + name
+                    if leaves_out is not None and leaves_out(path):
                         continue
-                    found = self._look(folder, name, path)
-                    if found is None:
+                    try:
+                        status = look(name, dir_fd=fd, follow_symlinks=False)
+                    except OSError as error:
+                        self._report(reading_failed(path, error))
                         continue
+                    if len(path) > MAX_PATH_BYTES:
+                        self._report(_too_long(path))
+                        continue
+                    found = Found(folder, name, path, status)
                     yield found
-                    if stat.S_ISDIR(found.status.st_mode):
+                    if is_folder(status.st_mode):
                         self._enter(found, device, levels)
                         if levels[-1] is not level:
                             break
@@ -114,7 +128,7 @@ class Walker:
 
     def _look(self, folder: Folder, name: bytes, path: bytes) -> Found | None:
         if len(path) > MAX_PATH_BYTES:
-            self._report(Trouble(path[:MAX_PATH_BYTES], BAD_PATH, f"the path has {len(path)} bytes"))
+            self._report(_too_long(path))
             return None
         try:
             return Found(folder, name, path, os.stat(name, dir_fd=folder.fd, follow_symlinks=False))
@@ -147,7 +161,7 @@ class Walker:
             if not_kept is not None:
                 self._report(not_kept)
             with os.scandir(folder.fd) as listing:
-                names = [os.fsencode(item.name) for item in listing]
+                names = [item.name.encode(_ENCODING, _ERRORS) for item in listing]
         except OSError as error:
             self._report(reading_failed(found.path, error))
             folder.leave()
@@ -190,3 +204,7 @@ def outer_roots(roots: Iterable[bytes]) -> list[bytes]:
         if not found or (found[-1] != b"/" and not root.startswith(found[-1] + b"/")):
             found.append(root)
     return found
+
+
+def _too_long(path: bytes) -> Trouble:
+    return Trouble(path[:MAX_PATH_BYTES], BAD_PATH, f"the path has {len(path)} bytes")
