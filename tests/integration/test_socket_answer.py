@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import socket
 import sys
 import threading
 import time
@@ -16,11 +17,11 @@ from aiohttp import web
 
 from strongroom.images.errors import BadStreamError
 from strongroom.services import chunks
-from strongroom.services.media.errors import ClientGoneError
+from strongroom.services.media.errors import ClientGoneError, NoDescriptorError
 from strongroom.services.media.jobs import JobThread
 from strongroom.services.media.socket_answer import SocketAnswer
 from strongroom.services.media.streaming import stream_out
-from tests.support.serving import Serving
+from tests.support.serving import Serving, no_descriptor
 from tests.support.trusting import until
 
 PIECES = [os.urandom(1), b"", os.urandom(3 << 20), os.urandom(300_000), b"0\r\n\r\n"]
@@ -85,11 +86,6 @@ def connection(request: pytest.FixtureRequest, serving: Serving) -> Iterator[htt
     made.close()
 
 
-@pytest.fixture
-def is_local(connection: http.client.HTTPConnection) -> bool:
-    return not isinstance(connection, http.client.HTTPSConnection)
-
-
 def body_of(response: http.client.HTTPResponse) -> bytes:
     found = b"".join(bytes(piece) for piece in chunks.read(response.fp, bytearray(1 << 20)))
     response.close()
@@ -102,14 +98,14 @@ def asked(connection: http.client.HTTPConnection, what: str) -> http.client.HTTP
 
 
 def test_what_is_made_arrives_and_the_connection_serves_again(
-    giver: Giver, connection: http.client.HTTPConnection, is_local: bool
+    giver: Giver, connection: http.client.HTTPConnection
 ) -> None:
     for _ in range(2):
         assert body_of(asked(connection, "all")) == b"".join(PIECES)
         assert body_of(asked(connection, "nothing")) == b""
     until(lambda: len(giver.ended) == 4, "the work goes on behind the end")
     assert giver.ended == [None] * 4
-    assert giver.by_thread == [is_local] * 4
+    assert giver.by_thread == [True] * 4
 
 
 def test_an_old_client_is_answered_too(serving: Serving) -> None:
@@ -154,3 +150,14 @@ def test_a_server_that_stops_does_not_wait_for_a_client_that_reads_nothing(
     serving.stop()
     assert giver.has_ended.wait(10), "the job's thread is still at it"
     assert [type(error) for error in giver.ended] == [asyncio.CancelledError]
+
+
+def test_an_answer_breaks_off_when_no_descriptor_is_left(
+    giver: Giver, connection: http.client.HTTPConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket.socket, "dup", no_descriptor)
+    response = asked(connection, "all")
+    with pytest.raises((ConnectionResetError, OSError)):
+        body_of(response)
+    assert giver.has_ended.wait(10)
+    assert [type(error) for error in giver.ended] == [NoDescriptorError]

@@ -21,7 +21,7 @@ from strongroom.cli.chunked_body import ChunkedBody, LocalBody
 from strongroom.core.errors import StrongroomError
 from strongroom.services.media.jobs import JobThread
 from strongroom.services.media.socket_body import PIECE_BYTES, SocketBody, ask_handler, let_come
-from tests.support.serving import Serving
+from tests.support.serving import Serving, no_descriptor
 
 ASKING = dict(ChunkedBody.headers)
 
@@ -202,3 +202,14 @@ def test_a_server_that_stops_does_not_wait_for_a_client_that_sends_nothing(
     with contextlib.suppress(ConnectionResetError):
         assert begun.sock.recv(100) == b""
     begun.close()
+
+
+def test_a_client_is_told_that_no_descriptor_is_left(
+    serving: Serving, taker: Taker, is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket.socket, "dup", no_descriptor)
+    begun = ask(serving.connect(is_local=is_local))
+    assert not body_of(begun, is_local=is_local).is_wanted()
+    status, told = answered(begun)
+    assert (status, told["code"]) == (507, "media.no-descriptor")
+    assert taker.pieces == []

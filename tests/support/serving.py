@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import http.client
+import os
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -64,3 +67,8 @@ class Serving:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def no_descriptor(_: socket.socket) -> socket.socket:
+    """In place of ``socket.dup``, when the process may open no more files."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import re
 import socket
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 
 END: Final = b"0\r\n\r\n"
 _MOST_LINE_BYTES: Final = 16
@@ -32,7 +32,14 @@ def make_room(line: socket.socket) -> None:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM_BYTES)
 
 
-def send(line: socket.socket, data: bytes | memoryview) -> None:
+class Line(Protocol):
+    """What takes buffers, such as a socket."""
+
+    def sendmsg(self, buffers: Iterable[bytes | memoryview], /) -> int:
+        """Send some of them; give how many bytes."""
+
+
+def send(line: Line, data: bytes | memoryview) -> None:
     """Send one chunk, which is not empty, as it lies in memory.
 
     Raises:

@@ -8,6 +8,7 @@ from strongroom.core.errors import (
     InputError,
     NotFoundError,
     RefusedError,
+    ResourceError,
     Retry,
     UnavailableError,
 )
@@ -18,6 +19,13 @@ class NoIdentityError(NotFoundError):
 
     code = "media.no-identity"
     default_hint = "enrol the media server: 'strongroom cert issue --to HOST:PORT --fingerprint F --token-file FILE'"
+
+
+class NoDescriptorError(ResourceError):
+    """The process has as many files and connections open as it may."""
+
+    code = "media.no-descriptor"
+    default_hint = "let fewer backups and restores run at once, or raise the limit of open files of the media server"
 
 
 class PoolNotOpenError(NotFoundError):

@@ -17,7 +17,7 @@ CONTENT_TYPE = "application/octet-stream"
 
 
 async def stream_out(request: web.Request, pieces: Iterator[bytes], thread: JobThread) -> web.StreamResponse:
-    """Answer with pieces as they are made; the next one is made while one is sent.
+    """Answer with pieces as they are made; the next one is made while the system still holds the ones before.
 
     What fails before the first piece is told as any error. What fails later can only break the answer off, so that
     the caller never takes a part for the whole.

@@ -1,7 +1,7 @@
-"""What comes over TLS, decrypted by the thread that uses it.
+"""What comes and goes over TLS, decrypted and encrypted by the thread that uses it.
 
 OpenSSL may be used by one thread at a time. So the event loop reads nothing of the connection meanwhile, and writes
-nothing; :mod:`strongroom.services.media.socket_body` sees to that.
+nothing; :mod:`strongroom.services.media.taken_line` sees to that.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import socket
 import ssl
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from strongroom.pki.tls import OpenConnection
@@ -20,7 +21,7 @@ _CIPHERTEXT_BYTES: Final = 256 << 10
 
 
 class TLSStream(io.RawIOBase):
-    """Gives what the other side sent, as a file does.
+    """Gives what the other side sent, as a file does; sends as a socket does.
 
     Args:
         connection: TLS, whose handshake is over.
@@ -60,6 +61,22 @@ class TLSStream(io.RawIOBase):
                 break
             filled += int(count)
         return filled
+
+    def sendmsg(self, buffers: Iterable[bytes | memoryview]) -> int:
+        """Send buffers one behind the other, all of them; give how many bytes they are.
+
+        Raises:
+            OSError: the line broke.
+        """
+        count = 0
+        for buffer in buffers:
+            rest = memoryview(buffer)
+            while rest:
+                done = self._connection.write(rest)
+                rest = rest[done:]
+                count += done
+        self._line.sendall(self._connection.outgoing.read())
+        return count
 
     def _fetch(self) -> None:
         """Have ciphertext come, after what TLS itself wants to say."""
