@@ -117,7 +117,7 @@ def back_up(order: Order, troubles: Troubles, anew: ReadAnew, progress: Progress
         previous = None
         if order.previous_started is not None:
             channel = open_things.enter_context(MediaChannel(order.media, order.token))
-            known = previous_files(channel.download(f"/backup/{order.job}/previous"), anew.add)
+            known = previous_files(_later(channel, f"/backup/{order.job}/previous"), anew.add)
             previous = Previous(known, to_ns(order.previous_started) - CLOCK_TICK_NS, anew.add)
         sender = _TellingSender(previous, troubles)
         walker = Walker(sender.report, exclude=Exclude(order.exclude), one_file_system=order.one_file_system)
@@ -130,6 +130,11 @@ def back_up(order: Order, troubles: Troubles, anew: ReadAnew, progress: Progress
     if answer.get("acknowledged") is not True:
         raise NotAcknowledgedError(f"the media server did not acknowledge the image: {why or 'it does not say why'}")
     return answer
+
+
+def _later(channel: MediaChannel, path: str) -> Iterator[memoryview]:
+    """Ask for a stream with its first piece: by then the backup is begun, and the media server makes ready for both."""
+    yield from channel.download(path)
 
 
 def _watched(blocks: Iterator[bytes | memoryview], sender: Sender, progress: Progress) -> Iterator[bytes | memoryview]:

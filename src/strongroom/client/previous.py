@@ -51,7 +51,7 @@ class Previous:
     """Finds the record of an unchanged file, while a walk passes.
 
     Args:
-        found: files of the previous image, in the order of a walk, some at a time.
+        found: files of the previous image, in the order of a walk, some at a time; asked for with the first file.
         read_again_from_ns: files whose ctime is at or after this time are not taken for unchanged: the start of
             the previous backup by this client's clock, less two seconds. ``None`` when there is no previous image.
         report: told of each file that did not change, and must be read anew because the pool lost its contents.
@@ -64,13 +64,13 @@ class Previous:
         self._list: list[Known] = []
         self._at = 0  # in the list
         self._number = 0
-        self._known: Known | None = None
+        self._known: Known | None = None  # the next of them
+        self._has_begun = False
         self._last_key: bytes | None = None  # of the list before
         self._read_again_from_ns = _LATEST if read_again_from_ns is None else read_again_from_ns
         self._report = report
         self._owners = Owners()
         self._names: dict[tuple[int, int], tuple[bytes, bytes]] = {}
-        self._next_list()
 
     def find(self, path: bytes, status: os.stat_result) -> tuple[int, Known] | None:
         """Give number and record of a file of which nothing changed since.
@@ -87,7 +87,11 @@ class Previous:
         """
         known = self._known
         if known is None:
-            return None
+            if self._has_begun:
+                return None
+            self._has_begun = True
+            self._next_list()
+            return self.find(path, status)
         if known.path != path:
             known = self._pass_to(path)
             if known is None:
