@@ -287,6 +287,9 @@ class Work:
         if not until(lambda: not self._complete(self._story.north).intersection(self._brief)):
             yield "images whose time is over do not go"
         for domain in self.domains:
+            if not until(lambda domain=domain: not _going(domain)):  # type: ignore[misc]
+                yield f"{domain.name}: expired images do not leave their pool: {_going(domain)}"
+        for domain in self.domains:
             if not until(lambda domain=domain: not _open_jobs(domain)):  # type: ignore[misc]
                 yield f"{domain.name}: jobs do not end: {_open_jobs(domain)}"
         for domain in self.domains:
@@ -323,6 +326,10 @@ def until(found: Callable[[], bool]) -> bool:
 
 def _open_jobs(domain: DemoDomain) -> list[tuple[Any, ...]]:
     return _rows(domain, "SELECT id, kind, state FROM jobs WHERE state IN ('queued', 'waiting', 'running')")
+
+
+def _going(domain: DemoDomain) -> list[tuple[Any, ...]]:
+    return _rows(domain, "SELECT image, state FROM copies WHERE state = 'expired'")
 
 
 def _rows(domain: DemoDomain, query: str, *values: object) -> list[tuple[Any, ...]]:
