@@ -204,7 +204,10 @@ class Locks:
                 return 0
             now_ns = self.now_ns()
             term = Term(self._mode, until_ns, now_ns)
-            self._store.fix(shorter, term)  # before the record: after it nobody would ask for it again
+            # before the record: after it nobody would ask for these again
+            if not self._latest_ns():
+                self._store.fix([stored.key for stored in self._store.list(names.JOURNAL)], term)
+            self._store.fix(shorter, term)
             own = []
             for containers, objects in _chunks(shorter):
                 record = LockRecord(

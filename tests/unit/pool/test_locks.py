@@ -293,11 +293,15 @@ def test_files_are_immutable_where_that_is_permitted_until_they_may_go_p2(pool: 
         pytest.skip("files cannot be made immutable here")
     pool.locks.strengthen(LockMode.COMPLIANCE, 1)
     pool.locks.lock([KEY], pool.locks.end_of(3_600))
-    for key in (KEY, names.MEDIUM, *(stored.key for stored in pool.store.list(names.LOCK_RECORDS))):
+    before = "journal/0000000000000001"
+    for key in (KEY, names.MEDIUM, before, *(stored.key for stored in pool.store.list(names.LOCK_RECORDS))):
         with pytest.raises(PermissionError):
             (pool.path / key).unlink()
-    pool.locks.fix("journal/0000000000000001")
-    assert is_immutable(pool.path / "journal/0000000000000001")
+    new = "journal/0000000000000002"
+    pool.store.put(new, b"a batch of later")
+    assert not is_immutable(pool.path / new)
+    pool.locks.fix(new)
+    assert is_immutable(pool.path / new)
     pool.run(3 * DAY)
     pool.store.remove(KEY)
     assert not (pool.path / KEY).exists()
