@@ -374,7 +374,7 @@ def _carried(chunks: Iterable[Buffer]) -> Iterator[Buffer]:
 def _write_contents(fd: int, member: Member) -> Lost | None:
     """Write a file's contents; give what of them is lost, and stop there."""
     ends_in_hole = False
-    at = begun = 0
+    at = begun = waiting = 0
     for piece in member.pieces():
         if isinstance(piece, Lost):
             return piece
@@ -382,10 +382,11 @@ def _write_contents(fd: int, member: Member) -> Lost | None:
         if isinstance(piece, Hole):
             at = os.lseek(fd, piece.length, os.SEEK_CUR)
             continue
-        if at - begun >= BEGIN_BYTES:
+        if waiting >= BEGIN_BYTES:
             begin_writing(fd, begun, at - begun)
-            begun = at
+            begun, waiting = at, 0
         at += len(piece)
+        waiting += len(piece)
         written = os.write(fd, piece)
         while written < len(piece):
             written += os.write(fd, memoryview(piece)[written:])
